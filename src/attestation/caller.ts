@@ -1,0 +1,34 @@
+import type { TcpEndpoints } from "../platform/platform.js";
+import type { ProcessFacts } from "./process-facts.js";
+
+/** A process at the other end of a connection, attested, and held by handles until `close`. */
+export interface Caller {
+  readonly facts: ProcessFacts;
+  /** Name of the identity (`agents/billing`) whose verified launch this process is at this moment; undefined for every other process. */
+  readonly launch: string | undefined;
+  /**
+   * Must be called before every issue and every message of a stream: the process is alive and has executed nothing else since it was attested.
+   * Cheap (no hashing). Throws CodedError `process-gone` or `process-changed`.
+   */
+  recheck(): void;
+  /** Releases pidfd and /proc handle. Idempotent. */
+  close(): void;
+}
+
+/** Nobody that we can name holds the other end; `reason` says why, for people. */
+export interface Nobody {
+  readonly nobody: true;
+  readonly uid: number | undefined;
+  readonly pid: number | undefined;
+  readonly reason: string;
+}
+
+/** Turns connections into callers. Hashing happens off the event loop. */
+export interface CallerAttestor {
+  /** The peer of an accepted Unix-socket connection. Reads the kernel's word synchronously, at once. Throws CodedError. */
+  ofUnixSocket(fd: number): Promise<Caller>;
+  /** The process that holds the client end of a loopback TCP connection. Never throws. */
+  ofTcpConnection(endpoints: TcpEndpoints): Promise<Caller | Nobody>;
+  /** Any process by number, for `agentid attest PID`. Throws CodedError `process-gone`. */
+  ofPid(pid: number): Promise<Caller>;
+}

@@ -1,0 +1,57 @@
+/**
+ * The record. An entry is written to the log file before the answer it is about goes out (D20), so it survives `kill -9` of the daemon;
+ * the file is synced in groups at least every 50 ms, and at once for `sync: true`.
+ */
+export interface AuditLog {
+  /** Appends and returns the entry's place. Throws CodedError `audit-unwritable`; callers then deny. */
+  append(kind: AuditKind, fields: AuditFields, options?: { sync?: boolean }): AuditReceipt;
+  /** Entries from `sequence` (0-based) on, oldest first, in the form they were written. */
+  read(fromSequence: number, limit: number): Promise<readonly AuditEntry[]>;
+  readonly size: number;
+  close(): Promise<void>;
+}
+
+export type AuditKind =
+  | "daemon.start"
+  | "daemon.stop"
+  | "authority.created"
+  | "authority.rotated"
+  | "svid.issued"
+  | "svid.refused"
+  | "svid.rotated"
+  | "launch.granted"
+  | "launch.refused"
+  | "launch.started"
+  | "launch.ended"
+  | "call"
+  | "decision"
+  | "reload"
+  | "reload.waiting"
+  | "reload.accepted"
+  | "reload.refused"
+  | "control.refused"
+  | "pin";
+
+export type AuditValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly AuditValue[]
+  | { readonly [key: string]: AuditValue };
+export type AuditFields = { readonly [key: string]: AuditValue };
+
+export interface AuditReceipt {
+  readonly sequence: number;
+  /** Hex; of the entry as written, chained to all before it. */
+  readonly hash: string;
+}
+
+export interface AuditEntry {
+  readonly sequence: number;
+  /** RFC 3339 with milliseconds, UTC. */
+  readonly time: string;
+  readonly kind: AuditKind;
+  readonly fields: AuditFields;
+  readonly hash: string;
+}

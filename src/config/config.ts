@@ -1,0 +1,93 @@
+import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
+
+/** `agentid.yaml`, parsed, validated and with every default filled in. */
+export interface Config {
+  /** Absolute path of the project: the folder that holds `agentid.yaml`. */
+  readonly projectDirectory: string;
+  /** Absolute path of the file; undefined for the built-in configuration of `agentid ci` without one. */
+  readonly file: string | undefined;
+  readonly trustDomain: TrustDomain;
+  /** In the order of the file, which is the order in which a process with several identities gets them (D9). */
+  readonly identities: readonly IdentityConfig[];
+  readonly services: readonly ServiceConfig[];
+  /** Absolute path of the policies folder. */
+  readonly policiesDirectory: string;
+  readonly lifetimes: Lifetimes;
+  /** What a widening reload does (D13). */
+  readonly reload: "confirm" | "auto";
+  /** `disk`: keys under `.agentid/`; `memory`: nothing is kept. */
+  readonly keys: "disk" | "memory";
+  /** Hex SHA-256 of the file's bytes. */
+  readonly digest: string;
+}
+
+/** Seconds. D24: X.509 600, JWT 300, CA 86400; none under 10. */
+export interface Lifetimes {
+  readonly x509Seconds: number;
+  readonly jwtSeconds: number;
+  readonly caSeconds: number;
+}
+
+/** One identity: what must hold for a process to have it. All that is given must hold; an identity with neither facts nor launch nor service is refused at load. */
+export interface IdentityConfig {
+  /** `agents/billing`. */
+  readonly name: string;
+  readonly id: SpiffeId;
+  readonly facts: RequiredFacts;
+  readonly launch: LaunchConfig | undefined;
+  /** Name of the service whose relay leg speaks as this identity. */
+  readonly service: string | undefined;
+  readonly dnsNames: readonly string[];
+  readonly hint: string;
+}
+
+export interface RequiredFacts {
+  readonly uid?: number;
+  readonly user?: string;
+  readonly gid?: number;
+  readonly group?: string;
+  readonly supplementaryGid?: number;
+  readonly supplementaryGroup?: string;
+  readonly exePath?: string;
+  /** Hex digest, or `pinned`: the digest is the one in `agentid.lock`. */
+  readonly exeSha256?: string;
+}
+
+export interface LaunchConfig {
+  readonly argv: readonly string[];
+  /** Absolute. */
+  readonly workingDirectory: string;
+  /** Variables that load code or look like secrets and are kept all the same. */
+  readonly keepEnv: readonly string[];
+}
+
+export interface ServiceConfig {
+  /** `payments`; rules and URLs use it. */
+  readonly name: string;
+  /** The identity its inbound leg speaks as. */
+  readonly id: SpiffeId;
+  readonly protocol: "http" | "mcp";
+  readonly upstream: Upstream;
+  /** Fixed loopback port of the outbound leg, or undefined for the stable one derived from project and name. */
+  readonly listenPort: number | undefined;
+}
+
+export type Upstream =
+  /** Started by agentid; listens on the Unix socket named by AGENTID_LISTEN in a private directory. */
+  | { readonly kind: "command"; readonly argv: readonly string[]; readonly workingDirectory: string }
+  /** Reachable around the relay by anything outside a sandbox (D26). */
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string }
+  /** The service speaks mutual TLS itself with its own SVID; the outbound leg connects to it and decides. */
+  | { readonly kind: "mtls"; readonly host: string; readonly port: number };
+
+/** `agentid.lock`: digests of what may run (D8). */
+export interface Lock {
+  readonly identities: Readonly<Record<string, LockedIdentity>>;
+}
+
+export interface LockedIdentity {
+  readonly exe: { readonly path: string; readonly sha256: string };
+  /** Path relative to the launch's working directory → hex SHA-256. */
+  readonly files: Readonly<Record<string, string>>;
+}

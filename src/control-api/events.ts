@@ -1,0 +1,121 @@
+import { z } from "zod";
+
+/**
+ * Events of a running trust domain, as the event stream (`GET /v1/events`, NDJSON) and `agentid dev --json` print them.
+ * All text in them is already stripped of control, ANSI and bidi characters (D23).
+ */
+
+const time = z.iso.datetime().describe("RFC 3339, UTC, milliseconds");
+
+const callBase = {
+  time,
+  sequence: z.number().int(),
+  decision: z.string().describe("decision id"),
+  caller: z.string().describe("identity name (agents/billing), a foreign SPIFFE ID, or (none)"),
+  callerDetail: z
+    .string()
+    .describe("who in kernel words: pid, uid, command line; empty when the caller came by certificate"),
+  service: z.string(),
+  protocol: z.enum(["http", "mcp"]),
+  action: z.string().describe("GET, POST … or the JSON-RPC method"),
+  target: z.string().describe("path, or the tool's name"),
+  summary: z.string().describe("one line: `issue_refund {invoice:1017, amount:4200}`"),
+  rule: z.string(),
+  at: z.string().optional().describe("file:line of the rule"),
+  reason: z.string(),
+};
+
+export const callDecided = z.object({ event: z.literal("call"), verdict: z.enum(["ALLOW", "DENY"]), ...callBase });
+
+export const callEnded = z.object({
+  event: z.literal("call.ended"),
+  time,
+  sequence: z.number().int(),
+  decision: z.string(),
+  status: z.number().int().optional().describe("HTTP status from the upstream; absent when it never answered"),
+  durationMs: z.number(),
+  error: z.string().optional(),
+});
+
+export const identityChanged = z.object({
+  event: z.literal("identity"),
+  time,
+  sequence: z.number().int(),
+  name: z.string(),
+  spiffeId: z.string(),
+  change: z.enum(["issued", "rotated", "removed"]),
+  notAfter: time.optional(),
+  rotateAt: time.optional(),
+  serial: z.string().optional(),
+});
+
+export const processSeen = z.object({
+  event: z.literal("process"),
+  time,
+  sequence: z.number().int(),
+  change: z.enum(["attested", "refused", "launched", "launch-refused", "ended"]),
+  identity: z.string().optional(),
+  pid: z.number().int(),
+  uid: z.number().int(),
+  detail: z.string(),
+});
+
+export const reloadDone = z.object({
+  event: z.literal("reload"),
+  time,
+  sequence: z.number().int(),
+  outcome: z.enum(["applied", "waiting", "refused", "failed"]),
+  widened: z.boolean(),
+  changes: z.array(z.string()).describe("one line each, `+ allow …`, `- deny …`"),
+  error: z.string().optional(),
+  policyDigest: z.string(),
+});
+
+export const problemSeen = z.object({
+  event: z.literal("problem"),
+  time,
+  sequence: z.number().int(),
+  severity: z.enum(["warning", "error"]),
+  code: z.string(),
+  message: z.string(),
+  /** A problem with the same code and subject that is over. */
+  resolved: z.boolean().optional(),
+});
+
+export const ready = z.object({
+  event: z.literal("ready"),
+  time,
+  sequence: z.number().int(),
+  trustDomain: z.string(),
+  workloadApi: z.string().describe("unix:///… for SPIFFE_ENDPOINT_SOCKET"),
+  control: z.string().describe("unix:///…"),
+  pid: z.number().int(),
+  services: z.record(z.string(), z.object({ url: z.string(), mtls: z.string() })),
+});
+
+export const stopping = z.object({
+  event: z.literal("stopping"),
+  time,
+  sequence: z.number().int(),
+  reason: z.string(),
+});
+
+export const agentidEvent = z.discriminatedUnion("event", [
+  ready,
+  callDecided,
+  callEnded,
+  identityChanged,
+  processSeen,
+  reloadDone,
+  problemSeen,
+  stopping,
+]);
+
+export type AgentidEvent = z.infer<typeof agentidEvent>;
+export type CallDecidedEvent = z.infer<typeof callDecided>;
+/** An event before the bus gives it its time and place. */
+export type NewEvent = AgentidEvent extends infer Event
+  ? Event extends AgentidEvent
+    ? Omit<Event, "time" | "sequence">
+    : never
+  : never;

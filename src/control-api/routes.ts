@@ -1,0 +1,158 @@
+import { z } from "zod";
+import { agentidEvent, reloadDone } from "./events.js";
+
+/**
+ * The control API: HTTP/1.1 with JSON over the owner's Unix socket. One entry a route: method, path, what goes in, what comes out.
+ * Errors are `application/problem+json` with `code`, `detail` and `hint`.
+ */
+
+export const status = z.object({
+  trustDomain: z.string(),
+  projectDirectory: z.string(),
+  pid: z.number().int(),
+  startedAt: z.iso.datetime(),
+  ephemeral: z.boolean(),
+  workloadApi: z.string(),
+  control: z.string(),
+  policy: z.object({ digest: z.string(), rules: z.number().int(), files: z.number().int() }),
+  authority: z.object({ notAfter: z.iso.datetime(), rotateAt: z.iso.datetime() }),
+  identities: z.array(
+    z.object({
+      name: z.string(),
+      spiffeId: z.string(),
+      how: z
+        .string()
+        .describe("what a process must be: `launch: python agents/billing.py`, `user dev, exe /usr/bin/node`"),
+      notAfter: z.iso.datetime().optional(),
+      rotateAt: z.iso.datetime().optional(),
+      pids: z.array(z.number().int()),
+    }),
+  ),
+  services: z.array(
+    z.object({
+      name: z.string(),
+      spiffeId: z.string(),
+      protocol: z.enum(["http", "mcp"]),
+      url: z.string().describe("loopback base URL of the outbound leg"),
+      mtls: z.string().describe("host:port of the inbound leg"),
+      upstream: z.string(),
+      reachableAround: z.boolean().describe("true if anything on this machine can call it without the relay (D26)"),
+      state: z.enum(["starting", "running", "stopped", "failed"]),
+    }),
+  ),
+  pendingReload: reloadDone.optional(),
+  problems: z.array(z.object({ severity: z.enum(["warning", "error"]), code: z.string(), message: z.string() })),
+  counts: z.object({ calls: z.number().int(), denied: z.number().int() }),
+  recordSize: z.number().int(),
+});
+export type Status = z.infer<typeof status>;
+
+export const launchRequest = z.object({
+  name: z.string(),
+  argv: z.array(z.string()).min(1),
+  workingDirectory: z.string(),
+});
+export const launchGrant = z.object({
+  identity: z.string(),
+  spiffeId: z.string(),
+  /** Set in the launched process's environment. */
+  setEnv: z.record(z.string(), z.string()),
+  /** Variables that the entry keeps although they load code or look like secrets. */
+  keepEnv: z.array(z.string()),
+  /** Names of the variables removed always (exact) and by prefix. */
+});
+export type LaunchGrant = z.infer<typeof launchGrant>;
+
+export const attestRequest = z.object({ pid: z.number().int().positive() });
+export const attestation = z.object({
+  pid: z.number().int(),
+  facts: z.array(z.object({ name: z.string(), value: z.string(), source: z.string() })),
+  missing: z.array(z.object({ name: z.string(), reason: z.string() })),
+  selectors: z.array(z.string()),
+  identities: z.array(z.object({ name: z.string(), spiffeId: z.string(), evidence: z.string() })),
+  missed: z.array(z.object({ name: z.string(), failed: z.string(), detail: z.string() })),
+});
+export type AttestationReport = z.infer<typeof attestation>;
+
+export const consideredRule = z.object({
+  rule: z.string(),
+  at: z.string(),
+  effect: z.enum(["allow", "deny"]),
+  outcome: z.string(),
+  detail: z.string(),
+});
+export const explanation = z.object({
+  decision: z.string(),
+  verdict: z.enum(["ALLOW", "DENY"]),
+  time: z.iso.datetime(),
+  caller: z.string(),
+  callerDetail: z.string(),
+  service: z.string(),
+  action: z.string(),
+  target: z.string(),
+  arguments: z.string().describe("one line, stripped and shortened"),
+  rule: z.string(),
+  at: z.string().optional(),
+  reason: z.string(),
+  considered: z.array(consideredRule),
+  /** The narrowest rule that would allow it, as YAML to paste; absent when it was allowed or when no rule can (no identity). */
+  suggestion: z.string().optional(),
+});
+export type Explanation = z.infer<typeof explanation>;
+
+export const problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number().int(),
+  code: z.string(),
+  detail: z.string(),
+  hint: z.string().optional(),
+});
+export type Problem = z.infer<typeof problem>;
+
+export const auditPage = z.object({
+  size: z.number().int(),
+  entries: z.array(
+    z.object({
+      sequence: z.number().int(),
+      time: z.string(),
+      kind: z.string(),
+      fields: z.record(z.string(), z.unknown()),
+      hash: z.string(),
+    }),
+  ),
+});
+
+const nothing = z.object({});
+
+/** `stream: true` answers NDJSON of `output` until closed. */
+export const routes = {
+  status: { method: "GET", path: "/v1/status", input: nothing, output: status },
+  events: {
+    method: "GET",
+    path: "/v1/events",
+    input: z.object({ since: z.coerce.number().int().optional() }),
+    output: agentidEvent,
+    stream: true,
+  },
+  launch: { method: "POST", path: "/v1/launch", input: launchRequest, output: launchGrant },
+  attest: { method: "POST", path: "/v1/attest", input: attestRequest, output: attestation },
+  explain: { method: "GET", path: "/v1/explain", input: z.object({ decision: z.string() }), output: explanation },
+  acceptReload: { method: "POST", path: "/v1/reload/accept", input: nothing, output: reloadDone },
+  refuseReload: { method: "POST", path: "/v1/reload/refuse", input: nothing, output: reloadDone },
+  rotate: {
+    method: "POST",
+    path: "/v1/rotate",
+    input: z.object({ name: z.string().optional() }),
+    output: z.object({ rotated: z.array(z.string()) }),
+  },
+  audit: {
+    method: "GET",
+    path: "/v1/audit",
+    input: z.object({ from: z.coerce.number().int().default(0), limit: z.coerce.number().int().default(200) }),
+    output: auditPage,
+  },
+  shutdown: { method: "POST", path: "/v1/shutdown", input: nothing, output: nothing },
+} as const;
+
+export type RouteName = keyof typeof routes;

@@ -1,0 +1,31 @@
+import type { Caller } from "../attestation/caller.js";
+import type { Evidence } from "../attestation/process-facts.js";
+import type { IdentityConfig } from "../config/config.js";
+
+/** An identity that follows from what is known of a process, and how strong that is. */
+export interface Entitlement {
+  readonly identity: IdentityConfig;
+  readonly evidence: Evidence;
+}
+
+/** An identity that does not follow, and the one thing that failed. */
+export interface MissedIdentity {
+  readonly identity: IdentityConfig;
+  /** The selector asked for (`unix:sha256:…`) or `launch`. */
+  readonly failed: string;
+  /** In words: wanted and found. */
+  readonly detail: string;
+}
+
+/** The registry: which identities follow for a caller, in the order of the configuration (D9). */
+export interface IdentityRegistry {
+  entitlementsOf(caller: Caller): {
+    readonly granted: readonly Entitlement[];
+    readonly missed: readonly MissedIdentity[];
+  };
+  /** The configured identity with this name or SPIFFE ID, or undefined. */
+  find(nameOrId: string): IdentityConfig | undefined;
+  readonly identities: readonly IdentityConfig[];
+  /** Called after each change of what is configured; the returned function unsubscribes. */
+  onChange(listener: () => void): () => void;
+}

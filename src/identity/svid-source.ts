@@ -1,0 +1,70 @@
+import type { KeyObject } from "node:crypto";
+import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
+
+/** An X.509-SVID with its private key. XS; SPIFFE X509-SVID §2–4. */
+export interface X509Svid {
+  readonly id: SpiffeId;
+  /** DER, leaf first, then intermediates; the root is never in it. */
+  readonly certificates: readonly Buffer[];
+  readonly privateKey: KeyObject;
+  /** Unencrypted PKCS#8 DER of `privateKey`. */
+  readonly privateKeyPkcs8: Buffer;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  /** When it will be replaced. */
+  readonly rotateAt: Date;
+  readonly hint: string;
+  /** Lower-case hex serial number, for the record. */
+  readonly serial: string;
+}
+
+/** The X.509 trust bundle of one trust domain: DER roots. Bundles of different trust domains are never merged (D12). */
+export interface X509Bundle {
+  readonly trustDomain: TrustDomain;
+  readonly authorities: readonly Buffer[];
+}
+
+/** Where TLS code gets its certificate from. The daemon's issuer and a Workload API client are two implementations; TLS code never knows which. */
+export interface X509SvidSource {
+  /** The SVID valid now for `id`, issued on first use. Throws CodedError `identity-unknown` or `not-ready`. */
+  x509Svid(id: SpiffeId): X509Svid;
+  /** Called after each replacement of `id`'s SVID; the returned function unsubscribes. */
+  onRotation(id: SpiffeId, listener: (svid: X509Svid) => void): () => void;
+}
+
+/** Where verifiers get the bundle of a peer's own trust domain from. */
+export interface X509BundleSource {
+  x509Bundle(trustDomain: TrustDomain): X509Bundle | undefined;
+  /** Called after any change of any bundle; the returned function unsubscribes. */
+  onBundleChange(listener: () => void): () => void;
+}
+
+/** A signed JWT-SVID. JWT-SVID §2–3. */
+export interface JwtSvid {
+  readonly id: SpiffeId;
+  /** Compact JWS. */
+  readonly token: string;
+  readonly expiresAt: Date;
+  readonly hint: string;
+}
+
+/** Issues JWT-SVIDs; never caches across different audience lists. */
+export interface JwtSvidIssuer {
+  /** Throws CodedError `identity-unknown` or `not-ready`. */
+  jwtSvid(id: SpiffeId, audiences: readonly string[]): JwtSvid;
+}
+
+export interface JwtBundleSource {
+  /** The JWT bundle of one trust domain as a JWK Set (JR-7…JR-9), or undefined. */
+  jwtBundle(trustDomain: TrustDomain): { readonly keys: readonly JsonWebKey[] } | undefined;
+  /** Every trust domain that has a bundle; our own is always among them. */
+  readonly trustDomains: readonly TrustDomain[];
+  onBundleChange(listener: () => void): () => void;
+}
+
+export interface JsonWebKey {
+  readonly kty: string;
+  readonly kid?: string;
+  readonly use?: string;
+  readonly [member: string]: unknown;
+}

@@ -1,0 +1,99 @@
+/**
+ * What agentid asks of the operating system. One file per system implements it (`linux.ts`, `darwin.ts`); nothing else calls the kernel.
+ */
+export interface Platform {
+  readonly name: "linux" | "darwin";
+
+  /**
+   * Who is at the other end of an accepted Unix-socket connection, by the kernel's word at connect time
+   * (Linux: SO_PEERCRED and SO_PEERPIDFD). `fd` is the accepted descriptor. Throws CodedError `peer-unknown`.
+   */
+  peerOfUnixSocket(fd: number): PeerCredentials;
+
+  /**
+   * Opens handles on a process that cannot come to mean another process. `peer.pidfd`, when present, passes into the handle.
+   * Throws CodedError `process-gone`.
+   */
+  openProcess(peer: PeerCredentials | { pid: number }): ProcessHandle;
+
+  /** Which processes of this host hold the client end of a loopback TCP connection; see OwnerOfConnection. Never blocks the event loop long. */
+  ownerOfTcpConnection(connection: TcpEndpoints, candidates: readonly number[]): Promise<OwnerOfConnection>;
+
+  /** PIDs from the parent of `pid` upwards, nearest first, each with what is needed to compare two readings; ends where the kernel stops answering. */
+  ancestors(pid: number): readonly Ancestor[];
+
+  /** Makes this process's memory and /proc files unreadable to other processes of the same user (prctl PR_SET_DUMPABLE 0). */
+  forbidInspection(): void;
+
+  /** True where evidence of this kind is verified on real machines by our tests (Linux), false where it is only decoded (macOS). */
+  readonly verified: boolean;
+}
+
+/** The kernel's word on a Unix-socket peer. Absent means the kernel did not say. */
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** A pidfd that we own and must close through `ProcessHandle.close` (or, if no handle was opened, `closeSync`). */
+  readonly pidfd?: number;
+  /** True if the pidfd came from the socket itself (SO_PEERPIDFD), false if opened by number afterwards. */
+  readonly pidfdFromSocket: boolean;
+}
+
+/** A process held by handles (pidfd, an open /proc/PID directory) so that its number can be reused without fooling us. */
+export interface ProcessHandle {
+  readonly pid: number;
+  /** False as soon as the process has exited, whoever owns its number now. */
+  isAlive(): boolean;
+  /** Everything cheap, read afresh. Throws CodedError `process-gone`. */
+  status(): ProcessStatus;
+  /**
+   * Opens the executable the kernel runs for this process. Undefined where the kernel refuses (another user's process).
+   * The caller closes `fd`. Throws CodedError `process-gone`.
+   */
+  openExecutable(): OpenExecutable | undefined;
+  /** The command line as the process's memory holds it: for display only, a process can rewrite it. */
+  commandLine(): readonly string[];
+  workingDirectory(): string | undefined;
+  close(): void;
+}
+
+export interface ProcessStatus {
+  readonly parentPid: number;
+  /** Clock ticks since boot; part of a process's identity together with its PID. */
+  readonly startTime: bigint;
+  /** Changes at every execve (Linux: startstack and arg_start of /proc/PID/stat); undefined where the kernel refuses it. */
+  readonly execGeneration: string | undefined;
+  readonly uid: number;
+  readonly gid: number;
+  readonly supplementaryGids: readonly number[];
+}
+
+export interface OpenExecutable {
+  readonly fd: number;
+  /** Path as the kernel names it; ends with " (deleted)" on Linux when the file is gone. */
+  readonly path: string;
+}
+
+export interface TcpEndpoints {
+  /** The client's end, as the accepted socket reports its remote side. */
+  readonly client: { address: string; port: number };
+  /** Our end, as the accepted socket reports its local side. */
+  readonly server: { address: string; port: number };
+}
+
+export type OwnerOfConnection =
+  | { readonly kind: "process"; readonly pid: number; readonly uid: number }
+  /** The kernel names the user but no process of ours to see holds it (another user's process, another namespace). */
+  | { readonly kind: "user-only"; readonly uid: number }
+  /** Several processes hold the descriptor: nobody's until proven. */
+  | { readonly kind: "shared"; readonly pids: readonly number[]; readonly uid: number }
+  | { readonly kind: "unknown"; readonly reason: string };
+
+export interface Ancestor {
+  readonly pid: number;
+  readonly startTime: bigint;
+  readonly uid: number;
+  /** Base name of the executable or comm; for recognising init and subreapers and for messages. */
+  readonly name: string;
+}

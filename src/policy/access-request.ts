@@ -1,0 +1,89 @@
+/**
+ * One shape for every decision: AuthZEN's subject, action, resource, context (AuthZEN Authorization API 1.0 §5).
+ * The relay asks in-process; other enforcement points over HTTP.
+ */
+export interface AccessRequest {
+  readonly subject: { readonly type: "spiffe" | "none"; readonly id: string; readonly properties?: Properties };
+  /** `http:GET`, or for MCP the JSON-RPC method: `tools/call`, `tools/list`, `initialize`. */
+  readonly action: { readonly name: string; readonly properties?: Properties };
+  /** `service` + its SPIFFE ID path; properties carry `path`, `host`, `tool`. */
+  readonly resource: {
+    readonly type: "http" | "mcp" | "mcp-tool";
+    readonly id: string;
+    readonly properties?: Properties;
+  };
+  readonly context?: Properties;
+}
+
+export type Properties = Readonly<Record<string, unknown>>;
+
+/** What the relay knows of an HTTP request, in the vocabulary that rules use. Built by `httpAccessRequest`. */
+export interface HttpFacts {
+  /** Caller's SPIFFE ID as text, or undefined when it has none. */
+  readonly caller: string | undefined;
+  /** SPIFFE ID of the service called. */
+  readonly service: string;
+  readonly method: string;
+  /** Normalised path without the query. */
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string>>;
+}
+
+/** What the relay knows of an MCP message. */
+export interface McpFacts {
+  readonly caller: string | undefined;
+  readonly service: string;
+  /** JSON-RPC method. */
+  readonly method: string;
+  readonly tool?: string;
+  readonly args?: Readonly<Record<string, unknown>>;
+}
+
+/** One rule that was looked at on the way to a decision, and what became of it. */
+export interface ConsideredRule {
+  readonly rule: string;
+  /** `policies/payments.yaml:11`. */
+  readonly at: string;
+  readonly effect: "allow" | "deny";
+  readonly outcome:
+    | "matched"
+    | "subject-differs"
+    | "resource-differs"
+    | "action-differs"
+    | "condition-false"
+    | "condition-error";
+  /** In words, with the values: `args.amount <= 1000: 4200 <= 1000 is false`. */
+  readonly detail: string;
+}
+
+export interface Decision {
+  /** ≥ 80 random bits, lower-case base32; any unique prefix is accepted by `explain`. */
+  readonly id: string;
+  readonly allowed: boolean;
+  /** Name of the rule that decided, or `default`. */
+  readonly rule: string;
+  readonly at: string | undefined;
+  /** For people: why. */
+  readonly reason: string;
+  /** The rule's own `message` for the caller. */
+  readonly message: string | undefined;
+  /** Digest of the policy set that decided (D13–D15). */
+  readonly policyDigest: string;
+  /** Only those values that a condition used. */
+  readonly values: Properties;
+  /** True where some rule could allow this caller this action with other arguments: a denial on condition, not of existence (D17). */
+  readonly conditional: boolean;
+  readonly durationMicros: number;
+}
+
+/** The policy decision point as enforcement points see it. It never throws: an error on the way is a deny with that error as its reason. */
+export interface DecisionPoint {
+  readonly policyDigest: string;
+  decide(request: AccessRequest): Decision;
+  /** Decides again without an id or a record, and lists every rule considered. */
+  explain(request: AccessRequest): { decision: Decision; considered: readonly ConsideredRule[] };
+  /** Could some arguments make `caller` allowed to call `tool` of `service`? For filtering `tools/list` (conditions are assumed true). */
+  couldAllowTool(caller: string, service: string, tool: string): boolean;
+  /** Has `caller` any allow rule at `service` at all? For `initialize`, `ping` and streams that carry only what was decided elsewhere. */
+  couldReach(caller: string, service: string): boolean;
+}
