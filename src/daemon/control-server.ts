@@ -1,0 +1,190 @@
+import { chmodSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { z } from "zod";
+import { CodedError, codeOf, messageOf } from "../coded-error.js";
+import type { AgentidEvent } from "../control-api/events.js";
+import { type Problem, type RouteName, routes } from "../control-api/routes.js";
+import type { PeerCredentials } from "../platform/platform.js";
+
+/** Who asks, by the kernel's word at accept; handlers that need the process itself open it by these. */
+export interface ControlPeer extends PeerCredentials {
+  readonly fd: number;
+}
+
+/** One function a route. Inputs are validated before they arrive. */
+export type ControlHandlers = {
+  readonly [Name in Exclude<RouteName, "events">]: (
+    input: z.output<(typeof routes)[Name]["input"]>,
+    peer: ControlPeer,
+  ) => Promise<z.input<(typeof routes)[Name]["output"]>> | z.input<(typeof routes)[Name]["output"]>;
+};
+
+export interface ControlServerOptions {
+  readonly handlers: ControlHandlers;
+  readonly subscribe: (since: number | undefined, listener: (event: AgentidEvent) => void) => () => void;
+  /** The kernel's word on an accepted connection. */
+  readonly peerOf: (fd: number) => PeerCredentials;
+  /** Throws CodedError `not-administrator` with the reason; asked for every request, not once a connection (D25). */
+  readonly requireAdministrator: (peer: PeerCredentials, route: RouteName) => void;
+}
+
+export interface ControlServer {
+  listen(path: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+const MAX_BODY_BYTES = 1024 * 1024;
+/** A subscriber that reads so slowly that this much is waiting for it is cut off; it can come back with `since`. */
+const MAX_WAITING_BYTES = 8 * 1024 * 1024;
+
+const HTTP_STATUS: Readonly<Record<string, number>> = {
+  "bad-request": 400,
+  "not-administrator": 403,
+  "launch-refused": 403,
+  "identity-unknown": 404,
+  "decision-unknown": 404,
+  "process-gone": 404,
+  "no-pending-reload": 409,
+  "not-found": 404,
+};
+
+/**
+ * The control socket: HTTP/1.1 with JSON for the owner of the trust domain, never for an agent (D25).
+ * It listens with mode 0600, and believes only the kernel about who asks.
+ */
+export function createControlServer(options: ControlServerOptions): ControlServer {
+  const peers = new WeakMap<Socket, ControlPeer | Error>();
+  const streams = new Set<ServerResponse>();
+  const server: Server = createServer({ requestTimeout: 30_000, headersTimeout: 10_000 }, (request, response) => {
+    answer(request, response).catch((thrown: unknown) => sendProblem(response, thrown));
+  });
+  server.on("connection", (socket) => {
+    try {
+      const fd = descriptorOf(socket);
+      peers.set(socket, { ...options.peerOf(fd), fd });
+    } catch (thrown) {
+      peers.set(socket, thrown instanceof Error ? thrown : new Error(String(thrown)));
+    }
+  });
+
+  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // A page in a browser cannot reach a Unix socket, a proxy to it could: no Origin has business here (D16).
+    if (request.headers.origin !== undefined || !isOurHost(request.headers.host)) {
+      throw new CodedError("bad-request", "the control API is not for browsers");
+    }
+    const peer = peers.get(request.socket);
+    if (!peer || peer instanceof Error) {
+      throw new CodedError("not-administrator", `the kernel does not say who is asking: ${messageOf(peer)}`);
+    }
+    const url = new URL(request.url ?? "/", "http://agentid");
+    const name = routeNamed(request.method ?? "", url.pathname);
+    options.requireAdministrator(peer, name);
+    const route = routes[name];
+    const raw = route.method === "GET" ? Object.fromEntries(url.searchParams) : await readJson(request);
+    const parsed = route.input.safeParse(raw);
+    if (!parsed.success) throw new CodedError("bad-request", parsed.error.issues.map(describeIssue).join("; "));
+    if (name === "events") return streamEvents(request, response, (parsed.data as { since?: number }).since);
+    const handler = options.handlers[name] as (input: unknown, peer: ControlPeer) => unknown;
+    const output = await handler(parsed.data, peer);
+    response.writeHead(200, { "content-type": "application/json" });
+    response.end(JSON.stringify(output));
+  }
+
+  function streamEvents(request: IncomingMessage, response: ServerResponse, since: number | undefined): void {
+    response.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
+    response.flushHeaders();
+    streams.add(response);
+    const unsubscribe = options.subscribe(since, (event) => {
+      if (response.writableLength > MAX_WAITING_BYTES) response.destroy();
+      else response.write(`${JSON.stringify(event)}\n`);
+    });
+    request.on("close", () => {
+      unsubscribe();
+      streams.delete(response);
+    });
+  }
+
+  return {
+    listen(path) {
+      return new Promise((resolve, reject) => {
+        server.once("error", reject);
+        // The umask closes the moment between bind and chmod in which others could connect.
+        const umask = process.umask(0o177);
+        server.listen(path, () => {
+          chmodSync(path, 0o600);
+          server.off("error", reject);
+          resolve();
+        });
+        process.umask(umask);
+      });
+    },
+    close() {
+      for (const stream of streams) stream.end();
+      return new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeIdleConnections();
+        setTimeout(() => server.closeAllConnections(), 250).unref();
+      });
+    },
+  };
+}
+
+function routeNamed(method: string, path: string): RouteName {
+  for (const [name, route] of Object.entries(routes)) {
+    if (route.method === method && route.path === path) return name as RouteName;
+  }
+  throw new CodedError("not-found", `no route ${method} ${path}`);
+}
+
+function isOurHost(host: string | undefined): boolean {
+  return host === "agentid" || host === "localhost";
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_BODY_BYTES) throw new CodedError("bad-request", `body is larger than ${MAX_BODY_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  if (size === 0) return {};
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+  } catch (cause) {
+    throw new CodedError("bad-request", "body is not JSON", { cause });
+  }
+}
+
+function sendProblem(response: ServerResponse, thrown: unknown): void {
+  const code = codeOf(thrown);
+  const status = HTTP_STATUS[code] ?? 500;
+  const hint = thrown instanceof CodedError ? thrown.hint : undefined;
+  const problem: Problem = {
+    type: `urn:agentid:problem:${code}`,
+    title: code,
+    status,
+    code,
+    detail: messageOf(thrown),
+    ...(hint === undefined ? {} : { hint }),
+  };
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  response.writeHead(status, { "content-type": "application/problem+json", connection: "close" });
+  response.end(JSON.stringify(problem));
+}
+
+function describeIssue(issue: { path: PropertyKey[]; message: string }): string {
+  return issue.path.length === 0 ? issue.message : `${issue.path.map(String).join(".")}: ${issue.message}`;
+}
+
+/** The descriptor of an accepted connection. Node has no public name for it; koffi needs it (D4). */
+function descriptorOf(socket: Socket): number {
+  const handle: unknown = Reflect.get(socket, "_handle");
+  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
+  if (typeof fd !== "number" || fd < 0) throw new CodedError("peer-unknown", "the connection has no descriptor");
+  return fd;
+}

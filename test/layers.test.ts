@@ -1,0 +1,90 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+
+/**
+ * The one direction of the layers: what a folder of src/ may import besides itself and `coded-error`.
+ * docs/architecture.md draws it; this table is the rule.
+ */
+const MAY_KNOW: Record<string, readonly string[]> = {
+  spiffe: [],
+  platform: [],
+  "control-api": ["spiffe"],
+  audit: ["platform"],
+  attestation: ["platform"],
+  config: ["spiffe", "platform"],
+  policy: ["audit", "config", "spiffe", "platform", "control-api"],
+  identity: ["attestation", "audit", "config", "spiffe", "platform"],
+  "workload-api": ["identity", "attestation", "audit", "config", "spiffe", "platform"],
+  relay: ["policy", "identity", "attestation", "audit", "config", "control-api", "spiffe", "platform"],
+  client: ["control-api", "spiffe", "platform"],
+  dashboard: ["client", "control-api", "platform"],
+  daemon: [
+    ...["workload-api", "relay", "policy", "identity", "attestation", "audit", "config"],
+    ...["control-api", "spiffe", "platform"],
+  ],
+  demo: ["client", "control-api", "daemon", "config", "audit", "platform", "spiffe"],
+  // Thin: `daemon` for dev, up and ci; the pure parts for the offline commands.
+  commands: ["client", "control-api", "dashboard", "daemon", "demo", "config", "policy", "audit", "spiffe", "platform"],
+};
+
+const src = join(dirname(fileURLToPath(import.meta.url)), "..", "src");
+
+interface Import {
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+function importsOf(file: string): readonly Import[] {
+  const text = readFileSync(file, "utf8");
+  const specifiers = [...text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g)].map((match) => match[1] ?? "");
+  return specifiers.map((specifier) => ({
+    file: relative(src, file),
+    from: layerOf(relative(src, file)),
+    to: layerOf(relative(src, join(dirname(file), specifier))),
+  }));
+}
+
+function layerOf(path: string): string {
+  const [first = ""] = path.split("/");
+  return first.replace(/\.(js|ts)$/, "");
+}
+
+const sources = readdirSync(src, { recursive: true, encoding: "utf8" }).filter((name) => /\.tsx?$/.test(name));
+const imports = sources.flatMap((name) => importsOf(join(src, name)));
+
+function violations(found: readonly Import[]): string[] {
+  return found
+    .filter(({ from, to }) => from !== to && to !== "coded-error" && !MAY_KNOW[from]?.includes(to))
+    .map(({ file, from, to }) => `${file}: ${from} must not know ${to}`);
+}
+
+describe("layers", () => {
+  it("every folder of src/ has its row", () => {
+    const folders = readdirSync(src, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    expect(folders.map(({ name }) => name).filter((name) => !(name in MAY_KNOW))).toEqual([]);
+  });
+
+  it("every import goes in the allowed direction", () => {
+    expect(imports.length).toBeGreaterThan(10);
+    expect(violations(imports)).toEqual([]);
+  });
+
+  it("would notice an import against the direction", () => {
+    expect(violations([{ file: "spiffe/x.ts", from: "spiffe", to: "daemon" }])).toHaveLength(1);
+  });
+
+  it("has no cycle between folders", () => {
+    const order: string[] = [];
+    const visit = (layer: string, path: readonly string[]): void => {
+      expect(path, `cycle: ${[...path, layer].join(" → ")}`).not.toContain(layer);
+      if (order.includes(layer)) return;
+      for (const next of MAY_KNOW[layer] ?? []) visit(next, [...path, layer]);
+      order.push(layer);
+    };
+    for (const layer of Object.keys(MAY_KNOW)) visit(layer, []);
+    expect(order).toHaveLength(Object.keys(MAY_KNOW).length);
+  });
+});
