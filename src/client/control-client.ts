@@ -18,7 +18,7 @@ export interface CallOptions {
 }
 
 export interface EventsOptions {
-  /** Events with a greater sequence that the daemon still holds come first; 0 is all of them, absent is only new ones. */
+  /** Events numbered `since` or later that the daemon still holds come first; 0 is all of them, absent is only new ones. */
   readonly since?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }

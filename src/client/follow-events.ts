@@ -38,7 +38,10 @@ export async function* followEvents(client: ControlClient, options: FollowOption
       if (restarted) lastSequence = undefined;
       daemon = seen;
       yield { kind: "connected", status, restarted };
-      for await (const event of client.events({ since: lastSequence ?? options.since, signal })) {
+      for await (const event of client.events({
+        since: lastSequence === undefined ? options.since : lastSequence + 1,
+        signal,
+      })) {
         delayMs = FIRST_DELAY_MS;
         lastSequence = event.sequence;
         yield { kind: "event", event };

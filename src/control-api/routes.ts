@@ -125,6 +125,14 @@ export const auditPage = z.object({
 
 const nothing = z.object({});
 
+export const reloadAnswer = z.object({
+  sequence: z
+    .number()
+    .int()
+    .optional()
+    .describe("`sequence` of the waiting reload that the user read; if another one waits by now, nothing is done"),
+});
+
 /** `stream: true` answers NDJSON of `output` until closed. */
 export const routes = {
   status: { method: "GET", path: "/v1/status", input: nothing, output: status },
@@ -138,8 +146,8 @@ export const routes = {
   launch: { method: "POST", path: "/v1/launch", input: launchRequest, output: launchGrant },
   attest: { method: "POST", path: "/v1/attest", input: attestRequest, output: attestation },
   explain: { method: "GET", path: "/v1/explain", input: z.object({ decision: z.string() }), output: explanation },
-  acceptReload: { method: "POST", path: "/v1/reload/accept", input: nothing, output: reloadDone },
-  refuseReload: { method: "POST", path: "/v1/reload/refuse", input: nothing, output: reloadDone },
+  acceptReload: { method: "POST", path: "/v1/reload/accept", input: reloadAnswer, output: reloadDone },
+  refuseReload: { method: "POST", path: "/v1/reload/refuse", input: reloadAnswer, output: reloadDone },
   rotate: {
     method: "POST",
     path: "/v1/rotate",
