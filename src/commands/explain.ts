@@ -1,0 +1,49 @@
+import { Args } from "@oclif/core";
+import { displayText } from "../control-api/display-text.js";
+import type { Explanation } from "../control-api/routes.js";
+import { AgentidCommand } from "./base-command.js";
+import { runningDaemon } from "./running-daemon.js";
+
+export default class Explain extends AgentidCommand {
+  static override summary = "Why a call was allowed or refused, and which rule would allow it";
+  static override args = {
+    decision: Args.string({ required: true, description: "decision id, or any unique beginning of it" }),
+  };
+  static override examples = ["<%= config.bin %> explain 7f3k2"];
+
+  async run(): Promise<Explanation> {
+    const { args, flags } = await this.parse(Explain);
+    const explanation = await runningDaemon(flags.project).call("explain", { decision: args.decision });
+    this.log(explanationText(explanation));
+    return explanation;
+  }
+}
+
+function explanationText(explanation: Explanation): string {
+  const { considered } = explanation;
+  const lines = [
+    `${explanation.verdict}  ${explanation.caller} → ${explanation.service}/${explanation.target}   ${explanation.time}  decision ${explanation.decision}`,
+    `  who      ${displayText(explanation.callerDetail || explanation.caller, 160)}`,
+    `  what     ${explanation.action} ${explanation.target}${explanation.arguments ? `, arguments ${displayText(explanation.arguments, 160)}` : ""}`,
+    `  because  ${displayText(explanation.reason, 200)}`,
+    `  rules    ${considered.length} considered`,
+  ];
+  const width = Math.max(0, ...considered.map(({ rule }) => rule.length));
+  const place = Math.max(0, ...considered.map(({ at }) => at.length));
+  for (const { rule, at, outcome, detail } of considered) {
+    lines.push(
+      `           ${outcome === "matched" ? "✓" : "✗"} ${at.padEnd(place)}  ${rule.padEnd(width)}  ${displayText(detail, 160)}`,
+    );
+  }
+  if (explanation.verdict === "DENY" && explanation.rule === "default") lines.push("           ✗ default: deny");
+  if (explanation.suggestion !== undefined) {
+    lines.push(
+      "  the narrowest rule that would allow it",
+      ...explanation.suggestion
+        .trimEnd()
+        .split("\n")
+        .map((line) => `    ${line}`),
+    );
+  }
+  return lines.join("\n");
+}
