@@ -1,0 +1,223 @@
+import type { Config, IdentityConfig, Lock, LockedIdentity, RequiredFacts, ServiceConfig, Upstream } from "./config.js";
+import { formatDuration } from "./duration.js";
+
+/** What a reload changes, and whether anything is permitted afterwards that was not before (D13). What cannot be shown narrower is wider. */
+export interface Comparison {
+  readonly widened: boolean;
+  /** One line each, `+ identities.agents/billing: launch python3 agents/billing.py`; empty when nothing differs. */
+  readonly changes: readonly string[];
+}
+
+/** One difference; `widens` marks it in the text, so that people see which line waits for them. */
+interface Change {
+  readonly line: string;
+  readonly widens: boolean;
+}
+
+/** Compares what two configurations of one project permit. */
+export function compareConfigs(old: Config, next: Config): Comparison {
+  return summary([
+    ...differing("trustDomain", old.trustDomain.name, next.trustDomain.name, true),
+    ...identityChanges(old.identities, next.identities),
+    ...serviceChanges(old.services, next.services),
+    ...differing("policies", old.policiesDirectory, next.policiesDirectory, true),
+    ...(["x509", "jwt", "ca"] as const).flatMap((kind) => {
+      const [before, after] = [old.lifetimes[`${kind}Seconds`], next.lifetimes[`${kind}Seconds`]];
+      return differing(`lifetimes.${kind}`, formatDuration(before), formatDuration(after), after > before);
+    }),
+    ...differing("reload", old.reload, next.reload, next.reload === "auto"),
+    // Keys that stay on the disk can be taken from it.
+    ...differing("keys", old.keys, next.keys, next.keys === "disk"),
+  ]);
+}
+
+/** Compares what two locks let run. An identity without an entry cannot be launched, so a removed entry narrows. */
+export function compareLocks(old: Lock, next: Lock): Comparison {
+  const names = [...new Set([...Object.keys(old.identities), ...Object.keys(next.identities)])].sort();
+  return summary(
+    names.flatMap((name): readonly Change[] => {
+      const before = entryOf(old, name);
+      const after = entryOf(next, name);
+      if (before === undefined) return [{ line: `+ lock.${name}`, widens: true }];
+      if (after === undefined) return [{ line: `- lock.${name}`, widens: false }];
+      return lockedChanges(`lock.${name}`, before, after);
+    }),
+  );
+}
+
+function entryOf(lock: Lock, name: string): LockedIdentity | undefined {
+  return Object.hasOwn(lock.identities, name) ? lock.identities[name] : undefined;
+}
+
+function lockedChanges(at: string, old: LockedIdentity, next: LockedIdentity): readonly Change[] {
+  const files = [...new Set([...Object.keys(old.files), ...Object.keys(next.files)])].sort();
+  return [
+    ...differing(`${at}.exe.path`, old.exe.path, next.exe.path, true),
+    ...differing(`${at}.exe.sha256`, old.exe.sha256, next.exe.sha256, true),
+    ...files.flatMap((file): readonly Change[] => {
+      const before = Object.hasOwn(old.files, file) ? old.files[file] : undefined;
+      const after = Object.hasOwn(next.files, file) ? next.files[file] : undefined;
+      if (before === undefined) return [{ line: `+ ${at}.files.${file}: ${after}`, widens: false }];
+      // A file that is no longer pinned may hold anything.
+      if (after === undefined) return [{ line: `- ${at}.files.${file}: ${before}`, widens: true }];
+      return differing(`${at}.files.${file}`, before, after, true);
+    }),
+  ];
+}
+
+function identityChanges(old: readonly IdentityConfig[], next: readonly IdentityConfig[]): readonly Change[] {
+  const before = new Map(old.map((identity) => [identity.name, identity]));
+  const after = new Map(next.map((identity) => [identity.name, identity]));
+  return [
+    ...old
+      .filter((identity) => !after.has(identity.name))
+      .map((identity) => ({ line: `- identities.${identity.name}: ${describeIdentity(identity)}`, widens: false })),
+    ...next.flatMap((identity): readonly Change[] => {
+      const was = before.get(identity.name);
+      return was === undefined
+        ? [{ line: `+ identities.${identity.name}: ${describeIdentity(identity)}`, widens: true }]
+        : changesOfIdentity(was, identity);
+    }),
+    ...orderChanges(old, next),
+  ];
+}
+
+/** The first identity that a process has is the one it calls as (D9): another order is another default. */
+function orderChanges(old: readonly IdentityConfig[], next: readonly IdentityConfig[]): readonly Change[] {
+  const oldNames = old.map((identity) => identity.name);
+  const nextNames = next.map((identity) => identity.name);
+  const keptBefore = oldNames.filter((name) => nextNames.includes(name));
+  const keptAfter = nextNames.filter((name) => oldNames.includes(name));
+  return differing("identities in the order", keptBefore.join(", "), keptAfter.join(", "), true);
+}
+
+function changesOfIdentity(old: IdentityConfig, next: IdentityConfig): readonly Change[] {
+  const at = `identities.${next.name}`;
+  const addedNames = next.dnsNames.some((name) => !old.dnsNames.includes(name));
+  return [
+    ...groundChanges(at, old, next),
+    ...differing(`${at}.service`, old.service, next.service, next.service !== undefined),
+    ...differing(`${at}.dnsNames`, list(old.dnsNames), list(next.dnsNames), addedNames),
+    ...differing(`${at}.hint`, old.hint, next.hint, false),
+  ];
+}
+
+/** What a process must be. More conditions are narrower only where some process could have the identity before. */
+function groundChanges(at: string, old: IdentityConfig, next: IdentityConfig): readonly Change[] {
+  const wasNobodys = !grantsToProcesses(old);
+  const isNobodys = !grantsToProcesses(next);
+  const facts = [...new Set([...Object.keys(old.facts), ...Object.keys(next.facts)])] as (keyof RequiredFacts)[];
+  return [
+    ...facts.flatMap((fact) => {
+      const after = next.facts[fact];
+      const widens = !isNobodys && (wasNobodys || after === undefined || old.facts[fact] !== undefined);
+      return differing(`${at}.${fact}`, old.facts[fact], after, widens);
+    }),
+    ...launchChanges(`${at}.launch`, old, next, isNobodys),
+  ];
+}
+
+function grantsToProcesses(identity: IdentityConfig): boolean {
+  return identity.launch !== undefined || Object.keys(identity.facts).length > 0;
+}
+
+function launchChanges(at: string, old: IdentityConfig, next: IdentityConfig, isNobodys: boolean): readonly Change[] {
+  const [before, after] = [old.launch, next.launch];
+  if (after === undefined || before === undefined) {
+    return differing(at, before && formatCommand(before.argv), after && formatCommand(after.argv), !isNobodys);
+  }
+  const keptMore = after.keepEnv.some((name) => !before.keepEnv.includes(name));
+  return [
+    ...differing(at, formatCommand(before.argv), formatCommand(after.argv), true),
+    ...differing(`${at}.cwd`, before.workingDirectory, after.workingDirectory, true),
+    ...differing(`${at}.keepEnv`, list(before.keepEnv), list(after.keepEnv), keptMore),
+  ];
+}
+
+function serviceChanges(old: readonly ServiceConfig[], next: readonly ServiceConfig[]): readonly Change[] {
+  const before = new Map(old.map((service) => [service.name, service]));
+  const after = new Set(next.map((service) => service.name));
+  return [
+    ...old
+      .filter((service) => !after.has(service.name))
+      .map((service) => ({ line: `- services.${service.name}: ${describeService(service)}`, widens: false })),
+    ...next.flatMap((service): readonly Change[] => {
+      const was = before.get(service.name);
+      if (was === undefined) return [{ line: `+ services.${service.name}: ${describeService(service)}`, widens: true }];
+      const at = `services.${service.name}`;
+      return [
+        ...differing(at, describeService(was), describeService(service), true),
+        ...differing(`${at} as`, was.id.name, service.id.name, true),
+        // A port is where callers look; what they may do there is the same.
+        ...differing(`${at}.listen`, was.listenPort, service.listenPort, false),
+      ];
+    }),
+  ];
+}
+
+/** What a process must be to have `identity`, in one line: `launch python3 agents/billing.py`, `user dev, exe /usr/bin/node`. */
+export function describeIdentity(identity: IdentityConfig): string {
+  const { facts, launch, service } = identity;
+  const parts = [
+    launch && `launch ${formatCommand(launch.argv)}`,
+    facts.user !== undefined && `user ${facts.user}`,
+    facts.uid !== undefined && `uid ${facts.uid}`,
+    facts.group !== undefined && `group ${facts.group}`,
+    facts.gid !== undefined && `gid ${facts.gid}`,
+    facts.supplementaryGroup !== undefined && `supplementary group ${facts.supplementaryGroup}`,
+    facts.supplementaryGid !== undefined && `supplementary gid ${facts.supplementaryGid}`,
+    facts.exePath !== undefined && `exe ${facts.exePath}`,
+    facts.exeSha256 !== undefined && `sha256 ${facts.exeSha256}`,
+    service !== undefined && `service ${service}`,
+  ];
+  return parts.filter((part) => typeof part === "string").join(", ");
+}
+
+/** Where a service is, in one line: `mcp: node mcp/payments.js`, `http: http://127.0.0.1:8080`. */
+export function describeService(service: ServiceConfig): string {
+  return `${service.protocol}: ${describeUpstream(service.upstream)}`;
+}
+
+/** `node mcp/payments.js`, `http://127.0.0.1:8080`, `unix:/run/x.sock`, `mtls 127.0.0.1:8443`. */
+export function describeUpstream(upstream: Upstream): string {
+  switch (upstream.kind) {
+    case "command":
+      return `${formatCommand(upstream.argv)} in ${formatCommand([upstream.workingDirectory])}`;
+    case "tcp":
+      return `http://${hostInUrl(upstream.host)}:${upstream.port}`;
+    case "unix":
+      return `unix:${upstream.path}`;
+    case "mtls":
+      return `mtls ${hostInUrl(upstream.host)}:${upstream.port}`;
+  }
+}
+
+function hostInUrl(host: string): string {
+  return host.includes(":") ? `[${host}]` : host;
+}
+
+type Shown = string | number | undefined;
+
+/** No change, or one line with what was and what is. */
+function differing(at: string, old: Shown, next: Shown, widens: boolean): readonly Change[] {
+  if (old === next) return [];
+  if (old === undefined) return [{ line: `+ ${at}: ${next}`, widens }];
+  if (next === undefined) return [{ line: `- ${at}: ${old}`, widens }];
+  return [{ line: `~ ${at}: ${old} → ${next}`, widens }];
+}
+
+/** A command for people; what holds more than plain characters is quoted, so that two commands never look the same. */
+export function formatCommand(argv: readonly string[]): string {
+  return argv.map((item) => (/^[\w@%+=:,./-]+$/.test(item) ? item : JSON.stringify(item))).join(" ");
+}
+
+function list(items: readonly string[]): string {
+  return JSON.stringify(items);
+}
+
+function summary(changes: readonly Change[]): Comparison {
+  return {
+    widened: changes.some((change) => change.widens),
+    changes: changes.map((change) => change.line),
+  };
+}

@@ -1,0 +1,38 @@
+import { CodedError } from "../coded-error.js";
+
+/** One thing that is wrong in a file of the project, and where. */
+export interface ConfigProblem {
+  /** As people name it: `agentid.yaml`. */
+  readonly file: string;
+  /** 1-based; 0 when the problem is the file as a whole. */
+  readonly line: number;
+  /** 1-based; 0 when the problem is the file as a whole. */
+  readonly column: number;
+  /** `identities.agents/billing.launch[1]`; empty for the file as a whole. */
+  readonly path: string;
+  readonly message: string;
+}
+
+/** `config-invalid`: the file was read and is wrong. `config-unreadable`: it could not be read at all. */
+export type ConfigErrorCode = "config-invalid" | "config-unreadable";
+
+/** Everything that is wrong with `agentid.yaml` or `agentid.lock`, all at once. */
+export class ConfigError extends CodedError<ConfigErrorCode> {
+  override readonly name = "ConfigError";
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(
+    code: ConfigErrorCode,
+    problems: readonly ConfigProblem[],
+    options: { hint?: string; cause?: unknown } = {},
+  ) {
+    super(code, problems.map(formatProblem).join("\n"), options);
+    this.problems = problems;
+  }
+}
+
+/** `agentid.yaml:12:5  identities.agents/biling.lanch: unknown key "lanch"; did you mean "launch"?` */
+export function formatProblem(problem: ConfigProblem): string {
+  const place = problem.line === 0 ? problem.file : `${problem.file}:${problem.line}:${problem.column}`;
+  return `${place}  ${problem.path === "" ? "" : `${problem.path}: `}${problem.message}`;
+}

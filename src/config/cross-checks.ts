@@ -1,0 +1,147 @@
+import type { ConfigProblem } from "./config-error.js";
+import { durationSeconds, formatDuration } from "./duration.js";
+import { suggestion } from "./nearest.js";
+import { valueAt } from "./schema-problems.js";
+import { checkIdentityName, checkServiceName } from "./values.js";
+import type { YamlSource } from "./yaml-source.js";
+
+/** Seconds of every lifetime that the file does not give; D24. */
+export const STANDARD_LIFETIMES = { x509: 600, jwt: 300, ca: 86_400 } as const;
+
+/** What makes an entry of `identities` more than a name. */
+const GROUNDS = [
+  "launch",
+  "user",
+  "uid",
+  "group",
+  "gid",
+  "supplementaryGroup",
+  "supplementaryGid",
+  "exe",
+  "service",
+] as const;
+
+/**
+ * What one value cannot know of another: names, references, and numbers that bound each other.
+ * Works on the file as written, whatever else is wrong with it, so that all problems come at once.
+ */
+export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
+  return [
+    ...identityNames(source),
+    ...serviceNames(source),
+    ...serviceReferences(source),
+    ...defaultIdentities(source),
+    ...listenPorts(source),
+    ...lifetimeBounds(source),
+  ];
+}
+
+/** The identity of a service that no entry names: `services/invoices`, `mcp/payments`. */
+export function defaultIdentityName(service: string, protocol: "http" | "mcp"): string {
+  return `${protocol === "mcp" ? "mcp" : "services"}/${service}`;
+}
+
+function identityNames(source: YamlSource): readonly ConfigProblem[] {
+  return entriesOf(source, "identities").flatMap(([name, entry]) => {
+    const wrong = checkIdentityName(name);
+    if (wrong !== undefined) return [source.problem(["identities", name], wrong, "key")];
+    if (!isMapping(entry) || GROUNDS.some((ground) => Object.hasOwn(entry, ground))) return [];
+    return [
+      source.problem(
+        ["identities", name],
+        "nothing says which process has this identity; give launch, user, uid, exe … or service",
+        "key",
+      ),
+    ];
+  });
+}
+
+function serviceNames(source: YamlSource): readonly ConfigProblem[] {
+  return entriesOf(source, "services").flatMap(([name]) => {
+    const wrong = checkServiceName(name);
+    return wrong === undefined ? [] : [source.problem(["services", name], wrong, "key")];
+  });
+}
+
+function serviceReferences(source: YamlSource): readonly ConfigProblem[] {
+  const known = entriesOf(source, "services").map(([name]) => name);
+  const firstToName = new Map<string, string>();
+  return entriesOf(source, "identities").flatMap(([name, entry]) => {
+    const service = valueAt(entry, ["service"]);
+    if (typeof service !== "string") return [];
+    const path = ["identities", name, "service"];
+    if (!known.includes(service)) {
+      return [source.problem(path, `no service ${JSON.stringify(service)}${suggestion(service, known)}`)];
+    }
+    const first = firstToName.get(service);
+    if (first !== undefined) {
+      return [source.problem(path, `the service ${JSON.stringify(service)} already speaks as ${first}`)];
+    }
+    firstToName.set(service, name);
+    return [];
+  });
+}
+
+/** An identity of its own that happens to be called like a service's default one would silently become that service's. */
+function defaultIdentities(source: YamlSource): readonly ConfigProblem[] {
+  const identities = entriesOf(source, "identities");
+  const named = new Set(identities.map(([, entry]) => valueAt(entry, ["service"])));
+  return entriesOf(source, "services").flatMap(([service, entry]) => {
+    if (named.has(service) || !isMapping(entry)) return [];
+    const name = defaultIdentityName(service, Object.hasOwn(entry, "mcp") ? "mcp" : "http");
+    if (!identities.some(([identity]) => identity === name)) return [];
+    return [
+      source.problem(
+        ["identities", name],
+        `the service ${JSON.stringify(service)} would speak as this identity; say so with \`service: ${service}\`, or rename one of them`,
+        "key",
+      ),
+    ];
+  });
+}
+
+function listenPorts(source: YamlSource): readonly ConfigProblem[] {
+  const firstAt = new Map<number, string>();
+  return entriesOf(source, "services").flatMap(([name, entry]) => {
+    const port = valueAt(entry, ["listen"]);
+    if (typeof port !== "number") return [];
+    const first = firstAt.get(port);
+    if (first !== undefined) {
+      return [source.problem(["services", name, "listen"], `port ${port} is already that of services.${first}`)];
+    }
+    firstAt.set(port, name);
+    return [];
+  });
+}
+
+/** Credentials must be able to live out their time under keys that are replaced at half of theirs. */
+function lifetimeBounds(source: YamlSource): readonly ConfigProblem[] {
+  const secondsOf = (kind: "x509" | "jwt" | "ca"): number | undefined => {
+    const written = valueAt(source.value, ["lifetimes", kind]);
+    if (written === undefined) return STANDARD_LIFETIMES[kind];
+    return typeof written === "string" ? durationSeconds(written) : undefined;
+  };
+  const ca = secondsOf("ca");
+  if (ca === undefined) return [];
+  return (["x509", "jwt"] as const).flatMap((kind) => {
+    const seconds = secondsOf(kind);
+    if (seconds === undefined || seconds * 2 <= ca) return [];
+    const written = (key: string) => valueAt(source.value, ["lifetimes", key]) !== undefined;
+    const quote = (key: string, value: number) => `${formatDuration(value)}${written(key) ? "" : " by default"}`;
+    return [
+      source.problem(
+        ["lifetimes", written(kind) ? kind : "ca"],
+        `${kind} (${quote(kind, seconds)}) must be at most half of ca (${quote("ca", ca)})`,
+      ),
+    ];
+  });
+}
+
+function entriesOf(source: YamlSource, section: string): readonly (readonly [string, unknown])[] {
+  const value = valueAt(source.value, [section]);
+  return isMapping(value) ? Object.entries(value) : [];
+}
+
+function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

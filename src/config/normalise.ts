@@ -1,0 +1,136 @@
+import { resolve } from "node:path";
+import { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
+import type { Config, IdentityConfig, LaunchConfig, RequiredFacts, ServiceConfig, Upstream } from "./config.js";
+import { defaultIdentityName, STANDARD_LIFETIMES } from "./cross-checks.js";
+import { durationSeconds } from "./duration.js";
+import type { ConfigFile, IdentityEntry, ServiceEntry, UpstreamEntry } from "./schema.js";
+import { endpointOfHttpUrl, parseHostPort } from "./values.js";
+
+export interface ConfigOrigin {
+  /** Absolute. */
+  readonly projectDirectory: string;
+  readonly file: string | undefined;
+  /** Hex SHA-256 of the file's bytes. */
+  readonly digest: string;
+}
+
+/** The configuration that a checked file means: paths made absolute, defaults filled in, every service with its identity. */
+export function normalise(written: ConfigFile, origin: ConfigOrigin): Config {
+  const { projectDirectory } = origin;
+  const trustDomain = TrustDomain.parse(written.trustDomain);
+  const declared = Object.entries(written.identities ?? {}).map(([name, entry]) =>
+    identityOf(name, entry, trustDomain, projectDirectory),
+  );
+  const services = Object.entries(written.services ?? {}).map(([name, entry]) =>
+    serviceOf(name, entry, declared, trustDomain, projectDirectory),
+  );
+  const identities = [...declared, ...defaultIdentitiesOf(services, declared)];
+  const { x509, jwt, ca } = written.lifetimes ?? {};
+  return {
+    ...origin,
+    trustDomain,
+    identities,
+    services,
+    policiesDirectory: resolve(projectDirectory, written.policies ?? "policies"),
+    lifetimes: {
+      x509Seconds: secondsOr(x509, STANDARD_LIFETIMES.x509),
+      jwtSeconds: secondsOr(jwt, STANDARD_LIFETIMES.jwt),
+      caSeconds: secondsOr(ca, STANDARD_LIFETIMES.ca),
+    },
+    reload: written.reload ?? (identities.some((identity) => identity.launch !== undefined) ? "confirm" : "auto"),
+    keys: written.keys ?? "disk",
+  };
+}
+
+function identityOf(
+  name: string,
+  entry: IdentityEntry,
+  trustDomain: TrustDomain,
+  projectDirectory: string,
+): IdentityConfig {
+  return {
+    name,
+    id: SpiffeId.of(trustDomain, name),
+    facts: factsOf(entry, projectDirectory),
+    launch: entry.launch === undefined ? undefined : launchOf(entry.launch, projectDirectory),
+    service: entry.service,
+    dnsNames: entry.dnsNames ?? [],
+    hint: entry.hint ?? "",
+  };
+}
+
+function factsOf(entry: IdentityEntry, projectDirectory: string): RequiredFacts {
+  const exe = typeof entry.exe === "string" ? { path: entry.exe } : entry.exe;
+  return {
+    ...(entry.uid !== undefined && { uid: entry.uid }),
+    ...(entry.user !== undefined && { user: entry.user }),
+    ...(entry.gid !== undefined && { gid: entry.gid }),
+    ...(entry.group !== undefined && { group: entry.group }),
+    ...(entry.supplementaryGid !== undefined && { supplementaryGid: entry.supplementaryGid }),
+    ...(entry.supplementaryGroup !== undefined && { supplementaryGroup: entry.supplementaryGroup }),
+    ...(exe?.path !== undefined && { exePath: resolve(projectDirectory, exe.path) }),
+    ...(exe?.sha256 !== undefined && { exeSha256: exe.sha256 }),
+  };
+}
+
+function launchOf(entry: NonNullable<IdentityEntry["launch"]>, projectDirectory: string): LaunchConfig {
+  const full = Array.isArray(entry) ? { command: entry } : entry;
+  return {
+    argv: full.command,
+    workingDirectory: resolve(projectDirectory, full.cwd ?? "."),
+    keepEnv: full.keepEnv ?? [],
+  };
+}
+
+function serviceOf(
+  name: string,
+  entry: ServiceEntry,
+  declared: readonly IdentityConfig[],
+  trustDomain: TrustDomain,
+  projectDirectory: string,
+): ServiceConfig {
+  const protocol = entry.mcp === undefined ? "http" : "mcp";
+  const upstream = entry.mcp ?? entry.http;
+  if (upstream === undefined) throw new TypeError(`service ${name} passed the schema without an upstream`);
+  const identity = declared.find((one) => one.service === name);
+  return {
+    name,
+    id: identity?.id ?? SpiffeId.of(trustDomain, defaultIdentityName(name, protocol)),
+    protocol,
+    upstream: upstreamOf(upstream, projectDirectory),
+    listenPort: entry.listen,
+  };
+}
+
+function upstreamOf(entry: UpstreamEntry, projectDirectory: string): Upstream {
+  if (typeof entry === "string") return { kind: "tcp", ...endpointOfHttpUrl(entry) };
+  if (entry.command !== undefined) {
+    return { kind: "command", argv: entry.command, workingDirectory: resolve(projectDirectory, entry.cwd ?? ".") };
+  }
+  if (entry.unix !== undefined) return { kind: "unix", path: resolve(projectDirectory, entry.unix) };
+  const endpoint = parseHostPort(entry.mtls ?? "");
+  if (endpoint === undefined) throw new TypeError("an upstream passed the schema without command, unix and mtls");
+  return { kind: "mtls", ...endpoint };
+}
+
+/** After the identities of the file (D9), in the order of the services. No process ever has one: only the service's relay leg does. */
+function defaultIdentitiesOf(
+  services: readonly ServiceConfig[],
+  declared: readonly IdentityConfig[],
+): readonly IdentityConfig[] {
+  return services
+    .filter((service) => !declared.some((identity) => identity.service === service.name))
+    .map((service) => ({
+      name: service.id.name,
+      id: service.id,
+      facts: {},
+      launch: undefined,
+      service: service.name,
+      dnsNames: [],
+      hint: "",
+    }));
+}
+
+function secondsOr(written: string | undefined, standard: number): number {
+  return (written === undefined ? undefined : durationSeconds(written)) ?? standard;
+}

@@ -1,0 +1,294 @@
+import { z } from "zod";
+import { DURATION_PATTERN, durationSeconds } from "./duration.js";
+import {
+  checkArgument,
+  checkDnsName,
+  checkExecutablePath,
+  checkHint,
+  checkHostPort,
+  checkHttpUrl,
+  checkPath,
+  checkSocketPath,
+  checkTrustDomain,
+  checkVariableName,
+  SERVICE_NAME_PATTERN,
+  type ValueCheck,
+} from "./values.js";
+
+/**
+ * The one schema of `agentid.yaml`. Types, messages, the JSON Schema for editors and `docs/configuration.md` all follow from it
+ * (`schema-document.ts`); what one value cannot know of another is in `cross-checks.ts`. Nothing here transforms: the file's own shape in, the same out.
+ */
+
+/** What `z.toJSONSchema` copies beside what it derives; `pattern` and the like are only what editors check while typing. */
+interface Description {
+  readonly description: string;
+  readonly examples?: readonly unknown[];
+  readonly default?: unknown;
+  readonly pattern?: string;
+}
+
+function text(check: ValueCheck, about?: Description) {
+  const schema = z.string().superRefine((value, context) => {
+    const wrong = check(value);
+    if (wrong !== undefined) context.addIssue({ code: "custom", message: wrong });
+  });
+  return about === undefined ? schema : schema.meta({ ...about });
+}
+
+const id = (description: string, examples: readonly number[]) =>
+  z
+    .int()
+    .min(0)
+    .max(0xffff_fffe)
+    .meta({ description, examples: [...examples] });
+
+const argv = z
+  .array(text(checkArgument))
+  .min(1)
+  .refine((argv) => argv[0] !== "", { message: "the command's name is empty", path: [0] });
+
+const duration = (description: string, standard: string, minSeconds: number, maxSeconds: number) =>
+  text(
+    (value) => {
+      const seconds = durationSeconds(value);
+      if (seconds === undefined) return "not a duration; write it as 300s, 10m, 24h or 7d";
+      if (seconds < minSeconds) return `must be at least ${minSeconds}s`;
+      // 30 days and less keep every timer below the 24.8 days that Node's timers can hold.
+      return seconds > maxSeconds ? `must be at most ${maxSeconds / 3600}h` : undefined;
+    },
+    { description, default: standard, examples: [standard], pattern: DURATION_PATTERN.source },
+  );
+
+const launchCommand = z
+  .strictObject({
+    command: argv.meta({ description: "The program and its arguments.", examples: [["python3", "agents/billing.py"]] }),
+    cwd: text(checkPath, {
+      description: "Working directory, relative to the project.",
+      default: ".",
+      examples: ["agents"],
+    }).optional(),
+    keepEnv: z
+      .array(text(checkVariableName))
+      .meta({
+        description:
+          "Environment variables that the agent keeps although they load code (`NODE_OPTIONS`, `PYTHONPATH` …) or look like secrets. All other such variables are removed.",
+        examples: [["OPENAI_API_KEY"]],
+      })
+      .optional(),
+  })
+  .meta({ description: "The command in full form." });
+
+const exe = z
+  .strictObject({
+    path: text(checkExecutablePath, {
+      description:
+        "The executable as the kernel names it, symbolic links resolved (`agentid attest PID` shows it); a relative path starts at the project.",
+      examples: ["/usr/bin/node"],
+    }).optional(),
+    sha256: z
+      .string()
+      .refine((value) => value === "pinned" || /^[0-9a-f]{64}$/.test(value), {
+        message: 'write 64 lower-case hex digits, or "pinned" for the digest that agentid.lock keeps',
+      })
+      .meta({
+        description:
+          "SHA-256 of the executable in lower-case hex, or `pinned`: the digest is the one in `agentid.lock`.",
+        examples: ["pinned"],
+        pattern: "^(pinned|[0-9a-f]{64})$",
+      })
+      .optional(),
+  })
+  .refine((exe) => exe.path !== undefined || exe.sha256 !== undefined, { message: "needs path or sha256, or both" });
+
+const identity = z.strictObject({
+  launch: z
+    .union([argv, launchCommand])
+    .meta({
+      description:
+        "Only a process started by `agentid run NAME -- CMD…` with exactly this command, and with the files that `agentid.lock` pins, has the identity.",
+      examples: [["python3", "agents/billing.py"]],
+    })
+    .optional(),
+  user: text((name) => (/^[^\s:]+$/.test(name) ? undefined : "not the name of a user"), {
+    description: "Name of the user whose process it must be (`unix:user`).",
+    examples: ["dev"],
+  }).optional(),
+  uid: id("Number of that user (`unix:uid`).", [1000]).optional(),
+  group: text((name) => (/^[^\s:]+$/.test(name) ? undefined : "not the name of a group"), {
+    description: "Name of the process's primary group (`unix:group`).",
+    examples: ["staff"],
+  }).optional(),
+  gid: id("Number of that group (`unix:gid`).", [1000]).optional(),
+  supplementaryGroup: text((name) => (/^[^\s:]+$/.test(name) ? undefined : "not the name of a group"), {
+    description: "Name of a supplementary group that the process must have (`unix:supplementary_group`).",
+    examples: ["docker"],
+  }).optional(),
+  supplementaryGid: id("Number of that group (`unix:supplementary_gid`).", [999]).optional(),
+  exe: z
+    .union([text(checkExecutablePath), exe])
+    .meta({
+      description:
+        "The executable that the process must run (`unix:path`, `unix:sha256`): its path, or path and digest.",
+      examples: [{ path: "/usr/bin/node", sha256: "pinned" }],
+    })
+    .optional(),
+  service: z
+    .string()
+    .meta({
+      description: "Name of the service whose relay leg speaks as this identity. A service has exactly one identity.",
+      examples: ["payments"],
+    })
+    .optional(),
+  dnsNames: z
+    .array(text(checkDnsName))
+    .meta({
+      description: "DNS names to put into the X.509-SVID beside the SPIFFE ID.",
+      examples: [["payments.localhost"]],
+    })
+    .optional(),
+  hint: text(checkHint, {
+    description: "Tells a workload with several identities what this one is for; the Workload API hands it on.",
+    default: "",
+    examples: ["internal"],
+  }).optional(),
+});
+
+const upstreamObject = z
+  .strictObject({
+    command: argv
+      .meta({
+        description:
+          "agentid starts this program; it must listen on the Unix socket whose path is in `AGENTID_LISTEN`. Nothing but the relay can reach it.",
+        examples: [["node", "mcp/payments.js"]],
+      })
+      .optional(),
+    cwd: text(checkPath, {
+      description: "Working directory of `command`, relative to the project.",
+      default: ".",
+      examples: ["services"],
+    }).optional(),
+    unix: text(checkSocketPath, {
+      description: "The service already listens on this Unix socket.",
+      examples: ["run/invoices.sock"],
+    }).optional(),
+    mtls: text(checkHostPort, {
+      description: "The service speaks mutual TLS itself with its own SVID, here.",
+      examples: ["127.0.0.1:8443"],
+    }).optional(),
+  })
+  .refine(
+    (upstream) => [upstream.command, upstream.unix, upstream.mtls].filter((one) => one !== undefined).length === 1,
+    { message: "needs exactly one of command, unix and mtls" },
+  )
+  .refine((upstream) => upstream.cwd === undefined || upstream.command !== undefined, {
+    message: "goes only with command",
+    path: ["cwd"],
+  })
+  .meta({ oneOf: [{ required: ["command"] }, { required: ["unix"] }, { required: ["mtls"] }] });
+
+const httpAddress = text(checkHttpUrl, {
+  description:
+    "The service already listens at this loopback address; anything on this machine can call it there around the relay.",
+  examples: ["http://127.0.0.1:8080"],
+  pattern: "^http://(localhost|127\\.|\\[::1\\])",
+});
+
+const service = z
+  .strictObject({
+    http: z
+      .union([httpAddress, upstreamObject])
+      .meta({
+        description: "A service that speaks HTTP, and where it is. Rules see method and path.",
+        examples: [{ command: ["node", "services/invoices.js"] }, "http://127.0.0.1:8080"],
+      })
+      .optional(),
+    mcp: z
+      .union([httpAddress, upstreamObject])
+      .meta({
+        description:
+          "An MCP server that speaks streamable HTTP, and where it is. Rules see JSON-RPC methods and tools.",
+        examples: [{ command: ["node", "mcp/payments.js"] }],
+      })
+      .optional(),
+    listen: z
+      .int()
+      .min(1)
+      .max(65_535)
+      .meta({
+        description:
+          "Loopback port where callers find the service. Without it the port follows from the project's folder and the service's name, and stays the same.",
+        examples: [18080],
+      })
+      .optional(),
+  })
+  .refine((service) => (service.http === undefined) !== (service.mcp === undefined), {
+    message: "needs exactly one of http and mcp",
+  })
+  .meta({ oneOf: [{ required: ["http"] }, { required: ["mcp"] }] });
+
+const lifetimes = z.strictObject({
+  x509: duration("X.509-SVIDs; replaced at about half of it. At most half of `ca`.", "10m", 10, 86_400).optional(),
+  jwt: duration("JWT-SVIDs. At most half of `ca`.", "5m", 10, 86_400).optional(),
+  ca: duration(
+    "The trust domain's own keys; the next ones are prepared at half of it.",
+    "24h",
+    20,
+    2_592_000,
+  ).optional(),
+});
+
+export const configFile = z
+  .strictObject({
+    trustDomain: text(checkTrustDomain, {
+      description: "Name of the trust domain, the first part of every SPIFFE ID: `spiffe://shop.local/agents/billing`.",
+      examples: ["shop.local"],
+      pattern: "^[a-z0-9._-]{1,255}$",
+    }),
+    identities: z
+      .record(z.string(), identity)
+      .meta({
+        description:
+          "Identities by name, the path of the SPIFFE ID, and what must hold for a process to have each: everything that is given, all at once. A process with several gets them in the order of the file; the first is its default. An entry needs at least one fact, `launch` or `service`.",
+        propertyNames: { pattern: "^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$" },
+      })
+      .optional(),
+    services: z
+      .record(z.string(), service)
+      .meta({
+        description:
+          "Services by name, and where each is. Callers find a service in `AGENTID_URL_NAME`. A service that no identity names by `service` gets the identity `services/NAME` (http) or `mcp/NAME` (mcp) by itself.",
+        propertyNames: { pattern: SERVICE_NAME_PATTERN.source },
+      })
+      .optional(),
+    policies: text(checkPath, {
+      description: "Folder of the rules, relative to the project. Where there is no rule, every call is denied.",
+      default: "policies/",
+      examples: ["policies/"],
+    }).optional(),
+    lifetimes: lifetimes.meta({ description: "How long credentials are valid, as `300s`, `10m`, `24h`." }).optional(),
+    reload: z
+      .enum(["confirm", "auto"])
+      .meta({
+        description:
+          "What happens to a save that permits more than before: `confirm` waits until it is accepted in the dashboard, `auto` applies it. Default: `confirm` when any identity has `launch`, else `auto`. A save that permits less applies at once.",
+        examples: ["confirm"],
+      })
+      .optional(),
+    keys: z
+      .enum(["disk", "memory"])
+      .meta({
+        description:
+          "`disk` keeps the trust domain's keys in `.agentid/` across restarts; `memory` keeps nothing, and each start is a new trust domain.",
+        default: "disk",
+        examples: ["disk"],
+      })
+      .optional(),
+  })
+  .meta({ title: "agentid.yaml", description: "Configuration of an agentid project." });
+
+/** `agentid.yaml` as written. */
+export type ConfigFile = z.infer<typeof configFile>;
+export type IdentityEntry = z.infer<typeof identity>;
+export type ServiceEntry = z.infer<typeof service>;
+export type UpstreamEntry = NonNullable<ServiceEntry["http"]>;

@@ -1,0 +1,134 @@
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
+import { watch as watchFiles } from "chokidar";
+import { type Clock, systemClock } from "../platform/clock.js";
+import { CONFIG_FILE_NAME, LOCK_FILE_NAME } from "./load.js";
+
+export interface WatchedProject {
+  readonly projectDirectory: string;
+  readonly policiesDirectory: string;
+}
+
+export interface ProjectWatchOptions {
+  readonly config: WatchedProject;
+  /**
+   * Called with the absolute paths that were saved, created or removed, once for everything saved together. Never called again before
+   * the last call has settled; what happens meanwhile makes one more call.
+   */
+  readonly onChange: (files: readonly string[]) => void | Promise<void>;
+  /** What the operating system or `onChange` reported; the watch goes on. */
+  readonly onError: (error: unknown) => void;
+  readonly clock?: Clock;
+}
+
+export interface ProjectWatch {
+  /** Changes from here on are seen. */
+  readonly ready: Promise<void>;
+  /** Watches another policies folder, after a reload that names one. */
+  update(config: WatchedProject): void;
+  /** No call of `onChange` begins after this resolves; a running one has ended. */
+  close(): Promise<void>;
+}
+
+/** Editors write several files, or one file in several steps, within this time. */
+const QUIET_MS = 80;
+/** A program that never stops writing must not keep a change from taking effect. */
+const LONGEST_DELAY_MS = 2000;
+
+/**
+ * Watches `agentid.yaml`, `agentid.lock` and the policies folder: also files that are replaced by renaming (most editors), that do not exist
+ * yet, and a policies folder that appears later. Temporary files of editors are not seen.
+ */
+export function watchProject(options: ProjectWatchOptions): ProjectWatch {
+  const clock = options.clock ?? systemClock;
+  let config = options.config;
+  const changed = new Set<string>();
+  let waitingSince: number | undefined;
+  let cancelTimer: (() => void) | undefined;
+  let running: Promise<void> | undefined;
+  let closed = false;
+
+  // The folder is watched, not the files: a file that is replaced by renaming is another file.
+  const watcher = watchFiles(rootsOf(config), {
+    ignored: (path) => !isWatched(config, path),
+    ignoreInitial: true,
+    followSymlinks: true,
+    atomic: false,
+  });
+  const ready = new Promise<void>((resolveReady) => watcher.once("ready", () => resolveReady()));
+  watcher.on("error", (error) => options.onError(error));
+  watcher.on("all", (event, path) => {
+    if (event === "addDir" || (event === "unlinkDir" && resolve(path) !== config.policiesDirectory)) return;
+    changed.add(resolve(path));
+    schedule();
+  });
+
+  function schedule(): void {
+    if (closed) return;
+    const now = clock.now();
+    waitingSince ??= now;
+    cancelTimer?.();
+    cancelTimer = clock.after(Math.max(0, Math.min(QUIET_MS, waitingSince + LONGEST_DELAY_MS - now)), flush);
+  }
+
+  function flush(): void {
+    cancelTimer = undefined;
+    // The call that runs looks for what has come meanwhile when it ends.
+    if (running !== undefined || closed || changed.size === 0) return;
+    waitingSince = undefined;
+    const files = [...changed].sort();
+    changed.clear();
+    running = Promise.resolve(files)
+      .then(options.onChange)
+      .catch(options.onError)
+      .finally(() => {
+        running = undefined;
+        if (changed.size > 0) schedule();
+      });
+  }
+
+  return {
+    ready,
+    update(next) {
+      const before = rootsOf(config);
+      config = next;
+      const after = rootsOf(next);
+      watcher.unwatch(before.filter((root) => !after.includes(root)));
+      watcher.add(after);
+    },
+    async close() {
+      closed = true;
+      cancelTimer?.();
+      await watcher.close();
+      await running;
+    },
+  };
+}
+
+/** The project's folder; a policies folder outside of it is a root of its own. */
+function rootsOf(config: WatchedProject): string[] {
+  return isWithin(config.projectDirectory, config.policiesDirectory)
+    ? [config.projectDirectory]
+    : [config.projectDirectory, config.policiesDirectory];
+}
+
+function isWatched(config: WatchedProject, path: string): boolean {
+  const absolute = resolve(path);
+  const { projectDirectory, policiesDirectory } = config;
+  if (absolute === join(projectDirectory, CONFIG_FILE_NAME) || absolute === join(projectDirectory, LOCK_FILE_NAME)) {
+    return true;
+  }
+  // The folders from the project down to the policies, so that they are seen to appear.
+  if (absolute === projectDirectory || isWithin(absolute, policiesDirectory)) return true;
+  return dirname(absolute) === policiesDirectory && isPolicyFile(basename(absolute));
+}
+
+/** Not `.payments.yaml.swp`, `payments.yaml~`, `#payments.yaml#`, `4913`. */
+function isPolicyFile(name: string): boolean {
+  return !name.startsWith(".") && !name.startsWith("#") && /\.ya?ml$/.test(name);
+}
+
+/** True for the folder itself too. */
+function isWithin(folder: string, path: string): boolean {
+  const steps = relative(folder, path);
+  return steps === "" || (steps !== ".." && !steps.startsWith(`..${sep}`) && !steps.startsWith(sep));
+}
