@@ -17,6 +17,8 @@ export type AuditKind =
   | "authority.created"
   | "authority.rotated"
   | "svid.issued"
+  /** An issued SVID was handed to a process: which one, by the kernel's word. */
+  | "svid.delivered"
   | "svid.refused"
   | "svid.rotated"
   | "launch.granted"
