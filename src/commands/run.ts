@@ -1,0 +1,18 @@
+import { fileURLToPath } from "node:url";
+import { Command } from "@oclif/core";
+import { EXIT } from "./base-command.js";
+
+/** For `--help` and completion. `bin/agentid.js` takes `run` before oclif is loaded, so that nothing of Node clings to the launched process. */
+export default class Run extends Command {
+  static override summary = "Launch a process as an identity: ask, then become the command";
+  static override usage = "run NAME -- CMD...";
+  static override description =
+    `Granted only if NAME's entry in agentid.yaml has exactly this command and agentid.lock the digests of its files. The process keeps its PID, its terminal, its pipes and its limits; there is no wrapper. Exit code ${EXIT.denied} when refused, 127 when the command is not found.`;
+  static override examples = ["<%= config.bin %> run billing -- python agents/billing.py"];
+  static override strict = false;
+
+  async run(): Promise<void> {
+    const { runLaunch } = await import("../client/run.js");
+    await runLaunch(this.argv, process.env, fileURLToPath(import.meta.url));
+  }
+}
