@@ -1,0 +1,93 @@
+import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign } from "node:crypto";
+import { CodedError } from "../coded-error.js";
+import type { Jwk } from "../spiffe/jwt-bundle.js";
+import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
+
+/** What becomes a JWT-SVID. */
+export interface JwtSvidRequest {
+  readonly id: SpiffeId;
+  /** At least one. JWT-SVID §3.2. */
+  readonly audiences: readonly string[];
+  readonly lifetimeSeconds: number;
+}
+
+/** Signs the JWT-SVIDs of one trust domain with ES256. */
+export interface JwtAuthority {
+  readonly trustDomain: TrustDomain;
+  readonly keyId: string;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  /** The bundle's entry: public members only, `use: jwt-svid`, `kid` (JS-7). */
+  readonly publicJwk: Jwk;
+  /** Unencrypted PKCS#8, for the key store only. */
+  readonly privateKeyPkcs8: Buffer;
+  /** Signs at `now` (ms). Throws CodedError `authority-expired`, `identity-foreign`, `audience-missing`. */
+  issue(request: JwtSvidRequest, now: number): { readonly token: string; readonly expiresAt: Date };
+}
+
+/** A new signing key, in use from `now` (ms) until `lifetimeSeconds` later. */
+export function createJwtAuthority(options: {
+  readonly trustDomain: TrustDomain;
+  readonly lifetimeSeconds: number;
+  readonly now: number;
+}): JwtAuthority {
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  return restoreJwtAuthority({
+    trustDomain: options.trustDomain,
+    privateKeyPkcs8: privateKey.export({ format: "der", type: "pkcs8" }),
+    notBefore: new Date(options.now),
+    notAfter: new Date(options.now + options.lifetimeSeconds * 1000),
+  });
+}
+
+/** The authority of a key that was stored. */
+export function restoreJwtAuthority(options: {
+  readonly trustDomain: TrustDomain;
+  readonly privateKeyPkcs8: Buffer;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+}): JwtAuthority {
+  const { trustDomain, privateKeyPkcs8, notBefore, notAfter } = options;
+  const privateKey = createPrivateKey({ key: privateKeyPkcs8, format: "der", type: "pkcs8" });
+  const { kty, crv, x, y } = createPublicKey(privateKey).export({ format: "jwk" });
+  if (kty !== "EC" || crv !== "P-256" || x === undefined || y === undefined) {
+    throw new CodedError("authority-key-mismatch", "the JWT authority's key is not a P-256 key");
+  }
+  const keyId = thumbprint({ crv, kty, x, y });
+  // The same key signs every token until it is replaced, so the header is constant (JS-2, JS-4).
+  const header = encodeJson({ alg: "ES256", kid: keyId, typ: "JWT" });
+
+  return {
+    trustDomain,
+    keyId,
+    notBefore,
+    notAfter,
+    publicJwk: { kty, crv, x, y, kid: keyId, use: "jwt-svid", alg: "ES256" },
+    privateKeyPkcs8,
+    issue({ id, audiences, lifetimeSeconds }, now) {
+      if (!id.memberOf(trustDomain) || id.path === "") {
+        throw new CodedError("identity-foreign", `${id} is not an identity of the trust domain ${trustDomain}`);
+      }
+      if (audiences.length === 0) throw new CodedError("audience-missing", "a JWT-SVID needs at least one audience");
+      if (now >= notAfter.getTime()) {
+        throw new CodedError("authority-expired", `the JWT authority of ${trustDomain} is not valid at this time`);
+      }
+      const iat = Math.floor(now / 1000);
+      const exp = Math.min(iat + lifetimeSeconds, Math.floor(notAfter.getTime() / 1000));
+      // `aud` is always a list, as SPIRE writes it; every validator accepts that (JS-6).
+      const payload = encodeJson({ sub: id.toString(), aud: audiences, exp, iat });
+      const signed = `${header}.${payload}`;
+      const signature = sign("sha256", Buffer.from(signed, "latin1"), { key: privateKey, dsaEncoding: "ieee-p1363" });
+      return { token: `${signed}.${signature.toString("base64url")}`, expiresAt: new Date(exp * 1000) };
+    },
+  };
+}
+
+/** RFC 7638: a name that follows from the key, so that it is unique and stable without being stored. */
+function thumbprint(required: { crv: string; kty: string; x: string; y: string }): string {
+  return createHash("sha256").update(JSON.stringify(required)).digest("base64url");
+}
+
+function encodeJson(value: unknown): string {
+  return Buffer.from(JSON.stringify(value), "utf8").toString("base64url");
+}

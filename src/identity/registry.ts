@@ -1,0 +1,90 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Caller } from "../attestation/caller.js";
+import type { Evidence, ProcessFacts } from "../attestation/process-facts.js";
+import type { Config, IdentityConfig, Lock } from "../config/config.js";
+import type { Entitlement, IdentityRegistry, MissedIdentity } from "./entitlement.js";
+import { type RequiredSelector, requiredSelectors } from "./required-selectors.js";
+
+/** A registry that follows the configuration. */
+export interface UpdatableIdentityRegistry extends IdentityRegistry {
+  /** Takes a new configuration and lock; listeners are called if they change what follows for anyone. */
+  update(config: Pick<Config, "identities">, lock: Lock): void;
+}
+
+/** The registry of what `agentid.yaml` and `agentid.lock` say. */
+export function createIdentityRegistry(config: Pick<Config, "identities">, lock: Lock): UpdatableIdentityRegistry {
+  const listeners = new Set<() => void>();
+  let state = registryState(config.identities, lock);
+
+  return {
+    entitlementsOf(caller) {
+      const granted: Entitlement[] = [];
+      const missed: MissedIdentity[] = [];
+      for (const { identity, selectors } of state.entries) {
+        const failure = firstFailure(identity, selectors, caller);
+        if (failure === undefined) granted.push({ identity, evidence: evidenceOf(identity, caller.facts) });
+        else missed.push({ identity, ...failure });
+      }
+      return { granted, missed };
+    },
+    find: (nameOrId) => state.byNameOrId.get(nameOrId),
+    get identities() {
+      return state.identities;
+    },
+    onChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    update(next, nextLock) {
+      const same = isDeepStrictEqual(next.identities, state.identities) && isDeepStrictEqual(nextLock, state.lock);
+      if (same) return;
+      state = registryState(next.identities, nextLock);
+      for (const listener of [...listeners]) listener();
+    },
+  };
+}
+
+interface RegistryState {
+  readonly identities: readonly IdentityConfig[];
+  readonly lock: Lock;
+  readonly entries: readonly { readonly identity: IdentityConfig; readonly selectors: readonly RequiredSelector[] }[];
+  readonly byNameOrId: ReadonlyMap<string, IdentityConfig>;
+}
+
+function registryState(identities: readonly IdentityConfig[], lock: Lock): RegistryState {
+  const byNameOrId = new Map<string, IdentityConfig>();
+  for (const identity of identities) {
+    byNameOrId.set(identity.name, identity);
+    byNameOrId.set(identity.id.toString(), identity);
+  }
+  const entries = identities.map((identity) => ({ identity, selectors: requiredSelectors(identity, lock) }));
+  return { identities, lock, entries, byNameOrId };
+}
+
+/** The first thing that does not hold, or undefined if the identity follows. All that is given must hold; what asks for nothing follows for nobody. */
+function firstFailure(
+  identity: IdentityConfig,
+  selectors: readonly RequiredSelector[],
+  caller: Caller,
+): { failed: string; detail: string } | undefined {
+  for (const required of selectors) {
+    const found = required.found(caller.facts);
+    if (required.wanted !== undefined && found.includes(required.wanted)) continue;
+    return { failed: required.selector, detail: required.explain(caller.facts) };
+  }
+  if (identity.launch !== undefined) {
+    if (caller.launch === identity.name) return undefined;
+    const is = caller.launch === undefined ? "was not launched by agentid" : `was launched as ${caller.launch}`;
+    return { failed: "launch", detail: `only \`agentid run ${identity.name}\` gives it; this process ${is}` };
+  }
+  if (selectors.length > 0) return undefined;
+  return identity.service === undefined
+    ? { failed: "nothing", detail: "the entry names nothing that a process could prove" }
+    : { failed: "service", detail: `the relay speaks as it for the service ${identity.service}; no process gets it` };
+}
+
+/** As strong as the weakest thing it rests on. */
+function evidenceOf(identity: IdentityConfig, facts: ProcessFacts): Evidence {
+  if (identity.launch === undefined) return facts.evidence;
+  return Object.keys(identity.facts).length > 0 && facts.evidence === "weak" ? "weak" : "launch";
+}

@@ -1,0 +1,263 @@
+import { isDeepStrictEqual } from "node:util";
+import type { AuditLog } from "../audit/audit-log.js";
+import { CodedError, codeOf, messageOf } from "../coded-error.js";
+import type { IdentityConfig, Lifetimes } from "../config/config.js";
+import type { Clock } from "../platform/clock.js";
+import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { IdentityRegistry } from "./entitlement.js";
+import { onceAt } from "./once-at.js";
+import type { JwtSvidIssuer, X509Svid, X509SvidSource } from "./svid-source.js";
+import type { TrustDomainAuthority } from "./trust-domain-authority.js";
+import type { X509Authority } from "./x509-authority.js";
+
+/** The life of an identity's X.509-SVID, as the dashboard shows it. */
+export interface SvidChange {
+  readonly change: "issued" | "rotated" | "removed";
+  readonly identity: IdentityConfig;
+  readonly svid: X509Svid;
+}
+
+/** The daemon's SVIDs: one key and certificate for each identity, issued on first use and replaced in time. */
+export interface SvidKeeper extends X509SvidSource, JwtSvidIssuer {
+  /** Issued and not removed since, without issuing any; in the order of first issue. */
+  readonly held: readonly { readonly identity: IdentityConfig; readonly svid: X509Svid }[];
+  /** Replaces the SVID of `id`, or every held one, now. Returns the names replaced. Throws CodedError `identity-unknown`, `not-ready`. */
+  rotate(id?: SpiffeId): readonly string[];
+  /** Called after each issue, replacement and removal of any X.509-SVID; the returned function unsubscribes. */
+  onChange(listener: (change: SvidChange) => void): () => void;
+  /** Stops the clock's calls and the subscriptions. Idempotent. */
+  close(): void;
+}
+
+export interface SvidKeeperOptions {
+  readonly authority: TrustDomainAuthority;
+  readonly registry: Pick<IdentityRegistry, "find" | "onChange">;
+  /** Read at each issue, so that a reload counts for the next one. */
+  readonly lifetimes: () => Lifetimes;
+  readonly clock: Clock;
+  readonly audit: AuditLog;
+  /** In [0, 1), for the jitter of rotation. */
+  readonly random?: () => number;
+  /** Told when a replacement failed; it is tried again while the SVID at hand stays valid. */
+  readonly onProblem?: (thrown: unknown) => void;
+}
+
+interface Held {
+  readonly identity: IdentityConfig;
+  readonly svid: X509Svid;
+  readonly signedBy: X509Authority;
+}
+
+/** Rotation at half of life ±10 %, so that many identities issued together do not stay together (as SPIRE). */
+const JITTER = 0.1;
+/** Replacements made in one turn of the event loop, about 3 ms: calls go on between the turns of a mass rotation. */
+const REPLACEMENTS_A_TURN = 16;
+/** Sweeps are at least this far apart, except while one is being continued. */
+const SHORTEST_SWEEP_MS = 200;
+const RETRY_MS = 5_000;
+
+/** Issues from `authority` for the identities that `registry` knows. Every issue is recorded before the SVID is handed out (D20). */
+export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
+  const { authority, registry, lifetimes, clock, audit, random = Math.random } = options;
+  const held = new Map<string, Held>();
+  const listeners = new Map<string, Set<(svid: X509Svid) => void>>();
+  const changeListeners = new Set<(change: SvidChange) => void>();
+  const retryAt = new Map<string, number>();
+  let sweepAt = Number.POSITIVE_INFINITY;
+  let cancelSweep = () => {};
+  let closed = false;
+
+  const unsubscribe = [
+    authority.onActivation(() => sweepSoon(0)),
+    registry.onChange(() => {
+      dropRemoved();
+      sweepSoon(0);
+    }),
+  ];
+
+  function identityOf(id: SpiffeId): IdentityConfig {
+    const identity = registry.find(id.toString());
+    if (identity === undefined) throw new CodedError("identity-unknown", `no identity ${id} is configured`);
+    return identity;
+  }
+
+  /** Valid, not yet due, of the authority that signs now, and of what is configured now. */
+  function isFresh({ identity, svid, signedBy }: Held, wanted: IdentityConfig): boolean {
+    const now = clock.now();
+    return (
+      now >= svid.notBefore.getTime() &&
+      now < svid.rotateAt.getTime() &&
+      signedBy === authority.active.x509 &&
+      (identity === wanted || sameSvidContent(identity, wanted))
+    );
+  }
+
+  function isUsable({ identity, svid }: Held, wanted: IdentityConfig): boolean {
+    const now = clock.now();
+    const valid = now >= svid.notBefore.getTime() && now < svid.notAfter.getTime();
+    return valid && sameSvidContent(identity, wanted);
+  }
+
+  /** Issues, records, then keeps and announces. Throws CodedError `not-ready`, with its cause. */
+  function replace(identity: IdentityConfig): X509Svid {
+    const key = identity.id.toString();
+    const change = held.has(key) ? "rotated" : "issued";
+    const next = issue(identity, change);
+    held.set(key, next);
+    retryAt.delete(key);
+    sweepSoon(next.svid.rotateAt.getTime() - clock.now());
+    for (const listener of [...(listeners.get(key) ?? [])]) listener(next.svid);
+    announce({ change, identity, svid: next.svid });
+    return next.svid;
+  }
+
+  function issue(identity: IdentityConfig, change: "issued" | "rotated"): Held {
+    try {
+      const now = clock.now();
+      const signedBy = authority.active.x509;
+      const { id, dnsNames, hint, name } = identity;
+      const issued = signedBy.issue({ id, dnsNames, lifetimeSeconds: lifetimes().x509Seconds }, now);
+      const halfLife = (issued.notAfter.getTime() - now) / 2;
+      const rotateAt = new Date(now + halfLife * (1 + JITTER * (2 * random() - 1)));
+      audit.append(change === "issued" ? "svid.issued" : "svid.rotated", {
+        type: "x509",
+        identity: name,
+        spiffeId: id.toString(),
+        serial: issued.serial,
+        notAfter: issued.notAfter.toISOString(),
+        authority: signedBy.keyId,
+      });
+      return { identity, svid: { id, ...issued, rotateAt, hint }, signedBy };
+    } catch (thrown) {
+      throw notReady(identity, thrown);
+    }
+  }
+
+  function announce(change: SvidChange): void {
+    for (const listener of [...changeListeners]) listener(change);
+  }
+
+  function dropRemoved(): void {
+    for (const [key, { identity, svid }] of [...held]) {
+      if (registry.find(key) !== undefined) continue;
+      held.delete(key);
+      retryAt.delete(key);
+      announce({ change: "removed", identity, svid });
+    }
+  }
+
+  function sweepSoon(delayMs: number): void {
+    const at = clock.now() + delayMs;
+    if (closed || at >= sweepAt) return;
+    cancelSweep();
+    sweepAt = at;
+    cancelSweep = onceAt(clock, at, sweep);
+  }
+
+  /** Replaces what is due, those with listeners first, a few at a time. */
+  function sweep(): void {
+    sweepAt = Number.POSITIVE_INFINITY;
+    const now = clock.now();
+    const due = [...held.keys()].filter((key) => isDue(key, now));
+    due.sort((one, other) => Number(listeners.has(other)) - Number(listeners.has(one)));
+    for (const key of due.slice(0, REPLACEMENTS_A_TURN)) tryReplace(key);
+    if (due.length > REPLACEMENTS_A_TURN) {
+      sweepSoon(0);
+      return;
+    }
+    const times = [...held].map(([key, { svid }]) => retryAt.get(key) ?? svid.rotateAt.getTime());
+    if (times.length > 0) sweepSoon(Math.max(times.reduce((a, b) => Math.min(a, b)) - now, SHORTEST_SWEEP_MS));
+  }
+
+  function isDue(key: string, now: number): boolean {
+    const one = held.get(key);
+    const wanted = registry.find(key);
+    if (one === undefined || wanted === undefined || now < (retryAt.get(key) ?? 0)) return false;
+    try {
+      return !isFresh(one, wanted);
+    } catch {
+      // The authority cannot sign: due, so that the attempt reports why.
+      return true;
+    }
+  }
+
+  function tryReplace(key: string): void {
+    const wanted = registry.find(key);
+    if (wanted === undefined) return;
+    try {
+      replace(wanted);
+    } catch (thrown) {
+      retryAt.set(key, clock.now() + RETRY_MS);
+      options.onProblem?.(thrown);
+    }
+  }
+
+  return {
+    x509Svid(id) {
+      const identity = identityOf(id);
+      const key = id.toString();
+      const one = held.get(key);
+      if (one === undefined) return replace(identity);
+      if (!isUsable(one, identity)) return replace(identity);
+      if (isDue(key, clock.now())) tryReplace(key);
+      return held.get(key)?.svid ?? one.svid;
+    },
+    onRotation(id, listener) {
+      const key = id.toString();
+      const ofId = listeners.get(key) ?? new Set();
+      listeners.set(key, ofId.add(listener));
+      return () => {
+        ofId.delete(listener);
+        if (ofId.size === 0 && listeners.get(key) === ofId) listeners.delete(key);
+      };
+    },
+    jwtSvid(id, audiences) {
+      const identity = identityOf(id);
+      try {
+        const signer = authority.active.jwt;
+        const request = { id, audiences, lifetimeSeconds: lifetimes().jwtSeconds };
+        const { token, expiresAt } = signer.issue(request, clock.now());
+        audit.append("svid.issued", {
+          type: "jwt",
+          identity: identity.name,
+          spiffeId: id.toString(),
+          audience: audiences,
+          notAfter: expiresAt.toISOString(),
+          authority: signer.keyId,
+        });
+        return { id, token, expiresAt, hint: identity.hint };
+      } catch (thrown) {
+        if (codeOf(thrown) === "audience-missing") throw thrown;
+        throw notReady(identity, thrown);
+      }
+    },
+    get held() {
+      return [...held.values()].map(({ identity, svid }) => ({ identity, svid }));
+    },
+    rotate(id) {
+      const identities = id === undefined ? [...held.values()].map((one) => one.identity) : [identityOf(id)];
+      return identities.map((identity) => {
+        replace(identityOf(identity.id));
+        return identity.name;
+      });
+    },
+    onChange(listener) {
+      changeListeners.add(listener);
+      return () => changeListeners.delete(listener);
+    },
+    close() {
+      closed = true;
+      cancelSweep();
+      for (const stop of unsubscribe) stop();
+    },
+  };
+}
+
+/** Whether both would give the same certificate and hint. */
+function sameSvidContent(one: IdentityConfig, other: IdentityConfig): boolean {
+  return one.id.equals(other.id) && one.hint === other.hint && isDeepStrictEqual(one.dnsNames, other.dnsNames);
+}
+
+function notReady(identity: IdentityConfig, cause: unknown): CodedError {
+  return new CodedError("not-ready", `no SVID can be issued for ${identity.name}: ${messageOf(cause)}`, { cause });
+}

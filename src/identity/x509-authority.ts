@@ -1,0 +1,176 @@
+import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from "node:crypto";
+import { CodedError } from "../coded-error.js";
+import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
+import {
+  authorityExtensions,
+  authorityName,
+  leafExtensions,
+  P256_KEY_INFO_PREFIX,
+  signCertificate,
+  subjectKeyIdentifier,
+} from "./certificate-template.js";
+
+/** NotBefore lies this far back, so that a peer whose clock is a little behind accepts a fresh certificate (XS-12, as SPIRE). */
+export const NOT_BEFORE_CUSHION_MS = 10_000;
+const SERIAL_BYTES = 16;
+const EMPTY_NAME = Buffer.of(0x30, 0x00);
+
+/** What becomes an X.509-SVID. */
+export interface X509SvidRequest {
+  readonly id: SpiffeId;
+  readonly dnsNames: readonly string[];
+  /** Wished for; the certificate ends no later than the authority's own. */
+  readonly lifetimeSeconds: number;
+}
+
+/** A certificate as the authority signed it, with the key made for it. */
+export interface IssuedX509Svid {
+  /** DER, leaf first; the root is not in it. */
+  readonly certificates: readonly Buffer[];
+  readonly privateKey: KeyObject;
+  readonly privateKeyPkcs8: Buffer;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  /** Lower-case hex. */
+  readonly serial: string;
+}
+
+/** A self-signed P-256 authority of one trust domain: signs X.509-SVIDs and nothing else. */
+export interface X509Authority {
+  readonly trustDomain: TrustDomain;
+  /** DER of the root, the trust bundle's entry. */
+  readonly certificate: Buffer;
+  /** Hex of the subject key identifier: the authority's name in messages and the record. */
+  readonly keyId: string;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  /** Unencrypted PKCS#8, for the key store only. */
+  readonly privateKeyPkcs8: Buffer;
+  /** Makes a key and signs its certificate at `now` (ms). Throws CodedError `authority-expired` outside the authority's validity, `identity-foreign` for an ID that is not below its trust domain. */
+  issue(request: X509SvidRequest, now: number): IssuedX509Svid;
+}
+
+/** A source of unpredictable bytes; a parameter for tests that need to know a serial number. */
+export type RandomBytes = (size: number) => Buffer;
+
+/** A new authority valid from `now` (ms) for `lifetimeSeconds`. */
+export function createX509Authority(options: {
+  readonly trustDomain: TrustDomain;
+  readonly lifetimeSeconds: number;
+  readonly now: number;
+  readonly random?: RandomBytes;
+}): X509Authority {
+  const { trustDomain, lifetimeSeconds, now, random = randomBytes } = options;
+  const key = generateKey();
+  const serial = newSerial(random);
+  const name = authorityName(serial);
+  const certificate = signCertificate(
+    { issuer: name, subject: name, extensions: authorityExtensions(trustDomain.id.toString()) },
+    {
+      serial,
+      notBefore: new Date(now - NOT_BEFORE_CUSHION_MS),
+      notAfter: new Date(now + lifetimeSeconds * 1000),
+      publicKeyInfo: key.publicKeyInfo,
+    },
+    key.privateKey,
+  );
+  return restoreX509Authority({ trustDomain, certificate, privateKeyPkcs8: key.privateKeyPkcs8, random });
+}
+
+/** The authority of a certificate and key made by `createX509Authority`. Throws CodedError `authority-key-mismatch`. */
+export function restoreX509Authority(options: {
+  readonly trustDomain: TrustDomain;
+  readonly certificate: Buffer;
+  readonly privateKeyPkcs8: Buffer;
+  readonly random?: RandomBytes;
+}): X509Authority {
+  const { trustDomain, certificate, privateKeyPkcs8, random = randomBytes } = options;
+  const parsed = new X509Certificate(certificate);
+  const privateKey = createPrivateKey({ key: privateKeyPkcs8, format: "der", type: "pkcs8" });
+  if (!parsed.checkPrivateKey(privateKey)) {
+    throw new CodedError("authority-key-mismatch", "the authority's private key does not belong to its certificate");
+  }
+  const publicKeyInfo = parsed.publicKey.export({ format: "der", type: "spki" });
+  const keyId = subjectKeyIdentifier(publicKeyInfo);
+  const issuer = authorityName(Buffer.from(parsed.serialNumber, "hex"));
+  const notBefore = parsed.validFromDate;
+  const notAfter = parsed.validToDate;
+  const extensionsOf = rememberLast((id: string, dnsNames: readonly string[]) => leafExtensions(id, dnsNames, keyId));
+
+  return {
+    trustDomain,
+    certificate,
+    keyId: keyId.toString("hex"),
+    notBefore,
+    notAfter,
+    privateKeyPkcs8,
+    issue(request, now) {
+      checkRequest(request.id, trustDomain);
+      if (now < notBefore.getTime() || now >= notAfter.getTime()) {
+        throw new CodedError("authority-expired", `the authority of ${trustDomain} is not valid at this time`);
+      }
+      const end = Math.min(now + request.lifetimeSeconds * 1000, notAfter.getTime());
+      const begin = Math.max(now - NOT_BEFORE_CUSHION_MS, notBefore.getTime());
+      const serial = newSerial(random);
+      const key = generateKey();
+      const fields = {
+        serial,
+        notBefore: wholeSeconds(begin),
+        notAfter: wholeSeconds(end),
+        publicKeyInfo: key.publicKeyInfo,
+      };
+      const extensions = extensionsOf(request.id.toString(), request.dnsNames);
+      return {
+        certificates: [signCertificate({ issuer, subject: EMPTY_NAME, extensions }, fields, privateKey)],
+        privateKey: key.privateKey,
+        privateKeyPkcs8: key.privateKeyPkcs8,
+        notBefore: fields.notBefore,
+        notAfter: fields.notAfter,
+        serial: serial.toString("hex"),
+      };
+    },
+  };
+}
+
+/** X509-SVID §3.1: a leaf has a path (XS-2). And never one of another trust domain. */
+function checkRequest(id: SpiffeId, trustDomain: TrustDomain): void {
+  if (!id.memberOf(trustDomain) || id.path === "") {
+    throw new CodedError("identity-foreign", `${id} is not an identity of the trust domain ${trustDomain}`);
+  }
+}
+
+/** 128 random bits, positive (RFC 5280 §4.1.2.2), never 0. */
+function newSerial(random: RandomBytes): Buffer {
+  for (;;) {
+    const serial = random(SERIAL_BYTES);
+    if (serial.some((octet) => octet !== 0)) return serial;
+  }
+}
+
+function generateKey(): { privateKey: KeyObject; privateKeyPkcs8: Buffer; publicKeyInfo: Buffer } {
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const privateKeyPkcs8 = privateKey.export({ format: "der", type: "pkcs8" });
+  // The PKCS#8 of an EC key ends with its public point (RFC 5915 §3); exporting the public key as well costs twice the time.
+  const publicKeyInfo = Buffer.concat([P256_KEY_INFO_PREFIX, privateKeyPkcs8.subarray(-65)]);
+  return { privateKey, privateKeyPkcs8, publicKeyInfo };
+}
+
+/** Certificates know whole seconds. */
+function wholeSeconds(milliseconds: number): Date {
+  return new Date(Math.floor(milliseconds / 1000) * 1000);
+}
+
+/** Keeps the encoded extensions of recently issued identities: encoding them is half the cost of an issue. */
+function rememberLast(encode: (id: string, dnsNames: readonly string[]) => Buffer) {
+  const limit = 1024;
+  const known = new Map<string, Buffer>();
+  return (id: string, dnsNames: readonly string[]): Buffer => {
+    const key = [id, ...dnsNames].join("\n");
+    const found = known.get(key);
+    if (found !== undefined) return found;
+    const encoded = encode(id, dnsNames);
+    if (known.size >= limit) known.clear();
+    known.set(key, encoded);
+    return encoded;
+  };
+}
