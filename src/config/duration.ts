@@ -10,10 +10,12 @@ export function durationSeconds(text: string): number | undefined {
   return Number(match[1]) * SECONDS_OF[match[2] as keyof typeof SECONDS_OF];
 }
 
-/** The shortest way to write `seconds`: 600 → `10m`. */
+/** How people write `seconds`: 600 → `10m`, 86400 → `24h`, 604800 → `7d`. */
 export function formatDuration(seconds: number): string {
   for (const unit of ["d", "h", "m"] as const) {
-    if (seconds >= SECONDS_OF[unit] && seconds % SECONDS_OF[unit] === 0) return `${seconds / SECONDS_OF[unit]}${unit}`;
+    const least = unit === "d" ? 2 : 1;
+    if (seconds >= least * SECONDS_OF[unit] && seconds % SECONDS_OF[unit] === 0)
+      return `${seconds / SECONDS_OF[unit]}${unit}`;
   }
   return `${seconds}s`;
 }

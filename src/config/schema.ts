@@ -207,7 +207,7 @@ const service = z
       .union([httpAddress, upstreamObject])
       .meta({
         description:
-          "An MCP server that speaks streamable HTTP, and where it is. Rules see JSON-RPC methods and tools.",
+          "An MCP server that speaks streamable HTTP, and where it is; the same forms as `http`. Rules see JSON-RPC methods and tools.",
         examples: [{ command: ["node", "mcp/payments.js"] }],
       })
       .optional(),
@@ -272,7 +272,6 @@ export const configFile = z
       .meta({
         description:
           "What happens to a save that permits more than before: `confirm` waits until it is accepted in the dashboard, `auto` applies it. Default: `confirm` when any identity has `launch`, else `auto`. A save that permits less applies at once.",
-        examples: ["confirm"],
       })
       .optional(),
     keys: z
@@ -281,7 +280,6 @@ export const configFile = z
         description:
           "`disk` keeps the trust domain's keys in `.agentid/` across restarts; `memory` keeps nothing, and each start is a new trust domain.",
         default: "disk",
-        examples: ["disk"],
       })
       .optional(),
   })

@@ -49,7 +49,7 @@ export function watchProject(options: ProjectWatchOptions): ProjectWatch {
 
   // The folder is watched, not the files: a file that is replaced by renaming is another file.
   const watcher = watchFiles(rootsOf(config), {
-    ignored: (path) => !isWatched(config, path),
+    ignored: (path, stats) => !isObserved(config, path, stats?.isFile()),
     ignoreInitial: true,
     followSymlinks: true,
     atomic: false,
@@ -57,8 +57,11 @@ export function watchProject(options: ProjectWatchOptions): ProjectWatch {
   const ready = new Promise<void>((resolveReady) => watcher.once("ready", () => resolveReady()));
   watcher.on("error", (error) => options.onError(error));
   watcher.on("all", (event, path) => {
-    if (event === "addDir" || (event === "unlinkDir" && resolve(path) !== config.policiesDirectory)) return;
-    changed.add(resolve(path));
+    // A folder that comes or goes does so with its files, and those are reported.
+    if (event === "addDir" || event === "unlinkDir") return;
+    const file = resolve(path);
+    if (!isProjectFile(config, file) && !isPolicyFile(basename(file))) return;
+    changed.add(file);
     schedule();
   });
 
@@ -111,20 +114,27 @@ function rootsOf(config: WatchedProject): string[] {
     : [config.projectDirectory, config.policiesDirectory];
 }
 
-function isWatched(config: WatchedProject, path: string): boolean {
+/** What the file system is asked about. `isFile` is undefined where that is not known yet. */
+function isObserved(config: WatchedProject, path: string, isFile: boolean | undefined): boolean {
   const absolute = resolve(path);
   const { projectDirectory, policiesDirectory } = config;
-  if (absolute === join(projectDirectory, CONFIG_FILE_NAME) || absolute === join(projectDirectory, LOCK_FILE_NAME)) {
-    return true;
-  }
-  // The folders from the project down to the policies, so that they are seen to appear.
+  // The folders from the project down to the policies, so that these are seen to appear.
   if (absolute === projectDirectory || isWithin(absolute, policiesDirectory)) return true;
-  return dirname(absolute) === policiesDirectory && isPolicyFile(basename(absolute));
+  if (isProjectFile(config, absolute)) return true;
+  if (!isWithin(policiesDirectory, absolute)) return false;
+  const hidden = relative(policiesDirectory, absolute)
+    .split(sep)
+    .some((step) => step.startsWith("."));
+  return !hidden && (isFile !== true || isPolicyFile(basename(absolute)));
+}
+
+function isProjectFile(config: WatchedProject, path: string): boolean {
+  return dirname(path) === config.projectDirectory && [CONFIG_FILE_NAME, LOCK_FILE_NAME].includes(basename(path));
 }
 
 /** Not `.payments.yaml.swp`, `payments.yaml~`, `#payments.yaml#`, `4913`. */
 function isPolicyFile(name: string): boolean {
-  return !name.startsWith(".") && !name.startsWith("#") && /\.ya?ml$/.test(name);
+  return /^[^.#].*\.ya?ml$/.test(name);
 }
 
 /** True for the folder itself too. */
