@@ -1,0 +1,29 @@
+import type { AccessRequest, HttpFacts, McpFacts } from "./access-request.js";
+
+/** The AuthZEN question for one HTTP request: action `http:GET`, resource the service, its path among the properties. */
+export function httpAccessRequest(facts: HttpFacts): AccessRequest {
+  return {
+    subject: subjectOf(facts.caller),
+    action: { name: `http:${facts.method}` },
+    resource: { type: "http", id: facts.service, properties: { path: facts.path } },
+    context: { query: facts.query ?? {} },
+  };
+}
+
+/** The AuthZEN question for one MCP message: action the JSON-RPC method, resource the server or, for `tools/call`, its tool. */
+export function mcpAccessRequest(facts: McpFacts): AccessRequest {
+  return {
+    subject: subjectOf(facts.caller),
+    action: { name: facts.method },
+    resource: {
+      type: facts.tool === undefined ? "mcp" : "mcp-tool",
+      id: facts.service,
+      properties: facts.tool === undefined ? {} : { tool: facts.tool },
+    },
+    context: { args: facts.args ?? {} },
+  };
+}
+
+function subjectOf(caller: string | undefined): AccessRequest["subject"] {
+  return caller === undefined ? { type: "none", id: "" } : { type: "spiffe", id: caller };
+}

@@ -1,0 +1,47 @@
+import type { ConsideredRule, Decision } from "./access-request.js";
+import type { ConditionInput } from "./condition.js";
+import type { PolicySet } from "./policy-set.js";
+import { describeScope, differenceOf, methodName, type Rule, type RuledRequest, speaksOf } from "./rule.js";
+
+/**
+ * The rules that a person asking "why" wants to see, in the order of their names: all that speak of this caller at this service. Where there are
+ * none, those that speak of the service, so that the nearest rule is seen to be about somebody else; the deny by default stands last.
+ */
+export function considerRules(
+  set: PolicySet,
+  request: RuledRequest,
+  input: ConditionInput,
+  decision: Decision,
+): readonly ConsideredRule[] {
+  const aboutService = set.rules.filter((rule) => speaksOf(rule.to, request.service));
+  const aboutBoth = aboutService.filter((rule) => speaksOf(rule.from, request.caller));
+  const shown = aboutBoth.length > 0 ? aboutBoth : aboutService;
+  const considered = shown.slice(0, MAX_SHOWN).map((rule) => consider(rule, request, input));
+  if (decision.allowed || decision.rule !== "default") return considered;
+  return [
+    ...considered,
+    { rule: "default", at: "", effect: "deny", outcome: "matched", detail: "everything that no rule allows is denied" },
+  ];
+}
+
+const MAX_SHOWN = 200;
+
+function consider(rule: Rule, request: RuledRequest, input: ConditionInput): ConsideredRule {
+  const base = { rule: rule.name, at: rule.at, effect: rule.effect };
+  const difference = differenceOf(rule, request);
+  if (difference !== undefined) {
+    return { ...base, outcome: difference, detail: `${describeScope(rule)} ≠ ${asked(difference, request)}` };
+  }
+  if (rule.condition === undefined) return { ...base, outcome: "matched", detail: describeScope(rule) };
+  const outcome = rule.condition.evaluate(input);
+  const detail = rule.condition.describe(input, outcome);
+  if (outcome.outcome === "true") return { ...base, outcome: "matched", detail };
+  return { ...base, outcome: outcome.outcome === "false" ? "condition-false" : "condition-error", detail };
+}
+
+function asked(difference: ConsideredRule["outcome"], request: RuledRequest): string {
+  if (difference === "subject-differs") return request.caller.name;
+  if (difference === "resource-differs") return request.service.name;
+  if (request.tool !== undefined) return request.tool;
+  return request.path === undefined ? request.action : `${methodName(request.action)} ${request.path}`;
+}

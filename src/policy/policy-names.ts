@@ -1,0 +1,39 @@
+import { closest, distance } from "fastest-levenshtein";
+import type { Config } from "../config/config.js";
+import type { TrustDomain } from "../spiffe/spiffe-id.js";
+
+/** What a rule may name: the identities and services of `agentid.yaml`. */
+export interface PolicyNames {
+  readonly trustDomain: TrustDomain;
+  /** `agents/billing`. */
+  readonly identities: readonly string[];
+  readonly services: readonly NamedService[];
+}
+
+export interface NamedService {
+  /** `payments`. */
+  readonly name: string;
+  /** Name of its identity, `mcp/payments`. */
+  readonly identity: string;
+  readonly protocol: "http" | "mcp";
+}
+
+export function policyNamesOf(config: Config): PolicyNames {
+  return {
+    trustDomain: config.trustDomain,
+    identities: config.identities.map((identity) => identity.name),
+    services: config.services.map((service) => ({
+      name: service.name,
+      identity: service.id.name,
+      protocol: service.protocol,
+    })),
+  };
+}
+
+/** `did you mean X?` for the nearest of `known`, or what there is when nothing is near. */
+export function nearestHint(wrong: string, known: readonly string[]): string | undefined {
+  if (known.length === 0) return undefined;
+  const nearest = closest(wrong, [...known]);
+  if (distance(wrong, nearest) <= Math.max(2, Math.floor(wrong.length / 3))) return `did you mean ${nearest}?`;
+  return known.length <= 12 ? `known: ${known.join(", ")}` : undefined;
+}

@@ -1,0 +1,108 @@
+import { stringify } from "yaml";
+import type { AccessRequest, ConsideredRule, Decision } from "./access-request.js";
+import { compileCondition } from "./condition.js";
+import { methodName, type RuledRequest } from "./rule.js";
+import { ruledRequest } from "./ruled-request.js";
+
+/**
+ * The narrowest rule that would allow `request`, as YAML to paste under `rules:`: this caller, this service, this tool with exactly these
+ * arguments, or this method and path. Undefined where no allow helps: it was allowed, the request cannot be read (no identity), or a deny rule,
+ * as `considered` of `explain` says, decided.
+ */
+export function suggestRule(
+  request: AccessRequest,
+  decision: Decision,
+  considered: readonly ConsideredRule[],
+): string | undefined {
+  const denied = considered.some(
+    ({ rule, effect }) => effect === "deny" && rule === decision.rule && rule !== "default",
+  );
+  if (decision.allowed || denied) return undefined;
+  let ruled: RuledRequest;
+  try {
+    ruled = ruledRequest(request);
+  } catch {
+    return undefined;
+  }
+  const { scope, terms: scopeTerms } = scopeOf(ruled);
+  const { terms, left } = termsFor(request, ruled);
+  const when = [...scopeTerms, ...terms].join(" && ");
+  const rule = {
+    name: nameFor(ruled),
+    allow: {
+      // Services are always of our own trust domain, so a caller of the same one goes by its short name.
+      from: ruled.caller.trustDomain === ruled.service.trustDomain ? ruled.caller.name : ruled.caller.id,
+      to: ruled.service.name,
+      ...scope,
+    },
+    ...(when === "" ? {} : { when }),
+  };
+  const comment =
+    left.length === 0 ? "" : `# allows any value of: ${left.map((key) => JSON.stringify(key)).join(", ")}\n`;
+  return comment + stringify([rule], { lineWidth: 0 });
+}
+
+interface Terms {
+  readonly terms: readonly string[];
+  /** Names of arguments that no short condition pins. */
+  readonly left: readonly string[];
+}
+
+// A `*` in a real path or tool name would be read as a pattern, so such a name goes into the condition.
+function scopeOf(ruled: RuledRequest): { scope: Record<string, string | string[]>; terms: readonly string[] } {
+  if (ruled.tool?.includes("*")) {
+    return { scope: { method: "tools/call" }, terms: [`resource.tool == ${celLiteral(ruled.tool)}`] };
+  }
+  if (ruled.tool !== undefined) return { scope: { tools: [ruled.tool] }, terms: [] };
+  const method = methodName(ruled.action);
+  if (ruled.path === undefined) return { scope: { method }, terms: [] };
+  if (ruled.path.includes("*")) return { scope: { method }, terms: [`request.path == ${celLiteral(ruled.path)}`] };
+  return { scope: { method, path: ruled.path }, terms: [] };
+}
+
+function nameFor(ruled: RuledRequest): string {
+  const last = ruled.caller.segments.at(-1) ?? "caller";
+  const what = ruled.tool ?? methodName(ruled.action).toLowerCase();
+  return `${last}-${what}`.replaceAll(/[^a-zA-Z0-9._-]+/g, "-").slice(0, 100);
+}
+
+const MAX_VALUES = 20;
+
+function termsFor(request: AccessRequest, ruled: RuledRequest): Terms {
+  const mcp = ruled.protocol === "mcp";
+  const given = mcp ? request.context?.args : request.context?.query;
+  if (typeof given !== "object" || given === null) return { terms: [], left: [] };
+  const terms: string[] = [];
+  const left: string[] = [];
+  for (const [key, value] of Object.entries(given)) {
+    const root = mcp ? "args" : "request.query";
+    const member = /^[a-zA-Z_][a-zA-Z0-9_]*$/.test(key) ? `${root}.${key}` : `${root}[${celLiteral(key)}]`;
+    const literal = celLiteral(value);
+    const term = `${member} == ${literal}`;
+    if (literal === undefined || terms.length === MAX_VALUES || !compiles(term)) left.push(key);
+    else terms.push(term);
+  }
+  return { terms, left };
+}
+
+function compiles(term: string): boolean {
+  try {
+    compileCondition(term);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function celLiteral(value: unknown): string | undefined {
+  if (typeof value === "boolean" || value === null) return String(value);
+  if (typeof value === "number") return Number.isFinite(value) ? String(value) : undefined;
+  if (typeof value === "string" && value.length <= 200) {
+    return JSON.stringify(value).replaceAll(/[\p{C}\u2028\u2029]/gu, (character) =>
+      character.length === 1
+        ? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
+        : `\\U${(character.codePointAt(0) ?? 0).toString(16).padStart(8, "0")}`,
+    );
+  }
+  return undefined;
+}
