@@ -1,0 +1,162 @@
+import type { Explanation } from "../control-api/routes.js";
+import type { Call } from "./call-log.js";
+import type { Row } from "./rows-of-screen.js";
+import type { Identity, ReloadEvent, Service, State, WhyAnswer } from "./state.js";
+import { line, type Span, type TextLine, type Tone, wrap } from "./text-line.js";
+import { callResult, clockTime, counted, duration, expiryOf } from "./words.js";
+
+/** The detail pane: a title and lines of at most `width` cells, the most important first. */
+export interface DetailText {
+  readonly title: string;
+  readonly lines: readonly TextLine[];
+}
+
+export function detailOf(row: Row | undefined, state: State, width: number): DetailText {
+  switch (row?.is) {
+    case undefined:
+      return { title: "Detail", lines: [line({ text: "nothing here yet", tone: "dim" })] };
+    case "call":
+      return { title: `Decision ${row.call.decided.decision}`, lines: callDetail(row.call, width) };
+    case "identity":
+      return { title: `Identity ${row.identity.name}`, lines: identityDetail(row.identity, state, width) };
+    case "service":
+      return { title: `Service ${row.service.name}`, lines: serviceDetail(row.service, width) };
+    case "reload":
+      return { title: "Reload", lines: reloadDetail(row.reload, width) };
+    case "problem":
+      return {
+        title: `${row.problem.severity} ${row.problem.code}`,
+        lines: wrap(row.problem.message, width).map((text) => line(text)),
+      };
+  }
+}
+
+function callDetail({ decided, ...call }: Call, width: number): TextLine[] {
+  const denied = decided.verdict === "DENY";
+  return [
+    ...paragraph(
+      { text: decided.verdict, tone: denied ? "deny" : "allow" },
+      `${decided.caller} → ${decided.service}/${decided.target}`,
+      width,
+    ),
+    ...field("rule", decided.at === undefined ? decided.rule : `${decided.rule}  ${decided.at}`, width),
+    ...field("why", decided.reason, width, denied ? "deny" : "plain"),
+    ...field("call", `${decided.action} ${decided.summary}`, width),
+    ...(denied ? [] : field("result", resultOf({ decided, ...call }), width)),
+    ...field("who", decided.callerDetail === "" ? "by certificate" : decided.callerDetail, width),
+    ...field("when", clockTime(decided.time), width),
+    line({ text: "[w] why in full and how to allow it   [c] copy id", tone: "dim" }),
+  ];
+}
+
+function resultOf(call: Call): string {
+  return call.ended === undefined ? "still running" : `${callResult(call)} in ${duration(call.ended.durationMs)}`;
+}
+
+function identityDetail(identity: Identity, state: State, width: number): TextLine[] {
+  const expiry = expiryOf(identity, state.now);
+  const processes = state.processes
+    .filter((event) => event.identity === identity.name)
+    .slice(-20)
+    .reverse();
+  return [
+    ...field("id", identity.spiffeId, width),
+    ...field("given to", identity.how, width),
+    ...field(
+      "expires",
+      identity.notAfter === undefined ? expiry.left : `in ${expiry.left}, ${identity.notAfter}`,
+      width,
+    ),
+    ...(expiry.next === "" ? [] : field("rotation", `${expiry.next}, ${identity.rotateAt ?? ""}`, width)),
+    ...field("held by", identity.pids.length === 0 ? "no process" : `pid ${identity.pids.join(", ")}`, width),
+    ...processes.flatMap((event) =>
+      paragraph(
+        { text: clockTime(event.time), tone: "dim" },
+        `${event.change} pid ${event.pid}: ${event.detail}`,
+        width,
+      ),
+    ),
+  ];
+}
+
+function serviceDetail(service: Service, width: number): TextLine[] {
+  return [
+    ...field("id", service.spiffeId, width),
+    ...field("call at", service.url, width),
+    ...field("mTLS", service.mtls, width),
+    ...field("upstream", service.upstream, width),
+    ...(service.reachableAround
+      ? field("warning", "anything on this machine can call the upstream around the relay", width, "wait")
+      : []),
+  ];
+}
+
+export function reloadDetail(reload: ReloadEvent, width: number): TextLine[] {
+  return [
+    ...field("outcome", reload.widened ? `${reload.outcome}, WIDENED` : reload.outcome, width),
+    ...field("at", clockTime(reload.time), width),
+    ...field("policy", reload.policyDigest, width),
+    ...(reload.error === undefined ? [] : field("error", reload.error, width, "deny")),
+    ...changeLines(reload, width),
+  ];
+}
+
+/** The changes of a reload, one paragraph each. */
+export function changeLines(reload: ReloadEvent, width: number): TextLine[] {
+  return reload.changes.flatMap((change) =>
+    wrap(change, width).map((text) => line({ text, tone: change.startsWith("+") ? "wait" : "plain" })),
+  );
+}
+
+/** The answer to `w`. */
+export function whyText(answer: WhyAnswer | undefined, width: number): TextLine[] {
+  if (answer === undefined) return [line({ text: "asking the daemon …", tone: "dim" })];
+  if ("error" in answer) return wrap(answer.error, width).map((text) => line({ text, tone: "deny" }));
+  return explanationLines(answer.explanation, width);
+}
+
+function explanationLines(explanation: Explanation, width: number): TextLine[] {
+  const { verdict, considered, suggestion } = explanation;
+  return [
+    ...paragraph(
+      { text: verdict, tone: verdict === "DENY" ? "deny" : "allow" },
+      `${explanation.caller} → ${explanation.service}/${explanation.target}`,
+      width,
+    ),
+    ...field("who", explanation.callerDetail === "" ? "by certificate" : explanation.callerDetail, width),
+    ...field("what", `${explanation.action} ${explanation.target} ${explanation.arguments}`, width),
+    ...field("why", explanation.reason, width),
+    ...field("rules", `${counted(considered.length, "rule")} considered`, width),
+    ...considered.flatMap((rule) =>
+      paragraph(
+        { text: `  ${rule.rule}`, tone: "strong" },
+        `${rule.at}  ${rule.effect}  ${rule.outcome}  ${rule.detail}`,
+        width,
+      ),
+    ),
+    ...(suggestion === undefined ? [] : suggestionLines(suggestion, width)),
+  ];
+}
+
+function suggestionLines(suggestion: string, width: number): TextLine[] {
+  return [
+    line(""),
+    line({ text: "the narrowest rule that would allow it:", tone: "strong" }),
+    ...suggestion
+      .split("\n")
+      .flatMap((text) => (text.length <= width ? [line(text)] : wrap(text, width).map((part) => line(part)))),
+  ];
+}
+
+function field(name: string, value: string, width: number, tone: Tone = "plain"): TextLine[] {
+  const indent = 9;
+  return wrap(value, width - indent).map((text, index) =>
+    line({ text: (index === 0 ? name : "").padEnd(indent), tone: "dim" }, { text, tone }),
+  );
+}
+
+function paragraph(head: Span, body: string, width: number): TextLine[] {
+  return wrap(`${head.text} ${body}`, width).map((text, index) =>
+    index === 0 && text.startsWith(head.text) ? line(head, text.slice(head.text.length)) : line(text),
+  );
+}
