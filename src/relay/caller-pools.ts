@@ -1,0 +1,146 @@
+import { connect, type TLSSocket } from "node:tls";
+import { type buildConnector, type Dispatcher, Pool } from "undici";
+import { CodedError } from "../coded-error.js";
+import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
+import type { Clock } from "../platform/clock.js";
+import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import { type Peer, secureContextOf, stillTrusted, verifyPeer } from "./mutual-tls.js";
+
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+const MAX_CONNECTIONS = 512;
+
+/** Where a mutual-TLS connection goes, and who alone may answer there. */
+export interface MutualTlsTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly expected: SpiffeId;
+}
+
+/**
+ * Keep-alive connections with a caller's SVID, one pool for each caller identity and target: a connection never carries two identities.
+ * When an SVID is replaced its pool is retired: calls that run finish on it, new ones use the new SVID.
+ */
+export interface CallerPools {
+  /** Throws CodedError `identity-unknown` or `not-ready`. */
+  dispatcherFor(caller: SpiffeId, target: MutualTlsTarget): Dispatcher;
+  /** Closes at once, with what runs on them, the pools of identities for which `isKnown` is false. */
+  retainIdentities(isKnown: (id: SpiffeId) => boolean): void;
+  /** Lets the pools towards `target` finish what runs on them, and opens no more connections there. */
+  retireTarget(target: MutualTlsTarget): void;
+  /** Closes at once. */
+  destroy(): Promise<void>;
+}
+
+interface CallerPool {
+  readonly caller: SpiffeId;
+  readonly pool: Pool;
+  readonly forgetRotation: () => void;
+  readonly connections: Map<TLSSocket, Peer>;
+}
+
+export function createCallerPools(parts: {
+  svids: X509SvidSource;
+  bundles: X509BundleSource;
+  clock: Clock;
+  answerTimeoutMs: number;
+}): CallerPools {
+  const current = new Map<string, CallerPool>();
+  // Retired pools that still carry a call: revocation must reach them too.
+  const all = new Set<CallerPool>();
+
+  const forgetBundles = parts.bundles.onBundleChange(() => {
+    for (const { connections } of all) {
+      for (const [socket, peer] of connections) if (!stillTrusted(peer, parts.bundles, parts.clock)) socket.destroy();
+    }
+  });
+
+  function open(key: string, caller: SpiffeId, target: MutualTlsTarget): CallerPool {
+    const connections: CallerPool["connections"] = new Map();
+    const secureContext = secureContextOf(parts.svids.x509Svid(caller));
+    const connector: buildConnector.connector = (_options, callback) => {
+      let settled = false;
+      const socket = connect({
+        host: target.host,
+        port: target.port,
+        secureContext,
+        ALPNProtocols: ["http/1.1"],
+        // Node verifies nothing: verifyPeer below does, before a byte of a request goes out.
+        rejectUnauthorized: false,
+      });
+      const fail = (error: Error) => {
+        cancelTimeout();
+        socket.destroy();
+        if (!settled) callback(error, null);
+        settled = true;
+      };
+      const cancelTimeout = parts.clock.after(HANDSHAKE_TIMEOUT_MS, () =>
+        fail(new CodedError("UND_ERR_CONNECT_TIMEOUT", "the TLS handshake took too long")),
+      );
+      socket.once("error", fail);
+      socket.once("secureConnect", () => {
+        const peer = verifyPeer(socket, parts.bundles, parts.clock);
+        if ("unverified" in peer) return fail(new CodedError("server-unverified", peer.reason));
+        if (!peer.id.equals(target.expected)) {
+          return fail(new CodedError("server-unexpected", `the server is ${peer.id}, not ${target.expected}`));
+        }
+        cancelTimeout();
+        settled = true;
+        socket.off("error", fail);
+        socket.setNoDelay(true);
+        connections.set(socket, peer);
+        socket.once("close", () => connections.delete(socket));
+        callback(null, socket);
+      });
+    };
+    const pool = new Pool(`https://${target.host.includes(":") ? `[${target.host}]` : target.host}:${target.port}`, {
+      connect: connector,
+      connections: MAX_CONNECTIONS,
+      pipelining: 1,
+      allowH2: false,
+      headersTimeout: parts.answerTimeoutMs,
+      bodyTimeout: 0,
+      keepAliveTimeout: 30_000,
+    });
+    const forgetRotation = parts.svids.onRotation(caller, () => retire(key));
+    const entry = { caller, pool, forgetRotation, connections };
+    current.set(key, entry);
+    all.add(entry);
+    return entry;
+  }
+
+  function retire(key: string): void {
+    const entry = current.get(key);
+    if (entry === undefined) return;
+    current.delete(key);
+    entry.forgetRotation();
+    void entry.pool.close().finally(() => all.delete(entry));
+  }
+
+  async function end(entry: CallerPool): Promise<void> {
+    entry.forgetRotation();
+    for (const [key, one] of current) if (one === entry) current.delete(key);
+    all.delete(entry);
+    await entry.pool.destroy();
+  }
+
+  return {
+    dispatcherFor(caller, target) {
+      const key = `${caller} ${suffixOf(target)}`;
+      return (current.get(key) ?? open(key, caller, target)).pool;
+    },
+    retainIdentities(isKnown) {
+      for (const entry of all) if (!isKnown(entry.caller)) void end(entry);
+    },
+    retireTarget(target) {
+      for (const key of [...current.keys()]) if (key.endsWith(` ${suffixOf(target)}`)) retire(key);
+    },
+    async destroy() {
+      forgetBundles();
+      await Promise.all([...all].map(end));
+    },
+  };
+}
+
+function suffixOf(target: MutualTlsTarget): string {
+  return `${target.host}:${target.port} ${target.expected}`;
+}

@@ -1,0 +1,97 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { CallerAttestor } from "../attestation/caller.js";
+import type { AuditLog } from "../audit/audit-log.js";
+import type { NewEvent } from "../control-api/events.js";
+import type { IdentityRegistry } from "../identity/entitlement.js";
+import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
+import type { Clock } from "../platform/clock.js";
+import type { AccessRequest, Decision, DecisionPoint } from "../policy/access-request.js";
+import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { McpMessage } from "./mcp-message.js";
+import type { RequestTarget } from "./request-target.js";
+import type { RunningService } from "./running-service.js";
+
+/** What the relay is made of; the daemon gives it. */
+export interface RelayParts {
+  readonly attestor: CallerAttestor;
+  readonly registry: IdentityRegistry;
+  readonly svids: X509SvidSource;
+  readonly bundles: X509BundleSource;
+  /** The decision point of the policy set in force now. */
+  readonly decisionPoint: () => DecisionPoint;
+  readonly audit: AuditLog;
+  readonly clock: Clock;
+  readonly emit: (event: NewEvent) => void;
+  /** Called after each decision is on record, with the request it was about: what `agentid explain` explains later. */
+  readonly onDecision?: (decided: DecidedCall) => void;
+  readonly projectDirectory: string;
+  /** How long an upstream may take to begin its answer. Default 300 s: a tool call may wait for a person. */
+  readonly upstreamTimeoutMs?: number;
+}
+
+/** A decision with what it was about. `request` is undefined where the relay itself refused (no identity, malformed). */
+export interface DecidedCall {
+  readonly decision: Decision;
+  readonly request: AccessRequest | undefined;
+  readonly caller: string;
+  readonly callerDetail: string;
+  readonly service: string;
+  readonly action: string;
+  readonly target: string;
+  readonly summary: string;
+}
+
+/** Who calls: an identity that was verified, by the kernel's word (outbound) or by certificate (inbound). */
+export interface VerifiedCaller {
+  readonly id: SpiffeId;
+  /** Who in kernel words; empty where the caller came by certificate from outside this daemon. */
+  readonly detail: string;
+  /** Lower-case hex SHA-256 of the certificate presented; undefined on the outbound leg. */
+  readonly certificateSha256: string | undefined;
+}
+
+/** One request on its way through a leg: each step fills in what it found out. */
+export interface Exchange {
+  readonly leg: "outbound" | "inbound";
+  readonly service: RunningService;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** `performance.now()` at the first step. */
+  readonly startedAt: number;
+  target: RequestTarget | undefined;
+  caller: VerifiedCaller | undefined;
+  /** Kernel words about a caller that has no identity. */
+  strangerDetail: string;
+  message: McpMessage | undefined;
+  decision: Decision | undefined;
+}
+
+/** `answered` ends the pipeline: an answer is out or under way. */
+export type StepResult = "answered" | undefined;
+export type Step = (exchange: Exchange) => StepResult | Promise<StepResult>;
+
+export function newExchange(
+  leg: Exchange["leg"],
+  service: RunningService,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Exchange {
+  return {
+    leg,
+    service,
+    request,
+    response,
+    startedAt: performance.now(),
+    target: undefined,
+    caller: undefined,
+    strangerDetail: "",
+    message: undefined,
+    decision: undefined,
+  };
+}
+
+/** What an earlier step of the same pipeline has filled in. Throws if the pipeline is put together wrongly. */
+export function filled<Value>(value: Value | undefined, name: string): Value {
+  if (value === undefined) throw new Error(`relay pipeline: no earlier step fills in ${name}`);
+  return value;
+}

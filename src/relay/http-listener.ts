@@ -1,0 +1,73 @@
+import type { Server as HttpServer, IncomingMessage, RequestListener, ServerOptions } from "node:http";
+import type { Duplex } from "node:stream";
+import { codeOf } from "../coded-error.js";
+
+/** Limits and parser of every HTTP listener of the relay: HTTP/1.1, Node's strict parser (D16). */
+export const httpListenerOptions: ServerOptions = {
+  insecureHTTPParser: false,
+  maxHeaderSize: 32 * 1024,
+  headersTimeout: 10_000,
+  // A body may stream for as long as it likes; what is parsed has its own deadline.
+  requestTimeout: 0,
+  keepAliveTimeout: 65_000,
+  connectionsCheckingInterval: 5_000,
+  // We answer a missing Host ourselves, on record.
+  requireHostHeader: false,
+};
+
+const MAX_CONNECTIONS = 1_024;
+
+/** Sets what has no option, and refuses in words what never becomes a request. */
+export function prepareHttpListener(
+  server: HttpServer,
+  refused: (socket: Duplex, code: "http-malformed" | "upgrade-refused", reason: string) => void,
+): void {
+  server.maxConnections = MAX_CONNECTIONS;
+  // Node would silently drop headers beyond its own count; ours is checked and refused.
+  server.maxHeadersCount = 0;
+  server.on("connect", (_request: IncomingMessage, socket: Duplex) => {
+    refused(socket, "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
+    endWith(socket, 501, "Not Implemented", "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
+  });
+  server.on("clientError", (error: Error, socket: Duplex) => {
+    const code = codeOf(error);
+    if (!socket.writable || code === "ECONNRESET") {
+      socket.destroy();
+      return;
+    }
+    if (code === "ERR_HTTP_REQUEST_TIMEOUT") {
+      endWith(socket, 408, "Request Timeout", "http-malformed", "the request did not arrive in time");
+      return;
+    }
+    const reason = `the request is not HTTP/1.1 as RFC 9112 has it (${code})`;
+    refused(socket, "http-malformed", reason);
+    if (code === "HPE_HEADER_OVERFLOW") {
+      endWith(socket, 431, "Request Header Fields Too Large", "header-count", "the headers are larger than 32 KiB");
+    } else endWith(socket, 400, "Bad Request", "http-malformed", reason);
+  });
+}
+
+/** Ends a connection on which no request can be answered with one canned answer. */
+export function endWith(socket: Duplex, status: number, title: string, code: string, detail: string): void {
+  const body = JSON.stringify({ type: `about:blank#${code}`, title, status, code, detail });
+  socket.end(
+    `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+  // What still comes is thrown away; without reading it the answer would be lost in a reset.
+  socket.resume();
+}
+
+export type { HttpServer, RequestListener };
+
+/** Stops listening, lets running requests finish for `graceMs`, then cuts them. */
+export async function closeListener(server: HttpServer, graceMs: number): Promise<void> {
+  if (!server.listening) {
+    server.closeAllConnections();
+    return;
+  }
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  const cut = setTimeout(() => server.closeAllConnections(), graceMs);
+  await closed;
+  clearTimeout(cut);
+}

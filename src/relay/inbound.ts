@@ -1,0 +1,175 @@
+import type { ServerResponse } from "node:http";
+import { createServer } from "node:https";
+import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
+import { decideAndRecord } from "./decide.js";
+import { recordRefusedConnection } from "./decision-record.js";
+import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import { forward } from "./forward.js";
+import { headerOf, TICKET_HEADER } from "./headers.js";
+import { inboundNames, type ListenerNames } from "./host-check.js";
+import { closeListener, endWith, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
+import { listenOnLoopback } from "./listen.js";
+import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "./mutual-tls.js";
+import { nextHop } from "./next-hop.js";
+import { runPipeline } from "./pipeline.js";
+import { Refusal } from "./refusal.js";
+import { parseRequest, readMcpMessage } from "./request-steps.js";
+import type { RunningService } from "./running-service.js";
+import type { Tickets } from "./tickets.js";
+import type { UpstreamConnection } from "./upstream.js";
+
+/** The mutual-TLS side of a service: takes the caller's SPIFFE ID from its certificate, asks the decision point, forwards or refuses. */
+export interface InboundLeg {
+  readonly host: "127.0.0.1";
+  readonly port: number;
+  close(graceMs: number): Promise<void>;
+}
+
+/** An admitted connection. */
+interface Connected {
+  readonly peer: Peer;
+  running: number;
+}
+
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** The longest delay a timer takes; a certificate that lives longer is looked at again then. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
+
+/** Listens on a free port of 127.0.0.1 with the service's SVID. Throws CodedError `not-ready`, `identity-unknown`, `cannot-listen`. */
+export async function openInboundLeg(
+  parts: RelayParts,
+  leg: { service: () => RunningService; upstream: () => UpstreamConnection; tickets: Tickets },
+): Promise<InboundLeg> {
+  const peers = new Map<Duplex, Connected>();
+  let names: ListenerNames = inboundNames(0, "", "");
+  const steps: readonly Step[] = [
+    parseRequest(() => names),
+    identifyCaller(parts, peers, leg.tickets),
+    readMcpMessage(parts.clock),
+    decideAndRecord(parts),
+    forwardToService(parts, leg.upstream),
+  ];
+  const { id, name } = leg.service();
+  const server = createServer(
+    {
+      ...httpListenerOptions,
+      ...secureContextOptions(parts.svids.x509Svid(id)),
+      requestCert: true,
+      // Node verifies nothing: `admit` does, before a byte of a request is read.
+      rejectUnauthorized: false,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      ALPNProtocols: ["http/1.1"],
+    },
+    (request, response) => {
+      holdOpenFor(peers.get(request.socket), request.socket, response, parts);
+      void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response));
+    },
+  );
+  const refused = (socket: Duplex, code: string, reason: string) => {
+    const caller = peers.get(socket)?.peer.id.toString() ?? "(none)";
+    recordRefusedConnection(parts, { leg: "inbound", service: leg.service(), caller, callerDetail: "", code, reason });
+  };
+  prepareHttpListener(server, refused);
+  admitVerifiedOnly(server, parts, peers, (socket, { code, reason }) => {
+    refused(socket, "certificate-refused", `${reason} (${code})`);
+    endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
+  });
+
+  const forgetRotation = parts.svids.onRotation(id, (svid) => server.setSecureContext(secureContextOptions(svid)));
+  const forgetBundles = parts.bundles.onBundleChange(() => {
+    for (const [socket, { peer }] of peers) if (!stillTrusted(peer, parts.bundles, parts.clock)) socket.destroy();
+  });
+  const port = (await listenOnLoopback(server, "127.0.0.1", 0, name)) ?? 0;
+  names = inboundNames(port, name, id.trustDomain.name);
+
+  return {
+    host: "127.0.0.1",
+    port,
+    async close(graceMs) {
+      forgetRotation();
+      forgetBundles();
+      await closeListener(server, graceMs);
+    },
+  };
+}
+
+/** Puts the verification of the peer between the handshake and the HTTP parser: an unverified peer's bytes never reach the parser. */
+function admitVerifiedOnly(
+  server: ReturnType<typeof createServer>,
+  parts: RelayParts,
+  peers: Map<Duplex, Connected>,
+  refuse: (socket: TLSSocket, why: Unverified) => void,
+): void {
+  const toParser = server.listeners("secureConnection") as ((socket: TLSSocket) => void)[];
+  server.removeAllListeners("secureConnection");
+  server.on("secureConnection", (socket: TLSSocket) => {
+    const peer = verifyPeer(socket, parts.bundles, parts.clock);
+    if ("unverified" in peer) {
+      socket.on("error", () => socket.destroy());
+      refuse(socket, peer);
+      return;
+    }
+    const connected: Connected = { peer, running: 0 };
+    peers.set(socket, connected);
+    const cancelExpiry = closeWhenExpired(parts, socket, connected);
+    socket.once("close", () => {
+      cancelExpiry();
+      peers.delete(socket);
+    });
+    for (const listener of toParser) listener.call(server, socket);
+  });
+}
+
+/** Lets a connection drain once its certificate has run out: an idle one ends, running requests finish, later ones are refused (D24). */
+function closeWhenExpired(parts: RelayParts, socket: TLSSocket, connected: Connected): () => void {
+  let cancel = (): void => undefined;
+  const arm = () => {
+    const left = connected.peer.notAfter.getTime() - parts.clock.now();
+    if (left > 0) cancel = parts.clock.after(Math.min(left, MAX_DELAY_MS), arm);
+    else if (connected.running === 0) socket.end();
+  };
+  arm();
+  return () => cancel();
+}
+
+function holdOpenFor(
+  connected: Connected | undefined,
+  socket: Duplex,
+  response: ServerResponse,
+  parts: RelayParts,
+): void {
+  if (connected === undefined) return;
+  const expired = () => connected.peer.notAfter.getTime() <= parts.clock.now();
+  if (expired()) response.setHeader("Connection", "close");
+  connected.running += 1;
+  response.once("close", () => {
+    connected.running -= 1;
+    if (connected.running === 0 && expired()) socket.end();
+  });
+}
+
+function identifyCaller(parts: RelayParts, peers: ReadonlyMap<Duplex, Connected>, tickets: Tickets): Step {
+  return (exchange: Exchange): StepResult => {
+    const { peer } = filled(peers.get(exchange.request.socket), "peer");
+    const { id, certificateSha256 } = peer;
+    const detail = tickets.redeem(headerOf(exchange.request.rawHeaders, TICKET_HEADER), id.toString());
+    exchange.caller = { id, detail, certificateSha256 };
+    if (peer.notAfter.getTime() <= parts.clock.now()) {
+      throw new Refusal("certificate-expired", 401, "the certificate of this connection has expired: connect again");
+    }
+    return undefined;
+  };
+}
+
+function forwardToService(parts: RelayParts, upstream: () => UpstreamConnection): Step {
+  return async (exchange): Promise<StepResult> => {
+    const { dispatcher, host } = upstream();
+    const caller = filled(exchange.caller, "caller");
+    // Envoy's form, in the mode SANITIZE_SET: what callers sent is gone, this is the only element.
+    const certificate = `By=${exchange.service.id};Hash=${caller.certificateSha256};URI=${caller.id}`;
+    const added = ["X-Forwarded-Client-Cert", certificate];
+    await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
+    return "answered";
+  };
+}

@@ -1,0 +1,160 @@
+import type { RawHeaders } from "./headers.js";
+import { headerOf } from "./headers.js";
+import { Refusal } from "./refusal.js";
+import { type Json, type JsonObject, parseStrictJson } from "./strict-json.js";
+
+export type JsonRpcId = string | number;
+
+/**
+ * A JSON-RPC message of MCP as the relay decides on it. Both eras look alike here: the stateful revisions up to 2025-11-25 and the
+ * stateless 2026-07-28; the body decides, headers may only agree (D18).
+ */
+export type McpMessage =
+  | {
+      readonly kind: "request";
+      readonly id: JsonRpcId;
+      readonly method: string;
+      readonly params: JsonObject;
+      readonly json: JsonObject;
+    }
+  | { readonly kind: "notification"; readonly method: string; readonly params: JsonObject; readonly json: JsonObject }
+  /** The client's answer to a request that the server sent inside a stream (sampling, elicitation, roots). */
+  | { readonly kind: "response"; readonly json: JsonObject };
+
+/** What a method needs to be let through. */
+export type McpGate = "tool-rule" | "method-rule" | "reach" | "never";
+
+const NONE: JsonObject = Object.freeze(Object.create(null) as JsonObject);
+const ENVELOPE = new Set(["jsonrpc", "id", "method", "params", "result", "error"]);
+
+/** Methods for which it is enough that some rule lets the caller reach the service: they carry nothing that is decided elsewhere. */
+const REACH = new Set(["initialize", "server/discover", "ping", "tools/list"]);
+/** Methods that a rule must allow by their name. */
+const BY_RULE = new Set([
+  "completion/complete",
+  "logging/setLevel",
+  "prompts/get",
+  "prompts/list",
+  "resources/list",
+  "resources/read",
+  "resources/subscribe",
+  "resources/templates/list",
+  "resources/unsubscribe",
+  "subscriptions/listen",
+  "tasks/cancel",
+  "tasks/get",
+  "tasks/list",
+  "tasks/result",
+  "tasks/update",
+]);
+
+/** What `method`, exactly as written, needs. A method that no revision of MCP knows is never let through. */
+export function gateOf(message: McpMessage): McpGate {
+  if (message.kind === "response") return "reach";
+  if (message.method === "tools/call") return "tool-rule";
+  if (message.kind === "notification") return message.method.startsWith("notifications/") ? "reach" : "never";
+  if (REACH.has(message.method)) return "reach";
+  return BY_RULE.has(message.method) ? "method-rule" : "never";
+}
+
+/** Parses the body of a POST and holds the headers against it. Throws Refusal (400) with the JSON-RPC code for its cause. */
+export function parseMcpMessage(body: Buffer, headers: RawHeaders): McpMessage {
+  const json = parseStrictJson(body);
+  if (Array.isArray(json)) {
+    throw new Refusal("jsonrpc-batch", 400, "batches are refused: send one message", { jsonRpcCode: -32600 });
+  }
+  if (!isObject(json)) throw invalid("the body is not a JSON-RPC message");
+  const message = messageOf(json);
+  checkHeaders(message, headers);
+  return message;
+}
+
+/** The tool that a `tools/call` names, and its arguments. */
+export function toolOf(message: McpMessage): { name: string; args: JsonObject } | undefined {
+  if (message.kind !== "request" || message.method !== "tools/call") return undefined;
+  const { name, arguments: args } = message.params;
+  return { name: name as string, args: (args as JsonObject | undefined) ?? NONE };
+}
+
+function messageOf(json: JsonObject): McpMessage {
+  for (const member of Object.keys(json)) {
+    if (!ENVELOPE.has(member)) throw invalid(`a JSON-RPC message has no member ${JSON.stringify(member)}`);
+  }
+  if (json.jsonrpc !== "2.0") throw invalid('the member "jsonrpc" must be "2.0"');
+  const { id, method, params } = json;
+  if (method === undefined) return responseOf(json);
+  if (json.result !== undefined || json.error !== undefined) throw invalid("a request has no result");
+  if (typeof method !== "string" || method === "") throw invalid('the member "method" must be a string');
+  if (params !== undefined && !isObject(params)) throw invalid('the member "params" must be an object');
+  if (method === "tools/call") checkToolCall(params ?? NONE, id);
+  if (id === undefined) return { kind: "notification", method, params: params ?? NONE, json };
+  if (typeof id !== "string" && !(typeof id === "number" && Number.isInteger(id))) {
+    throw invalid('the member "id" must be a string or an integer');
+  }
+  return { kind: "request", id, method, params: params ?? NONE, json };
+}
+
+function responseOf(json: JsonObject): McpMessage {
+  const answers = (json.result !== undefined ? 1 : 0) + (json.error !== undefined ? 1 : 0);
+  if (answers !== 1 || json.params !== undefined || json.id === undefined) {
+    throw invalid("the body is neither a request nor a response");
+  }
+  return { kind: "response", json };
+}
+
+function checkToolCall(params: JsonObject, id: Json | undefined): void {
+  // A server that runs a call sent as a notification would run it without anybody seeing an answer.
+  if (id === undefined) throw invalid('"tools/call" without an "id" is refused');
+  for (const key of Object.keys(params)) {
+    const plain = key.toLowerCase();
+    if (key !== plain && (plain === "name" || plain === "arguments" || plain === "_meta")) {
+      throw invalid(`the parameter ${JSON.stringify(key)} can be taken for "${plain}"`);
+    }
+  }
+  if (typeof params.name !== "string" || params.name === "") throw invalid('"tools/call" needs the "name" of a tool');
+  if (params.arguments !== undefined && !isObject(params.arguments)) throw invalid('"arguments" must be an object');
+}
+
+/** MCP 2026-07-28, Streamable HTTP, Server Validation: `Mcp-Method`, `Mcp-Name` and `MCP-Protocol-Version` must equal the body. */
+function checkHeaders(message: McpMessage, headers: RawHeaders): void {
+  const method = headerOf(headers, "mcp-method");
+  const name = headerOf(headers, "mcp-name");
+  if (message.kind === "response") {
+    if (method !== undefined || name !== undefined) throw mismatch("Mcp-Method");
+    return;
+  }
+  if (method !== undefined && method !== message.method) throw mismatch("Mcp-Method");
+  if (name !== undefined && decodedHeader(name) !== namedBy(message.method, message.params)) throw mismatch("Mcp-Name");
+  const version = headerOf(headers, "mcp-protocol-version");
+  const meta = message.params._meta;
+  const inBody = isObject(meta) ? meta["io.modelcontextprotocol/protocolVersion"] : undefined;
+  if (inBody !== undefined && version !== undefined && inBody !== version) throw mismatch("MCP-Protocol-Version");
+}
+
+function namedBy(method: string, params: JsonObject): Json | undefined {
+  if (method === "resources/read" || method.startsWith("resources/")) return params.uri;
+  return method.startsWith("tasks/") ? params.taskId : params.name;
+}
+
+/** `=?base64?…?=` holds what a header cannot: UTF-8 outside ASCII. */
+function decodedHeader(value: string): string | undefined {
+  const encoded = /^=\?base64\?([A-Za-z0-9+/]*={0,2})\?=$/.exec(value);
+  if (!encoded) return value;
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.from(encoded[1] ?? "", "base64"));
+  } catch {
+    return undefined;
+  }
+}
+
+function isObject(value: Json | undefined): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function invalid(message: string): Refusal {
+  return new Refusal("jsonrpc-invalid", 400, message, { jsonRpcCode: -32600 });
+}
+
+function mismatch(header: string): Refusal {
+  return new Refusal("mcp-header-mismatch", 400, `the header ${header} differs from the body`, { jsonRpcCode: -32020 });
+}

@@ -1,0 +1,55 @@
+import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
+import type { Dispatcher } from "undici";
+import { type Exchange, filled, type RelayParts } from "./exchange.js";
+import type { NextHop } from "./forward.js";
+import { forwardableRequestHeaders } from "./headers.js";
+import { type BodyRewriter, jsonToolListRewriter, sseToolListRewriter } from "./mcp-tool-list.js";
+import { Refusal } from "./refusal.js";
+import { hasBody } from "./request-steps.js";
+
+/** The relay reads MCP answers, so it must not ask for encoded ones; the length of a rewritten body is its own. */
+const DROPPED_FOR_MCP = new Set(["accept-encoding", "content-length"]);
+
+/**
+ * The exchange's request as it goes on. The body of an MCP message is written anew from what was decided, never copied: whatever a
+ * second parser could have read differently in the caller's bytes is gone. Other bodies stream through untouched, nothing was decided on them.
+ */
+export function nextHop(
+  parts: RelayParts,
+  exchange: Exchange,
+  to: { dispatcher: Dispatcher; host: string; added: readonly string[] },
+): NextHop {
+  const { message, request } = exchange;
+  const decidedHere = exchange.decision !== undefined && exchange.service.protocol === "mcp";
+  const headers = forwardableRequestHeaders(request.rawHeaders, decidedHere ? DROPPED_FOR_MCP : undefined);
+  headers.push("Host", to.host, ...to.added);
+  return {
+    dispatcher: to.dispatcher,
+    path: filled(exchange.target, "target").raw,
+    headers,
+    body: message === undefined ? bodyOf(request) : Buffer.from(JSON.stringify(message.json)),
+    rewriterFor: decidedHere ? toolListRewriter(parts, exchange) : undefined,
+  };
+}
+
+function bodyOf(request: IncomingMessage): Readable | null {
+  return hasBody(request) ? request : null;
+}
+
+/** Tool lists come as the answer to `tools/list`, or, when a broken stream is resumed, on the GET stream. */
+function toolListRewriter(parts: RelayParts, exchange: Exchange): NextHop["rewriterFor"] {
+  const { message, request, service } = exchange;
+  const listed = message?.kind === "request" && message.method === "tools/list";
+  if (!listed && request.method !== "GET") return undefined;
+  const caller = filled(exchange.caller, "caller").id.toString();
+  const mayCall = (tool: string) => parts.decisionPoint().couldAllowTool(caller, service.id.toString(), tool);
+  return (status, type): BodyRewriter | undefined => {
+    if (type.startsWith("application/json")) return jsonToolListRewriter(mayCall);
+    if (type.startsWith("text/event-stream")) return sseToolListRewriter(mayCall);
+    if (status < 300 && type !== "") {
+      throw new Refusal("upstream-response", 502, `the service answered with ${type}, which MCP does not know`);
+    }
+    return undefined;
+  };
+}

@@ -1,0 +1,209 @@
+import { createServer } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { Caller, Nobody } from "../attestation/caller.js";
+import { codeOf, messageOf } from "../coded-error.js";
+import type { CallerPools, MutualTlsTarget } from "./caller-pools.js";
+import { decideAndRecord } from "./decide.js";
+import { recordRefusedConnection } from "./decision-record.js";
+import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import { forward } from "./forward.js";
+import { TICKET_HEADER } from "./headers.js";
+import { type ListenerNames, outboundNames } from "./host-check.js";
+import { closeListener, type HttpServer, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
+import { listenOnLoopback } from "./listen.js";
+import { nextHop } from "./next-hop.js";
+import { runPipeline } from "./pipeline.js";
+import { Refusal } from "./refusal.js";
+import { parseRequest, readMcpMessage } from "./request-steps.js";
+import { decidesOutbound, type RunningService } from "./running-service.js";
+import type { Tickets } from "./tickets.js";
+import { hostAndPort } from "./upstream.js";
+
+/** The plain loopback side of a service: finds out from the kernel who calls, and goes on with that caller's SVID. */
+export interface OutboundLeg {
+  readonly port: number;
+  /** Closes the connections of processes that are gone, changed, or have lost their identity. */
+  recheckCallers(): void;
+  close(graceMs: number): Promise<void>;
+}
+
+interface Connected {
+  readonly attested: Promise<Caller | Nobody>;
+  /** Set once `attested` has settled, so that later requests on the connection need not wait a turn. */
+  who: Caller | Nobody | undefined;
+}
+
+/** Listens on `port` of 127.0.0.1 and ::1. Throws CodedError `port-in-use`, `cannot-listen`. */
+export async function openOutboundLeg(
+  parts: RelayParts,
+  leg: {
+    service: () => RunningService;
+    /** Where the service speaks mutual TLS: our inbound leg, or itself. */
+    target: () => MutualTlsTarget;
+    port: number;
+    pools: CallerPools;
+    tickets: Tickets;
+  },
+): Promise<OutboundLeg> {
+  const connections = new Map<Duplex, Connected>();
+  let names: ListenerNames = outboundNames(leg.port);
+
+  const read = parseRequest(() => names);
+  const identify = identifyCaller(parts, connections);
+  const goOn = forwardAsCaller(parts, leg);
+  const relaying: readonly Step[] = [read, identify, goOn];
+  const deciding: readonly Step[] = [read, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
+
+  const listeners: HttpServer[] = [];
+  const open = async (host: "127.0.0.1" | "::1", port: number) => {
+    const server = createServer(httpListenerOptions, (request, response) => {
+      const service = leg.service();
+      const exchange = newExchange("outbound", service, request, response);
+      void runPipeline(parts, decidesOutbound(service) ? deciding : relaying, exchange);
+    });
+    prepareHttpListener(server, (socket, code, reason) => {
+      const who = connections.get(socket)?.who;
+      const callerDetail = who === undefined ? "" : describe(who);
+      const caller = identityOf(parts, who)?.name ?? "(none)";
+      recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
+    });
+    server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections)));
+    const bound = await listenOnLoopback(server, host, port, leg.service().name);
+    if (bound !== undefined) listeners.push(server);
+    return bound;
+  };
+
+  let port: number;
+  try {
+    port = (await open("127.0.0.1", leg.port)) ?? leg.port;
+    names = outboundNames(port);
+    await open("::1", port);
+  } catch (error) {
+    await Promise.all(listeners.map((server) => closeListener(server, 0)));
+    throw error;
+  }
+
+  return {
+    port,
+    recheckCallers() {
+      for (const [socket, { who }] of connections) {
+        if (who === undefined || "nobody" in who) continue;
+        if (!passesRecheck(who) || identityOf(parts, who) === undefined) socket.destroy();
+      }
+    },
+    async close(graceMs) {
+      await Promise.all(listeners.map((server) => closeListener(server, graceMs)));
+    },
+  };
+}
+
+/** Begins attestation at accept, once a connection. */
+function attest(parts: RelayParts, socket: Socket, connections: Map<Duplex, Connected>): Connected {
+  const attested = parts.attestor.ofTcpConnection({
+    client: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
+    server: { address: socket.localAddress ?? "", port: socket.localPort ?? 0 },
+  });
+  const connected: Connected = { attested, who: undefined };
+  let closed = false;
+  void attested.then((who) => {
+    connected.who = who;
+    if (closed) release(who);
+  });
+  socket.once("close", () => {
+    closed = true;
+    connections.delete(socket);
+    if (connected.who !== undefined) release(connected.who);
+  });
+  return connected;
+}
+
+function release(who: Caller | Nobody): void {
+  if (!("nobody" in who)) who.close();
+}
+
+/** The caller of a connection, checked again before each request (D5), and the first identity that follows (D9). */
+function identifyCaller(parts: RelayParts, connections: ReadonlyMap<Duplex, Connected>): Step {
+  const identified = (exchange: Exchange, who: Caller | Nobody): StepResult => {
+    exchange.strangerDetail = describe(who);
+    if ("nobody" in who) throw new Refusal("no-identity", 403, `no identity: ${who.reason}`);
+    try {
+      who.recheck();
+    } catch (cause) {
+      const reason = `${codeOf(cause)}: ${messageOf(cause)}`;
+      throw new Refusal("process-changed", 403, `no identity: ${describe(who)} (${reason})`, { cause });
+    }
+    const identity = identityOf(parts, who);
+    if (identity === undefined) {
+      const hint = `"agentid attest ${who.facts.pid}" says why`;
+      throw new Refusal("no-identity", 403, `no identity: ${describe(who)}; ${hint}`);
+    }
+    exchange.caller = { id: identity.id, detail: describe(who), certificateSha256: undefined };
+    return undefined;
+  };
+  return (exchange) => {
+    const connected = filled(connections.get(exchange.request.socket), "connection");
+    if (connected.who !== undefined) return identified(exchange, connected.who);
+    return connected.attested.then((who) => identified(exchange, who));
+  };
+}
+
+function forwardAsCaller(
+  parts: RelayParts,
+  leg: { target: () => MutualTlsTarget; pools: CallerPools; tickets: Tickets },
+): Step {
+  return async (exchange): Promise<StepResult> => {
+    const caller = filled(exchange.caller, "caller");
+    const target = leg.target();
+    const dispatcher = dispatcherFor(leg.pools, exchange, target);
+    if (exchange.decision !== undefined) {
+      const host = hostAndPort(target.host, target.port);
+      await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added: [] }));
+      return "answered";
+    }
+    const ticket = leg.tickets.issue(caller.id.toString(), caller.detail);
+    try {
+      const to = { dispatcher, host: exchange.service.name, added: [TICKET_HEADER, ticket] };
+      await forward(parts, exchange, nextHop(parts, exchange, to));
+    } finally {
+      leg.tickets.discard(ticket);
+    }
+    return "answered";
+  };
+}
+
+function dispatcherFor(pools: CallerPools, exchange: Exchange, target: MutualTlsTarget) {
+  try {
+    return pools.dispatcherFor(filled(exchange.caller, "caller").id, target);
+  } catch (cause) {
+    throw new Refusal("not-ready", 503, `no certificate for the caller now: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function identityOf(parts: RelayParts, who: Caller | Nobody | undefined) {
+  if (who === undefined || "nobody" in who) return undefined;
+  return parts.registry.entitlementsOf(who).granted[0]?.identity;
+}
+
+function passesRecheck(caller: Caller): boolean {
+  try {
+    caller.recheck();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** `python3 other.py, pid 5120, uid 1000`. */
+function describe(who: Caller | Nobody): string {
+  const words: string[] = [];
+  if ("nobody" in who) {
+    if (who.pid !== undefined) words.push(`pid ${who.pid}`);
+    if (who.uid !== undefined) words.push(`uid ${who.uid}`);
+    return words.join(", ");
+  }
+  const { commandLine, exePath, pid, uid } = who.facts;
+  const command = commandLine.length > 0 ? commandLine.join(" ") : exePath;
+  if (command !== undefined) words.push(command);
+  return [...words, `pid ${pid}`, `uid ${uid}`].join(", ");
+}

@@ -1,0 +1,59 @@
+import { messageOf } from "../coded-error.js";
+import { answerJsonRpcError, answerProblem, titleOf } from "./answer.js";
+import { recordDecision, recordOutcome, relayDecision, showEnd } from "./decision-record.js";
+import type { Exchange, RelayParts, Step } from "./exchange.js";
+import { Refusal } from "./refusal.js";
+
+/** Runs the steps in order until one has answered. Whatever is thrown on the way is a denial on record and an answer, never a pass (D13). */
+export async function runPipeline(parts: RelayParts, steps: readonly Step[], exchange: Exchange): Promise<void> {
+  try {
+    for (const step of steps) {
+      const result = step(exchange);
+      // Most steps are synchronous: awaiting each would cost every call a turn of the loop.
+      if ((result instanceof Promise ? await result : result) === "answered") return;
+    }
+    throw new Error("relay pipeline: no step answered");
+  } catch (thrown) {
+    refuse(parts, exchange, asRefusal(thrown));
+  }
+}
+
+function refuse(parts: RelayParts, exchange: Exchange, refusal: Refusal): void {
+  let answer = refusal;
+  try {
+    if (exchange.decision === undefined) {
+      recordDecision(parts, exchange, relayDecision(parts, false, refusal.code, refusal.message), undefined);
+    }
+    recordOutcome(parts, exchange, { status: refusal.status, error: refusal.code });
+  } catch (unwritable) {
+    answer = asRefusal(unwritable);
+  }
+  const { request, response, decision } = exchange;
+  // The rest of a refused body is not read: a keep-alive connection would take it for the next request.
+  if (!request.complete && !response.headersSent) response.setHeader("Connection", "close");
+  const { message } = exchange;
+  if (answer.jsonRpcCode !== undefined) {
+    answerJsonRpcError(response, {
+      status: answer.status,
+      id: message?.kind === "request" ? message.id : null,
+      code: answer.jsonRpcCode,
+      message: answer.message,
+      data: { code: answer.code, decision: decision?.id },
+      ...(decision === undefined ? {} : { decision: decision.id }),
+    });
+  } else {
+    answerProblem(response, {
+      status: answer.status,
+      title: titleOf(answer),
+      code: answer.code,
+      detail: answer.message,
+      ...(decision === undefined ? {} : { rule: decision.rule, decision: decision.id }),
+    });
+  }
+  showEnd(parts, exchange, { status: answer.status, error: answer.code });
+}
+
+function asRefusal(thrown: unknown): Refusal {
+  if (thrown instanceof Refusal) return thrown;
+  return new Refusal("decision-failed", 503, `refused after an error: ${messageOf(thrown)}`, { cause: thrown });
+}

@@ -1,0 +1,188 @@
+import { isDeepStrictEqual } from "node:util";
+import { CodedError } from "../coded-error.js";
+import { type CallerPools, createCallerPools, type MutualTlsTarget } from "./caller-pools.js";
+import type { RelayParts } from "./exchange.js";
+import { type InboundLeg, openInboundLeg } from "./inbound.js";
+import { derivedPort } from "./listen.js";
+import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
+import { decidesOutbound, type RunningService } from "./running-service.js";
+import { createTickets, type Tickets } from "./tickets.js";
+import { connectUpstream, type UpstreamConnection } from "./upstream.js";
+
+/** Where a service is reached. */
+export interface ServiceAddresses {
+  /** Base URL of the outbound leg, for programs that know nothing of TLS: `http://127.0.0.1:21234`. */
+  readonly url: string;
+  /** Where it takes mutual TLS: the inbound leg, or the service itself. */
+  readonly mtls: { readonly host: string; readonly port: number };
+}
+
+/** The enforcement point between agents and services. */
+export interface Relay {
+  /** Opens both legs of each service. Throws CodedError `port-in-use`, `cannot-listen`, `not-ready`, `identity-unknown`; nothing stays open then. */
+  start(services: readonly RunningService[]): Promise<void>;
+  /** Goes over to another list of services; what did not change keeps its listeners and connections. Throws as `start`: then nothing of the new list runs, and of the old one only what had to give up its listeners is gone. */
+  update(services: readonly RunningService[]): Promise<void>;
+  /** Undefined for a service that is not running. */
+  addressesOf(name: string): ServiceAddresses | undefined;
+  /** Stops listening, lets calls finish for `graceMs`, then cuts them. Idempotent. */
+  close(options: { graceMs: number }): Promise<void>;
+}
+
+interface ServiceLegs {
+  service: RunningService;
+  upstream: UpstreamConnection | undefined;
+  readonly inbound: InboundLeg | undefined;
+  readonly outbound: OutboundLeg;
+  readonly target: () => MutualTlsTarget;
+}
+
+const ANSWER_TIMEOUT_MS = 300_000;
+
+export function createRelay(parts: RelayParts): Relay {
+  const answerTimeoutMs = parts.upstreamTimeoutMs ?? ANSWER_TIMEOUT_MS;
+  const tickets = createTickets();
+  const pools = createCallerPools({ ...parts, answerTimeoutMs });
+  const legs = new Map<string, ServiceLegs>();
+  let subscriptions: (() => void)[] = [];
+  let closed = false;
+
+  /** D24: local callers are checked again at each rotation, also those whose only request is a long stream. */
+  function watchIdentities(): void {
+    for (const unsubscribe of subscriptions) unsubscribe();
+    if (closed) return;
+    subscriptions = parts.registry.identities.map(({ id }) => parts.svids.onRotation(id, checkCallers));
+    subscriptions.push(
+      parts.registry.onChange(() => {
+        checkCallers();
+        watchIdentities();
+      }),
+    );
+  }
+
+  function checkCallers(): void {
+    pools.retainIdentities((id) => parts.registry.find(id.toString()) !== undefined);
+    for (const { outbound } of legs.values()) outbound.recheckCallers();
+  }
+
+  async function update(services: readonly RunningService[]): Promise<void> {
+    if (closed) throw new CodedError("relay-closed", "the relay is closed");
+    const opened: ServiceLegs[] = [];
+    const replaced = new Map<string, RunningService>();
+    try {
+      for (const service of services) {
+        const old = legs.get(service.name);
+        if (old !== undefined && keepsItsListeners(old.service, service)) replaced.set(service.name, service);
+        else {
+          // The old legs of a service that moves must let go of its port first.
+          if (old !== undefined) await closeLegs(service.name, old, 0);
+          const taken = [...legs.values(), ...opened].map(({ outbound }) => outbound.port);
+          opened.push(await openLegs(parts, service, { pools, tickets, answerTimeoutMs, taken }));
+        }
+      }
+    } catch (error) {
+      await Promise.all(opened.map((one) => endLegs(one, 0)));
+      throw error;
+    }
+    for (const [name, service] of replaced) replaceService(legs.get(name), service, answerTimeoutMs);
+    for (const one of opened) legs.set(one.service.name, one);
+    const wanted = new Set(services.map(({ name }) => name));
+    const gone = [...legs].filter(([name]) => !wanted.has(name));
+    await Promise.all(gone.map(([name, one]) => closeLegs(name, one, 0)));
+  }
+
+  async function closeLegs(name: string, one: ServiceLegs, graceMs: number): Promise<void> {
+    legs.delete(name);
+    pools.retireTarget(one.target());
+    await endLegs(one, graceMs);
+  }
+
+  return {
+    async start(services) {
+      await update(services);
+      watchIdentities();
+    },
+    update,
+    addressesOf(name) {
+      const one = legs.get(name);
+      if (one === undefined) return undefined;
+      const { host, port } = one.target();
+      return { url: `http://127.0.0.1:${one.outbound.port}`, mtls: { host, port } };
+    },
+    async close({ graceMs }) {
+      closed = true;
+      watchIdentities();
+      // Callers first: what they wait for still runs behind them.
+      await Promise.all([...legs.values()].map(({ outbound }) => outbound.close(graceMs)));
+      await pools.destroy();
+      await Promise.all([...legs.values()].map((one) => endLegs(one, graceMs)));
+      legs.clear();
+    },
+  };
+}
+
+async function openLegs(
+  parts: RelayParts,
+  service: RunningService,
+  shared: { pools: CallerPools; tickets: Tickets; answerTimeoutMs: number; taken: readonly number[] },
+): Promise<ServiceLegs> {
+  const state = { service, upstream: undefined as UpstreamConnection | undefined };
+  const current = () => state.service;
+  let inbound: InboundLeg | undefined;
+  if (!decidesOutbound(service)) {
+    state.upstream = connectUpstream(service, shared.answerTimeoutMs);
+    inbound = await openInboundLeg(parts, {
+      service: current,
+      upstream: () => state.upstream as UpstreamConnection,
+      tickets: shared.tickets,
+    });
+  }
+  const target = (): MutualTlsTarget => {
+    const { upstream, id } = state.service;
+    if (inbound !== undefined) return { host: inbound.host, port: inbound.port, expected: id };
+    if (upstream.kind !== "mtls") throw new Error("a service without inbound leg has an mtls upstream");
+    return { host: upstream.host, port: upstream.port, expected: id };
+  };
+  try {
+    const port = service.listenPort ?? freeDerivedPort(parts.projectDirectory, service.name, shared.taken);
+    const { pools, tickets } = shared;
+    const outbound = await openOutboundLeg(parts, { service: current, target, port, pools, tickets });
+    return Object.assign(state, { inbound, outbound, target });
+  } catch (error) {
+    await inbound?.close(0);
+    await state.upstream?.destroy();
+    throw error;
+  }
+}
+
+/** Two services of a project whose names hash alike: the later one in the file moves on. A port that anybody else holds is an error (D26). */
+function freeDerivedPort(projectDirectory: string, name: string, taken: readonly number[]): number {
+  for (let attempt = 0; ; attempt += 1) {
+    const port = derivedPort(projectDirectory, name, attempt);
+    if (!taken.includes(port)) return port;
+  }
+}
+
+function keepsItsListeners(old: RunningService, next: RunningService): boolean {
+  return (
+    old.id.equals(next.id) &&
+    old.listenPort === next.listenPort &&
+    old.protocol === next.protocol &&
+    decidesOutbound(old) === decidesOutbound(next)
+  );
+}
+
+function replaceService(legs: ServiceLegs | undefined, service: RunningService, answerTimeoutMs: number): void {
+  if (legs === undefined) return;
+  const moved = !isDeepStrictEqual(legs.service.upstream, service.upstream);
+  legs.service = service;
+  if (!moved || decidesOutbound(service)) return;
+  legs.upstream?.retire();
+  legs.upstream = connectUpstream(service, answerTimeoutMs);
+}
+
+async function endLegs({ outbound, inbound, upstream }: ServiceLegs, graceMs: number): Promise<void> {
+  await outbound.close(graceMs);
+  await inbound?.close(graceMs);
+  await upstream?.destroy();
+}

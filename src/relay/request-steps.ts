@@ -1,0 +1,86 @@
+import type { IncomingMessage } from "node:http";
+import type { Clock } from "../platform/clock.js";
+import type { Exchange, StepResult } from "./exchange.js";
+import { checkRequestHeaders, headerOf } from "./headers.js";
+import { checkHostAndOrigin, type ListenerNames } from "./host-check.js";
+import { parseMcpMessage } from "./mcp-message.js";
+import { Refusal } from "./refusal.js";
+import { parseRequestTarget } from "./request-target.js";
+
+const MAX_MCP_BODY_BYTES = 4 * 1024 * 1024;
+const MCP_BODY_DEADLINE_MS = 30_000;
+const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"]);
+
+/** Reads the head of the request into the one form that the later steps decide on and forward. */
+export function parseRequest(names: () => ListenerNames): (exchange: Exchange) => StepResult {
+  return (exchange) => {
+    const { rawHeaders, method = "", url = "" } = exchange.request;
+    checkRequestHeaders(rawHeaders);
+    checkHostAndOrigin(rawHeaders, names());
+    if (!METHODS.has(method)) throw new Refusal("method-refused", 501, `the relay does not carry ${method}`);
+    exchange.target = parseRequestTarget(url);
+    return undefined;
+  };
+}
+
+/** For MCP services: reads and parses the message of a POST; other methods may only open or end a stream. */
+export function readMcpMessage(clock: Clock): (exchange: Exchange) => StepResult | Promise<StepResult> {
+  return (exchange) => {
+    if (exchange.service.protocol !== "mcp") return undefined;
+    const { method, rawHeaders } = exchange.request;
+    if (method === "POST") return readMessage(exchange, clock);
+    const opensStream = method === "GET" && headerOf(rawHeaders, "accept")?.includes("text/event-stream") === true;
+    if (!opensStream && method !== "DELETE") {
+      throw new Refusal("method-refused", 405, "an MCP service takes POST, GET for a stream of events, and DELETE");
+    }
+    if (hasBody(exchange.request)) throw new Refusal("method-refused", 400, `${method} carries no body in MCP`);
+    return undefined;
+  };
+}
+
+/** True if a body follows the head (RFC 9112 §6.3). */
+export function hasBody(request: IncomingMessage): boolean {
+  const { headers } = request;
+  if (headers["transfer-encoding"] !== undefined) return true;
+  return headers["content-length"] !== undefined && headers["content-length"] !== "0";
+}
+
+async function readMessage(exchange: Exchange, clock: Clock): Promise<StepResult> {
+  const { request } = exchange;
+  const type = headerOf(request.rawHeaders, "content-type") ?? "";
+  if (!/^application\/json(?:\s*;\s*charset="?utf-8"?)?\s*$/i.test(type)) {
+    throw new Refusal("content-type", 415, "an MCP message is application/json in UTF-8");
+  }
+  if (headerOf(request.rawHeaders, "content-encoding") !== undefined) {
+    throw new Refusal("content-encoding", 415, "an encoded body cannot be decided on: send it plain");
+  }
+  exchange.message = parseMcpMessage(await readBody(request, clock), request.rawHeaders);
+  return undefined;
+}
+
+function readBody(request: IncomingMessage, clock: Clock): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const done = (settle: () => void) => {
+      cancel();
+      request.removeAllListeners("data");
+      settle();
+    };
+    const cancel = clock.after(MCP_BODY_DEADLINE_MS, () => {
+      request.pause();
+      done(() => reject(new Refusal("body-slow", 408, "the body did not arrive in time")));
+    });
+    request.on("data", (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > MAX_MCP_BODY_BYTES) {
+        request.pause();
+        done(() => reject(new Refusal("body-too-large", 413, "an MCP message may have at most 4 MiB")));
+      } else chunks.push(chunk);
+    });
+    request.once("end", () => done(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))));
+    request.once("error", (cause) =>
+      done(() => reject(new Refusal("http-malformed", 400, "the body broke off", { cause }))),
+    );
+  });
+}

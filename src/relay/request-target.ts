@@ -1,0 +1,120 @@
+import { Refusal, type RefusalCode } from "./refusal.js";
+
+/** A request target in the only form that the relay decides on and forwards: what it decodes to has one reading. */
+export interface RequestTarget {
+  /** Exactly as received, and as forwarded. */
+  readonly raw: string;
+  /** The path, percent-decoded. Decoding is unambiguous: separators, controls and dots cannot arrive encoded. */
+  readonly path: string;
+  /** Decoded query parameters; a key occurs once. */
+  readonly query: Readonly<Record<string, string>>;
+}
+
+const MAX_TARGET_LENGTH = 8_192;
+/** RFC 3986 §3.3 pchar and "/", without ";": servers disagree whether `/admin;x` is `/admin`. */
+const PATH = /^[A-Za-z0-9\-._~!$&'()*+,=:@/%]*$/;
+/** RFC 3986 §3.4, and what browsers leave as it is. */
+const QUERY = /^[A-Za-z0-9\-._~!$&'()*+,=:@/?%[\]{}|^`;]*$/;
+const PLAIN_PATH = /^(?:\/[A-Za-z0-9\-_~!$&'()*+,=:@]+)*\/?$/;
+const NO_QUERY: Readonly<Record<string, string>> = Object.freeze({});
+
+/**
+ * Parses an origin-form request target (RFC 9112 §3.2.1). Whatever two parsers could read differently is refused, never repaired:
+ * an upstream must not see another path than the policy saw. Throws Refusal (400) with one code for each cause.
+ */
+export function parseRequestTarget(raw: string): RequestTarget {
+  if (raw.length > MAX_TARGET_LENGTH) {
+    throw new Refusal("target-too-long", 414, `the request target is longer than ${MAX_TARGET_LENGTH} characters`);
+  }
+  if (!raw.startsWith("/")) {
+    throw refused("target-form", 'the request target must start with "/": absolute and other forms are refused');
+  }
+  const mark = raw.indexOf("?");
+  const path = mark === -1 ? raw : raw.slice(0, mark);
+  const query = mark === -1 ? NO_QUERY : parseQuery(raw.slice(mark + 1));
+  if (raw.includes("#")) throw refused("target-fragment", "the request target holds a fragment");
+  return { raw, path: PLAIN_PATH.test(path) ? path : decodePath(path), query };
+}
+
+function decodePath(path: string): string {
+  if (path.includes("\\")) throw refused("target-backslash", "the path holds a backslash");
+  if (path.includes(";")) throw refused("target-parameter", 'the path holds ";": servers disagree about what it means');
+  if (path.includes("#")) throw refused("target-fragment", "the request target holds a fragment");
+  if (!PATH.test(path)) throw refused("target-character", "the path holds a character that must be percent-encoded");
+  if (path.includes("//")) throw refused("target-empty-segment", 'the path holds "//"');
+  checkEscapes(path);
+  for (const segment of path.split("/")) {
+    if (segment === "." || segment === "..") throw refused("target-dot-segment", 'the path holds "." or ".."');
+    // Windows file systems and some routers drop a trailing dot.
+    if (segment.endsWith(".")) throw refused("target-trailing-dot", "a path segment ends with a dot");
+  }
+  return decodeUtf8(path, "path");
+}
+
+function checkEscapes(path: string): void {
+  for (let at = path.indexOf("%"); at !== -1; at = path.indexOf("%", at + 1)) {
+    const digits = path.slice(at + 1, at + 3);
+    if (!/^[0-9A-Fa-f]{2}$/.test(digits)) throw refused("target-escape", 'the path holds "%" without two hex digits');
+    const byte = Number.parseInt(digits, 16);
+    if (byte < 0x20 || byte === 0x7f) throw refused("target-encoded-control", "the path holds an encoded control");
+    const character = String.fromCharCode(byte);
+    if (character === "/" || character === "\\" || character === ";") {
+      throw refused("target-encoded-separator", `the path holds an encoded "${character}"`);
+    }
+    if (character === "." && dotSegmentAround(path, at)) {
+      throw refused("target-dot-segment", 'the path holds an encoded "." or ".."');
+    }
+    // RFC 3986 §2.3: unreserved characters should not be encoded; encoding them is only ever a way around a text comparison.
+    if (/[A-Za-z0-9\-._~]/.test(character)) {
+      throw refused("target-encoded-unreserved", `the path holds "%${digits}" for "${character}": write it plainly`);
+    }
+    if (character === "%" && /^[0-9A-Fa-f]{2}/.test(path.slice(at + 3))) {
+      throw refused("target-double-encoding", "the path is encoded twice");
+    }
+  }
+}
+
+function dotSegmentAround(path: string, at: number): boolean {
+  const start = path.lastIndexOf("/", at) + 1;
+  const next = path.indexOf("/", at);
+  const segment = path.slice(start, next === -1 ? undefined : next);
+  return /^(?:\.|%2e){1,2}$/i.test(segment);
+}
+
+function parseQuery(query: string): Readonly<Record<string, string>> {
+  // Python before 3.9.2 and others split at ";" too.
+  if (query.includes(";")) throw refused("query-semicolon", 'the query holds ";": write %3B');
+  if (query.includes("#")) throw refused("target-fragment", "the request target holds a fragment");
+  if (query.includes("\\")) throw refused("target-backslash", "the query holds a backslash");
+  if (!QUERY.test(query)) throw refused("target-character", "the query holds a character that must be percent-encoded");
+  const parameters: Record<string, string> = Object.create(null) as Record<string, string>;
+  for (const part of query.split("&")) {
+    if (part === "") continue;
+    const equals = part.indexOf("=");
+    const key = decodeParameter(equals === -1 ? part : part.slice(0, equals));
+    if (key in parameters) {
+      // First wins, last wins or a list: each server has its own answer, so a rule about `query.x` would have none.
+      throw refused("query-duplicate-key", `the query holds ${JSON.stringify(key)} twice`);
+    }
+    parameters[key] = equals === -1 ? "" : decodeParameter(part.slice(equals + 1));
+  }
+  return parameters;
+}
+
+function decodeParameter(text: string): string {
+  if (/%(?![0-9A-Fa-f]{2})/.test(text)) throw refused("target-escape", 'the query holds "%" without two hex digits');
+  if (/%00/.test(text)) throw refused("target-encoded-control", "the query holds an encoded NUL");
+  return decodeUtf8(text.replaceAll("+", "%20"), "query");
+}
+
+function decodeUtf8(text: string, where: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (cause) {
+    throw new Refusal("target-utf8", 400, `the ${where} does not decode to UTF-8`, { cause });
+  }
+}
+
+function refused(code: RefusalCode, message: string): Refusal {
+  return new Refusal(code, 400, message);
+}

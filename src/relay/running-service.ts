@@ -1,0 +1,14 @@
+import type { ServiceConfig, Upstream } from "../config/config.js";
+
+/** Where a service answers once it runs: a service that the daemon started has become a Unix socket. */
+export type ReachableUpstream = Exclude<Upstream, { kind: "command" }>;
+
+/** A service of the configuration whose upstream can be connected to. */
+export interface RunningService extends Omit<ServiceConfig, "upstream"> {
+  readonly upstream: ReachableUpstream;
+}
+
+/** The outbound leg decides where no inbound leg of ours stands before the service. */
+export function decidesOutbound(service: RunningService): boolean {
+  return service.upstream.kind === "mtls";
+}

@@ -1,0 +1,170 @@
+import { Refusal, type RefusalCode } from "./refusal.js";
+
+export type Json = string | number | boolean | null | readonly Json[] | JsonObject;
+export interface JsonObject {
+  readonly [key: string]: Json;
+}
+
+const MAX_DEPTH = 64;
+const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+const WHITESPACE = /[ \t\n\r]*/y;
+
+/**
+ * Parses one JSON text (RFC 8259) of which every parser must make the same value: valid UTF-8 without a byte order mark, no key twice,
+ * none that differs from another only by case (Go matches keys so), no `__proto__`, no number that a double cannot hold, no lone
+ * surrogate, at most 64 levels. Objects have no prototype. Throws Refusal (400, JSON-RPC −32700) with a code for each cause.
+ */
+export function parseStrictJson(bytes: Buffer): Json {
+  if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) {
+    throw malformed("json-bom", "the body starts with a byte order mark");
+  }
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new Refusal("json-utf8", 400, "the body is not valid UTF-8", { cause, jsonRpcCode: -32700 });
+  }
+  const reader = new Reader(text);
+  const value = reader.value(0);
+  reader.end();
+  return value;
+}
+
+class Reader {
+  readonly #text: string;
+  #at = 0;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  value(depth: number): Json {
+    if (depth > MAX_DEPTH) throw malformed("json-depth", `the body is nested deeper than ${MAX_DEPTH} levels`);
+    this.#skipWhitespace();
+    switch (this.#text[this.#at]) {
+      case "{":
+        return this.#object(depth);
+      case "[":
+        return this.#array(depth);
+      case '"':
+        return this.#string();
+      case "t":
+        return this.#literal("true", true);
+      case "f":
+        return this.#literal("false", false);
+      case "n":
+        return this.#literal("null", null);
+      default:
+        return this.#number();
+    }
+  }
+
+  end(): void {
+    this.#skipWhitespace();
+    if (this.#at !== this.#text.length) throw this.#unexpected();
+  }
+
+  #object(depth: number): JsonObject {
+    const object = Object.create(null) as Record<string, Json>;
+    const folded = new Set<string>();
+    this.#at += 1;
+    this.#skipWhitespace();
+    if (this.#take("}")) return object;
+    for (;;) {
+      this.#skipWhitespace();
+      if (this.#text[this.#at] !== '"') throw this.#unexpected();
+      const key = this.#string();
+      if (key in object) throw malformed("json-duplicate-key", `the key ${JSON.stringify(key)} is given twice`);
+      if (key === "__proto__") throw malformed("json-ambiguous-key", 'the key "__proto__" is refused');
+      // Up, then down: also folds the letters that only fold one way (the Kelvin sign, the long s), as Go does.
+      const fold = key.toUpperCase().toLowerCase();
+      if (folded.has(fold)) {
+        throw malformed("json-ambiguous-key", `the key ${JSON.stringify(key)} differs from another only by case`);
+      }
+      folded.add(fold);
+      this.#skipWhitespace();
+      if (!this.#take(":")) throw this.#unexpected();
+      object[key] = this.value(depth + 1);
+      this.#skipWhitespace();
+      if (this.#take("}")) return object;
+      if (!this.#take(",")) throw this.#unexpected();
+    }
+  }
+
+  #array(depth: number): Json[] {
+    const array: Json[] = [];
+    this.#at += 1;
+    this.#skipWhitespace();
+    if (this.#take("]")) return array;
+    for (;;) {
+      array.push(this.value(depth + 1));
+      this.#skipWhitespace();
+      if (this.#take("]")) return array;
+      if (!this.#take(",")) throw this.#unexpected();
+    }
+  }
+
+  #string(): string {
+    // By hand, not by a regular expression: those keep a backtracking entry a character, and a string may be megabytes long.
+    let end = this.#text.indexOf('"', this.#at + 1);
+    while (end !== -1 && this.#escaped(end)) end = this.#text.indexOf('"', end + 1);
+    if (end === -1) throw malformed("json-malformed", "the body ends inside a string");
+    const literal = this.#text.slice(this.#at, end + 1);
+    let value: string;
+    try {
+      value = JSON.parse(literal) as string;
+    } catch (cause) {
+      throw new Refusal("json-malformed", 400, "the body holds a malformed string", { cause, jsonRpcCode: -32700 });
+    }
+    this.#at = end + 1;
+    if (!value.isWellFormed()) throw malformed("json-surrogate", "a string holds half of a surrogate pair");
+    return value;
+  }
+
+  #escaped(quote: number): boolean {
+    let backslashes = 0;
+    while (this.#text[quote - 1 - backslashes] === "\\") backslashes += 1;
+    return backslashes % 2 === 1;
+  }
+
+  #number(): number {
+    NUMBER.lastIndex = this.#at;
+    const found = NUMBER.exec(this.#text);
+    if (!found) throw this.#unexpected();
+    this.#at = NUMBER.lastIndex;
+    const value = Number(found[0]);
+    if (!Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value))) {
+      throw malformed("json-number", `the number ${found[0].slice(0, 40)} is beyond what every parser reads alike`);
+    }
+    return value;
+  }
+
+  #literal<Value extends Json>(word: string, value: Value): Value {
+    if (!this.#text.startsWith(word, this.#at)) throw this.#unexpected();
+    this.#at += word.length;
+    return value;
+  }
+
+  #take(character: string): boolean {
+    if (this.#text[this.#at] !== character) return false;
+    this.#at += 1;
+    return true;
+  }
+
+  #skipWhitespace(): void {
+    const code = this.#text.charCodeAt(this.#at);
+    if (code > 0x20) return;
+    WHITESPACE.lastIndex = this.#at;
+    WHITESPACE.test(this.#text);
+    this.#at = WHITESPACE.lastIndex;
+  }
+
+  #unexpected(): Refusal {
+    const found = this.#at >= this.#text.length ? "the end" : JSON.stringify(this.#text[this.#at]);
+    return malformed("json-malformed", `the body is not one JSON text: ${found} at character ${this.#at}`);
+  }
+}
+
+function malformed(code: RefusalCode, message: string): Refusal {
+  return new Refusal(code, 400, message, { jsonRpcCode: -32700 });
+}

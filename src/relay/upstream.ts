@@ -1,0 +1,41 @@
+import { type Dispatcher, Pool } from "undici";
+import type { RunningService } from "./running-service.js";
+
+/** The service behind an inbound leg. */
+export interface UpstreamConnection {
+  readonly dispatcher: Dispatcher;
+  /** What it is called in `Host`: its own address, so that its own check against DNS rebinding holds. */
+  readonly host: string;
+  /** Lets calls finish. */
+  retire(): void;
+  destroy(): Promise<void>;
+}
+
+const MAX_CONNECTIONS = 512;
+
+/** Connects to the upstream of `service` by TCP or Unix socket. Throws Error for an `mtls` upstream, which has no inbound leg. */
+export function connectUpstream(service: RunningService, answerTimeoutMs: number): UpstreamConnection {
+  const { upstream } = service;
+  if (upstream.kind === "mtls") throw new Error("an mtls upstream is reached by the outbound leg");
+  const host = upstream.kind === "unix" ? "localhost" : hostAndPort(upstream.host, upstream.port);
+  const pool = new Pool(`http://${host}`, {
+    ...(upstream.kind === "unix" ? { socketPath: upstream.path } : {}),
+    connections: MAX_CONNECTIONS,
+    pipelining: 1,
+    allowH2: false,
+    connectTimeout: 10_000,
+    headersTimeout: answerTimeoutMs,
+    bodyTimeout: 0,
+  });
+  return {
+    dispatcher: pool,
+    host,
+    retire: () => void pool.close(),
+    destroy: () => pool.destroy(),
+  };
+}
+
+/** `host:port`, with an IPv6 address in brackets. */
+export function hostAndPort(host: string, port: number): string {
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
