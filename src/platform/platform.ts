@@ -55,6 +55,11 @@ export interface ProcessHandle {
   /** The command line as the process's memory holds it: for display only, a process can rewrite it. */
   commandLine(): readonly string[];
   workingDirectory(): string | undefined;
+  /**
+   * Holds the memory image the process runs in now. An execve gives it a new one, and nothing the process does brings the old one back, whereas
+   * `execGeneration` is made of numbers that a process may set (prctl PR_SET_MM_MAP). Undefined where the kernel refuses it.
+   */
+  holdProgram(): HeldProgram | undefined;
   close(): void;
 }
 
@@ -69,8 +74,17 @@ export interface ProcessStatus {
   readonly supplementaryGids: readonly number[];
 }
 
+/** The program a process ran when this was taken. */
+export interface HeldProgram {
+  /** False for ever once the process has executed another program or has exited. */
+  isCurrent(): boolean;
+  close(): void;
+}
+
 export interface OpenExecutable {
   readonly fd: number;
+  /** False on network and FUSE filesystems, whose times prove nothing about the bytes (D6). */
+  readonly localFilesystem: boolean;
   /** Path as the kernel names it; ends with " (deleted)" on Linux when the file is gone. */
   readonly path: string;
 }
@@ -83,7 +97,8 @@ export interface TcpEndpoints {
 }
 
 export type OwnerOfConnection =
-  | { readonly kind: "process"; readonly pid: number; readonly uid: number }
+  /** `startTime` was read before the descriptor was found: a handle opened later with the same start time is this very process. */
+  | { readonly kind: "process"; readonly pid: number; readonly uid: number; readonly startTime: bigint }
   /** The kernel names the user but no process of ours to see holds it (another user's process, another namespace). */
   | { readonly kind: "user-only"; readonly uid: number }
   /** Several processes hold the descriptor: nobody's until proven. */

@@ -1,0 +1,175 @@
+import { CodedError } from "../coded-error.js";
+import type { Platform } from "../platform/platform.js";
+import type { ExecutableDigests } from "./hash-cache.js";
+import { type ExpectedProgram, LaunchedProcess } from "./launched-process.js";
+
+/** A launch cannot be followed. Code `launch-unverifiable`. */
+export class LaunchError extends CodedError<"launch-unverifiable"> {
+  override readonly name = "LaunchError";
+}
+
+export interface BeginLaunch {
+  /** The process that asked, as attested: it will execute the command (`Caller.facts` fits). */
+  readonly launcher: { readonly pid: number; readonly startTime: bigint; readonly execGeneration: string | undefined };
+  /** The identity, `agents/billing`. */
+  readonly name: string;
+  readonly expected: ExpectedProgram;
+}
+
+export interface LaunchEvent {
+  readonly name: string;
+  readonly pid: number;
+  readonly startTime: bigint;
+}
+
+export interface LaunchEnded extends LaunchEvent {
+  readonly why: "exit" | "exec";
+  /** False when the process ended without ever having become the pinned program. */
+  readonly started: boolean;
+}
+
+/** A process that was launched as an agent, to be kept across restarts of the daemon within one boot. */
+export interface KnownAgent {
+  readonly pid: number;
+  readonly startTime: bigint;
+}
+
+/**
+ * Which processes are running launches of which identity (D7). The identity begins when the launched process has become the pinned program and
+ * ends for ever at its next exec or its exit; that the process is an agent ends only with its exit.
+ */
+export interface LaunchRegistry {
+  /** Follows the launcher from now on. Throws LaunchError, or ProcessError `process-gone`. */
+  begin(launch: BeginLaunch): void;
+  /** Name of the identity that this very program of this very process has at this moment. */
+  identityOf(pid: number, startTime: bigint, execGeneration: string | undefined): string | undefined;
+  /** True for every process ever launched and still alive, also after its identity has ended. */
+  isAgent(pid: number, startTime: bigint): boolean;
+  /** PIDs that have the identity `name` now. */
+  runningPids(name: string): readonly number[];
+  /** All live agents. */
+  pids(): readonly number[];
+  agents(): readonly KnownAgent[];
+  /** Looks at process `pid` at once instead of at the next poll; resolves when it is known whether its identity has begun. */
+  checkNow(pid: number): Promise<void>;
+  /** Start time of the oldest process ever launched; a process that started before it descends from no agent. */
+  readonly firstLaunchStartTime: bigint | undefined;
+  onStarted(listener: (event: LaunchEvent) => void): () => void;
+  onEnded(listener: (event: LaunchEnded) => void): () => void;
+  /** Stops watching. The processes go on. */
+  close(): void;
+}
+
+export interface LaunchRegistryOptions {
+  readonly platform: Platform;
+  readonly digests: ExecutableDigests;
+  /** Agents launched before this daemon started, in the same boot: they have no identity any more, and are agents still. */
+  readonly known?: readonly KnownAgent[];
+  /** As `firstLaunchStartTime` was before this daemon started, in the same boot. */
+  readonly firstLaunchStartTime?: bigint;
+}
+
+export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegistry {
+  const { platform, digests } = options;
+  const launched = new Map<string, LaunchedProcess>();
+  const former = new Map((options.known ?? []).map((agent) => [keyOf(agent.pid, agent.startTime), agent]));
+  const startedListeners = new Set<(event: LaunchEvent) => void>();
+  const endedListeners = new Set<(event: LaunchEnded) => void>();
+  let firstLaunchStartTime = options.firstLaunchStartTime;
+  for (const { startTime } of former.values()) firstLaunchStartTime = earlier(firstLaunchStartTime, startTime);
+
+  const formerIsAlive = ({ pid, startTime }: KnownAgent): boolean => {
+    if (startTimeOf(platform, pid) === startTime) return true;
+    former.delete(keyOf(pid, startTime));
+    return false;
+  };
+  const ofPid = (pid: number): LaunchedProcess[] => [...launched.values()].filter((process) => process.pid === pid);
+  const alive = (): LaunchedProcess[] => [...launched.values()].filter((process) => process.isAlive());
+
+  return {
+    begin({ launcher, name, expected }) {
+      if (launcher.execGeneration === undefined) {
+        throw new LaunchError(
+          "launch-unverifiable",
+          "the kernel does not show when this process executes another program",
+        );
+      }
+      const key = keyOf(launcher.pid, launcher.startTime);
+      // A launcher that asks again (another name, a second try) follows its newest grant only.
+      launched.get(key)?.close();
+      const process = LaunchedProcess.follow({
+        platform,
+        digests,
+        launcher: { ...launcher, execGeneration: launcher.execGeneration },
+        name,
+        expected,
+        started: () => {
+          for (const listener of startedListeners) listener({ name, pid: launcher.pid, startTime: launcher.startTime });
+        },
+        ended: (why, started) => {
+          const event = { name, pid: launcher.pid, startTime: launcher.startTime, why, started };
+          for (const listener of endedListeners) listener(event);
+        },
+        gone: () => {
+          if (launched.get(key) === process) launched.delete(key);
+        },
+      });
+      launched.set(key, process);
+      firstLaunchStartTime = earlier(firstLaunchStartTime, launcher.startTime);
+    },
+    identityOf(pid, startTime, execGeneration) {
+      const process = launched.get(keyOf(pid, startTime));
+      return process?.hasIdentity(execGeneration) ? process.name : undefined;
+    },
+    isAgent(pid, startTime) {
+      const key = keyOf(pid, startTime);
+      const agent = former.get(key);
+      return launched.get(key)?.isAlive() === true || (agent !== undefined && formerIsAlive(agent));
+    },
+    runningPids: (name) =>
+      alive().flatMap((process) => (process.name === name && process.isRunning() ? [process.pid] : [])),
+    pids: () => alive().map((process) => process.pid),
+    agents: () => [
+      ...alive().map(({ pid, startTime }) => ({ pid, startTime })),
+      ...[...former.values()].filter(formerIsAlive),
+    ],
+    async checkNow(pid) {
+      await Promise.all(ofPid(pid).map((process) => process.check()));
+    },
+    get firstLaunchStartTime() {
+      return firstLaunchStartTime;
+    },
+    onStarted: (listener) => subscribe(startedListeners, listener),
+    onEnded: (listener) => subscribe(endedListeners, listener),
+    close() {
+      for (const process of launched.values()) process.close();
+      launched.clear();
+    },
+  };
+}
+
+function keyOf(pid: number, startTime: bigint): string {
+  return `${pid}:${startTime}`;
+}
+
+function earlier(a: bigint | undefined, b: bigint): bigint {
+  return a === undefined || b < a ? b : a;
+}
+
+function startTimeOf(platform: Platform, pid: number): bigint | undefined {
+  try {
+    const handle = platform.openProcess({ pid });
+    try {
+      return handle.status().startTime;
+    } finally {
+      handle.close();
+    }
+  } catch {
+    return undefined; // it has exited
+  }
+}
+
+function subscribe<Listener>(listeners: Set<Listener>, listener: Listener): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}

@@ -1,0 +1,198 @@
+import { closeSync, constants, openSync, readSync } from "node:fs";
+import { ERRNO, lastErrno, libc } from "./libc.js";
+import { parseCommandLine, parseStat, parseStatus } from "./linux-proc-text.js";
+import type { HeldProgram, OpenExecutable, ProcessHandle, ProcessStatus } from "./platform.js";
+import { processGone } from "./process-errors.js";
+
+/*
+ * Everything below an open /proc/PID directory is reached with openat: the directory stays bound to the process it was opened for, whoever gets the
+ * number later, and unlike /proc/self/fd/N it works for a non-root process that has made itself non-dumpable (D22).
+ */
+
+// System calls by number are the same on every architecture from 424 on; pidfd_open is 434.
+const SYS_PIDFD_OPEN = 434;
+const O_PATH_CLOEXEC_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | 0o2000000;
+const O_READ_CLOEXEC = constants.O_RDONLY | 0o2000000;
+const POLLIN = 1;
+const POLLNVAL = 32;
+/** Filesystems whose times and inode numbers another machine or an ordinary user's process makes up: FUSE (and virtiofs), NFS, 9p, SMB, CIFS, SMB2, AFS, Ceph, Coda. */
+const UNTRUSTED_TIMES = new Set([
+  0x65735546, 0x6969, 0x01021997, 0x517b, 0xff534d42, 0xfe534d42, 0x5346414f, 0x00c36400, 0x73757245,
+]);
+
+const openat = libc.func("int openat(int, const char *, int, int)");
+const readlinkat = libc.func("long readlinkat(int, const char *, void *, size_t)");
+const poll = libc.func("int poll(void *, unsigned long, int)");
+const fstatfs = libc.func("int fstatfs(int, void *)");
+const syscall = libc.func("long syscall(long, long, long)");
+
+/** One buffer for all reads: nothing here waits, so no two reads are under way at once. */
+const scratch = Buffer.alloc(64 * 1024);
+const pollfd = Buffer.alloc(8);
+
+/** A pidfd for the process that has this number now. Throws ProcessError `process-gone`. */
+export function openPidfd(pid: number): number {
+  const fd = Number(syscall(SYS_PIDFD_OPEN, pid, 0));
+  if (fd < 0) throw processGone(pid);
+  return fd;
+}
+
+/** A pidfd becomes readable when its process exits; polled without waiting. */
+export function pidfdIsAlive(pidfd: number): boolean {
+  pollfd.writeInt32LE(pidfd, 0);
+  pollfd.writeInt16LE(POLLIN, 4);
+  pollfd.writeInt16LE(0, 6);
+  const ready = poll(pollfd, 1, 0) as number;
+  return ready === 0 && (pollfd.readInt16LE(6) & POLLNVAL) === 0;
+}
+
+/**
+ * Holds process `pid` through `pidfd` (which passes into the handle, also when this throws) and its open /proc directory.
+ * The directory is known to belong to the pidfd's process because that process is still alive after the directory was opened by number.
+ * Throws ProcessError `process-gone`.
+ */
+export function openLinuxProcess(pid: number, pidfd: number): ProcessHandle {
+  let directory: number;
+  try {
+    directory = openSync(`/proc/${pid}`, O_PATH_CLOEXEC_DIRECTORY);
+  } catch (cause) {
+    closeSync(pidfd);
+    throw processGone(pid, cause);
+  }
+  if (!pidfdIsAlive(pidfd)) {
+    closeSync(pidfd);
+    closeSync(directory);
+    throw processGone(pid);
+  }
+  return new LinuxProcessHandle(pid, pidfd, directory);
+}
+
+class LinuxProcessHandle implements ProcessHandle {
+  readonly pid: number;
+  readonly #pidfd: number;
+  readonly #directory: number;
+  #closed = false;
+
+  constructor(pid: number, pidfd: number, directory: number) {
+    this.pid = pid;
+    this.#pidfd = pidfd;
+    this.#directory = directory;
+  }
+
+  isAlive(): boolean {
+    return !this.#closed && pidfdIsAlive(this.#pidfd);
+  }
+
+  status(): ProcessStatus {
+    const stat = parseStat(this.#read("stat").toString("latin1"));
+    const credentials = parseStatus(this.#read("status").toString("latin1"));
+    if (!this.isAlive()) throw processGone(this.pid);
+    return {
+      parentPid: stat.parentPid,
+      startTime: stat.startTime,
+      execGeneration: stat.execGeneration,
+      uid: credentials.uid,
+      gid: credentials.gid,
+      supplementaryGids: credentials.supplementaryGids,
+    };
+  }
+
+  openExecutable(): OpenExecutable | undefined {
+    const fd = this.#openat("exe");
+    if (fd === undefined) return undefined;
+    const path = this.#readlink("exe");
+    if (path === undefined) {
+      closeSync(fd);
+      return undefined;
+    }
+    return { fd, path, localFilesystem: isLocalFilesystem(fd) };
+  }
+
+  commandLine(): readonly string[] {
+    return parseCommandLine(this.#read("cmdline"));
+  }
+
+  workingDirectory(): string | undefined {
+    return this.#readlink("cwd");
+  }
+
+  holdProgram(): HeldProgram | undefined {
+    // An open `maps` holds the memory image it was opened for; once that image has no more users (execve, exit) reading gives nothing.
+    const fd = this.#openat("maps");
+    return fd === undefined ? undefined : new LinuxHeldProgram(fd);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    closeSync(this.#pidfd);
+    closeSync(this.#directory);
+  }
+
+  /** Undefined where the kernel refuses. Throws ProcessError `process-gone`. */
+  #openat(name: string): number | undefined {
+    if (this.#closed) throw processGone(this.pid);
+    const fd = openat(this.#directory, name, O_READ_CLOEXEC, 0) as number;
+    if (fd >= 0) return fd;
+    const errno = lastErrno();
+    if (errno === ERRNO.EACCES || errno === ERRNO.EPERM || this.isAlive()) return undefined;
+    throw processGone(this.pid);
+  }
+
+  #read(name: string): Buffer {
+    const fd = this.#openat(name);
+    if (fd === undefined) return Buffer.alloc(0);
+    try {
+      let length = 0;
+      for (;;) {
+        const read = readSync(fd, scratch, length, scratch.length - length, null);
+        length += read;
+        if (read === 0 || length === scratch.length) break;
+      }
+      return Buffer.from(scratch.subarray(0, length));
+    } catch (cause) {
+      throw processGone(this.pid, cause);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #readlink(name: string): string | undefined {
+    if (this.#closed) throw processGone(this.pid);
+    const length = Number(readlinkat(this.#directory, name, scratch, scratch.length));
+    if (length >= 0) return scratch.toString("utf8", 0, length);
+    if (this.isAlive()) return undefined;
+    throw processGone(this.pid);
+  }
+}
+
+class LinuxHeldProgram implements HeldProgram {
+  readonly #fd: number;
+  #current = true;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  isCurrent(): boolean {
+    if (!this.#current) return false;
+    try {
+      if (readSync(this.#fd, scratch, 0, 64, 0) === 0) this.close();
+    } catch {
+      // ESRCH and the like: whatever keeps the kernel from answering, the program is no longer proven to be the same.
+      this.close();
+    }
+    return this.#current;
+  }
+
+  close(): void {
+    if (!this.#current) return;
+    this.#current = false;
+    closeSync(this.#fd);
+  }
+}
+
+function isLocalFilesystem(fd: number): boolean {
+  if ((fstatfs(fd, scratch) as number) !== 0) return false;
+  return !UNTRUSTED_TIMES.has(scratch.readUInt32LE(0));
+}

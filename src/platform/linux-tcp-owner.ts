@@ -1,0 +1,94 @@
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { isIPv4 } from "node:net";
+import { findSocket, hexEndpoint, parseStat, type SocketTableRow, withoutIpv4Mapping } from "./linux-proc-text.js";
+import type { OwnerOfConnection, TcpEndpoints } from "./platform.js";
+
+/** How long the search may keep the event loop before it lets others run. */
+const SLICE_MS = 2;
+
+/**
+ * Which processes hold the client end of a loopback TCP connection: the socket table gives inode and user, the processes' descriptor tables the holders.
+ * All processes are searched, `candidates` first, because a descriptor with two holders proves nothing about either. The table is read again at
+ * the end: a port that changed hands meanwhile is nobody's.
+ */
+export async function ownerOfTcpConnection(
+  endpoints: TcpEndpoints,
+  candidates: readonly number[],
+): Promise<OwnerOfConnection> {
+  const socket = await socketOf(endpoints);
+  if (socket === undefined) return { kind: "unknown", reason: "the connection is not in the kernel's socket table" };
+  const holders = await holdersOf(`socket:[${socket.inode}]`, candidates);
+  const again = await socketOf(endpoints);
+  if (again === undefined || again.inode !== socket.inode || again.uid !== socket.uid) {
+    return { kind: "unknown", reason: "the connection was closed while its owner was looked for" };
+  }
+  const [first, second] = holders;
+  if (first === undefined) return { kind: "user-only", uid: socket.uid };
+  if (second !== undefined) return { kind: "shared", pids: holders.map((holder) => holder.pid), uid: socket.uid };
+  return { kind: "process", pid: first.pid, uid: socket.uid, startTime: first.startTime };
+}
+
+async function socketOf({ client, server }: TcpEndpoints): Promise<SocketTableRow | undefined> {
+  const from = withoutIpv4Mapping(client.address);
+  const to = withoutIpv4Mapping(server.address);
+  if (isIPv4(from)) {
+    const table = await readFile("/proc/net/tcp", "latin1");
+    const found = findSocket(table, hexEndpoint(from, client.port, 4), hexEndpoint(to, server.port, 4));
+    if (found !== undefined) return found;
+  }
+  // An IPv6 socket that speaks IPv4 stands in the other table, with mapped addresses.
+  const table = await readFile("/proc/net/tcp6", "latin1").catch(() => "");
+  return findSocket(table, hexEndpoint(from, client.port, 6), hexEndpoint(to, server.port, 6));
+}
+
+interface Holder {
+  readonly pid: number;
+  readonly startTime: bigint;
+}
+
+async function holdersOf(link: string, candidates: readonly number[]): Promise<readonly Holder[]> {
+  const holders: Holder[] = [];
+  let sliceStart = performance.now();
+  for (const pid of new Set([...candidates, ...allPids()])) {
+    const startTime = startTimeOf(pid);
+    if (startTime !== undefined && holds(pid, link)) holders.push({ pid, startTime });
+    if (performance.now() - sliceStart > SLICE_MS) {
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      sliceStart = performance.now();
+    }
+  }
+  return holders;
+}
+
+function allPids(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+function startTimeOf(pid: number): bigint | undefined {
+  try {
+    return parseStat(readFileSync(`/proc/${pid}/stat`, "latin1")).startTime;
+  } catch {
+    return undefined; // it has exited
+  }
+}
+
+function holds(pid: number, link: string): boolean {
+  const directory = `/proc/${pid}/fd`;
+  let descriptors: string[];
+  try {
+    descriptors = readdirSync(directory);
+  } catch {
+    return false; // it has exited, or it is another user's and not for us to see
+  }
+  for (const descriptor of descriptors) {
+    try {
+      if (readlinkSync(`${directory}/${descriptor}`) === link) return true;
+    } catch {
+      // this descriptor was closed between the listing and now
+    }
+  }
+  return false;
+}
