@@ -18,9 +18,9 @@ export interface StoredAuthorities {
 export interface KeyStore {
   /** `keychain`: encrypted under a key in the OS keychain. `none`: plain 0600 files, which every process of this user can read. `memory`: nothing is kept. */
   readonly protection: "keychain" | "none" | "memory";
-  /** What was saved last, or undefined if nothing ever was. Throws CodedError; see `openKeyStore`. */
+  /** What was saved last, or undefined if nothing ever was. Throws KeyStoreError. */
   load(): StoredAuthorities | undefined;
-  /** On disk, synced, when this returns. Throws CodedError `key-store-unwritable`. */
+  /** On disk, synced, when this returns. Throws KeyStoreError `key-store-unwritable`. */
   save(authorities: StoredAuthorities): void;
 }
 

@@ -62,6 +62,8 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
   const held = new Map<string, Held>();
   const listeners = new Map<string, Set<(svid: X509Svid) => void>>();
   const changeListeners = new Set<(change: SvidChange) => void>();
+  /** Ids that had an SVID before: for their listeners the next one is a replacement, even if the identity was gone in between. */
+  const known = new Set<string>();
   const retryAt = new Map<string, number>();
   let sweepAt = Number.POSITIVE_INFINITY;
   let cancelSweep = () => {};
@@ -106,7 +108,8 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     held.set(key, next);
     retryAt.delete(key);
     sweepSoon(next.svid.rotateAt.getTime() - clock.now());
-    for (const listener of [...(listeners.get(key) ?? [])]) listener(next.svid);
+    if (known.has(key)) for (const listener of [...(listeners.get(key) ?? [])]) listener(next.svid);
+    known.add(key);
     announce({ change, identity, svid: next.svid });
     return next.svid;
   }

@@ -1,0 +1,122 @@
+import { createHash } from "node:crypto";
+import type { AuditEntry, AuditLog } from "../../src/audit/audit-log.js";
+import { CodedError } from "../../src/coded-error.js";
+import type { IdentityConfig, Lifetimes } from "../../src/config/config.js";
+import { createMemoryKeyStore, type KeyStore } from "../../src/identity/key-store.js";
+import { createIdentityRegistry } from "../../src/identity/registry.js";
+import { createSvidKeeper } from "../../src/identity/svid-keeper.js";
+import { createTrustDomainAuthority } from "../../src/identity/trust-domain-authority.js";
+import type { Clock } from "../../src/platform/clock.js";
+import { SpiffeId, TrustDomain } from "../../src/spiffe/spiffe-id.js";
+
+/** A clock that tests move. `suspend` moves the wall clock as a sleeping machine does: timers do not notice. */
+export interface TestClock extends Clock {
+  /** Lets time pass: timers fire in order, each at its time. */
+  advance(milliseconds: number): void;
+  /** The wall clock jumps, forwards or backwards, and no timer fires. */
+  jump(milliseconds: number): void;
+}
+
+export function createTestClock(start = Date.parse("2026-11-22T12:00:00Z")): TestClock {
+  let wall = start;
+  let running = 0;
+  let timers: { at: number; callback: () => void }[] = [];
+  return {
+    now: () => wall,
+    after(delayMs, callback) {
+      const timer = { at: running + delayMs, callback };
+      timers.push(timer);
+      return () => {
+        timers = timers.filter((other) => other !== timer);
+      };
+    },
+    advance(milliseconds) {
+      const end = running + milliseconds;
+      for (;;) {
+        const [next] = timers.filter((timer) => timer.at <= end).sort((one, other) => one.at - other.at);
+        if (next === undefined) break;
+        timers = timers.filter((timer) => timer !== next);
+        const elapsed = Math.max(next.at - running, 0);
+        running += elapsed;
+        wall += elapsed;
+        next.callback();
+      }
+      wall += end - running;
+      running = end;
+    },
+    jump(milliseconds) {
+      wall += milliseconds;
+    },
+  };
+}
+
+/** A record in memory that can be made unwritable, as a full disk makes the real one. */
+export interface TestAuditLog extends AuditLog {
+  readonly entries: AuditEntry[];
+  writable: boolean;
+}
+
+export function createTestAuditLog(clock: Clock): TestAuditLog {
+  const entries: AuditEntry[] = [];
+  return {
+    entries,
+    writable: true,
+    append(kind, fields) {
+      if (!this.writable) throw new CodedError("audit-unwritable", "the disk is full");
+      const hash = createHash("sha256").update(JSON.stringify(fields)).digest("hex");
+      const entry = { sequence: entries.length, time: new Date(clock.now()).toISOString(), kind, fields, hash };
+      entries.push(entry);
+      return { sequence: entry.sequence, hash };
+    },
+    read: async (from, limit) => entries.slice(from, from + limit),
+    get size() {
+      return entries.length;
+    },
+    close: async () => {},
+  };
+}
+
+export const shop = TrustDomain.parse("shop.local");
+
+export function identity(name: string, more: Partial<IdentityConfig> = {}): IdentityConfig {
+  const id = SpiffeId.of(shop, name);
+  return { name, id, facts: {}, launch: undefined, service: undefined, dnsNames: [], hint: "", ...more };
+}
+
+export const lifetimes: Lifetimes = { x509Seconds: 600, jwtSeconds: 300, caSeconds: 86_400 };
+
+/** A whole issuing side on a clock that tests move. */
+export function createTestTrustDomain(
+  options: {
+    identities?: readonly IdentityConfig[];
+    keyStore?: KeyStore;
+    clock?: TestClock;
+    lifetimes?: Lifetimes;
+  } = {},
+) {
+  const clock = options.clock ?? createTestClock();
+  const audit = createTestAuditLog(clock);
+  const problems: unknown[] = [];
+  const onProblem = (thrown: unknown) => problems.push(thrown);
+  const wanted = options.lifetimes ?? lifetimes;
+  const authority = createTrustDomainAuthority({
+    trustDomain: shop,
+    lifetimeSeconds: () => wanted.caSeconds,
+    keyStore: options.keyStore ?? createMemoryKeyStore(),
+    clock,
+    audit,
+    onProblem,
+  });
+  const identities = options.identities ?? [identity("agents/billing"), identity("agents/planner")];
+  const registry = createIdentityRegistry({ identities }, { identities: {} });
+  const keeper = createSvidKeeper({
+    authority,
+    registry,
+    lifetimes: () => wanted,
+    clock,
+    audit,
+    random: () => 0.5,
+    onProblem,
+  });
+  return { clock, audit, problems, authority, registry, keeper };
+}
