@@ -31,7 +31,7 @@ export interface Authorization {
   /** Of those, all, or the one named `wanted` (JR-4). */
   entitledTo(who: IdentifiedCaller, rpc: string, wanted: SpiffeId | undefined): readonly Entitlement[];
   /** Writes to the record that `entitlement` was handed to the caller. Called before the answer leaves (D20). */
-  recordIssue(who: IdentifiedCaller, entitlement: Entitlement, what: AuditFields): void;
+  recordDelivery(who: IdentifiedCaller, entitlement: Entitlement, what: AuditFields): void;
 }
 
 export function createAuthorization(dependencies: {
@@ -98,10 +98,11 @@ export function createAuthorization(dependencies: {
       return refuse(who, rpc, new StatusError(status.PERMISSION_DENIED, message), `${wanted} does not follow`);
     },
 
-    recordIssue({ caller }, { identity, evidence }, what) {
-      audit.append("svid.issued", {
-        spiffeId: identity.id.toString(),
+    recordDelivery({ caller }, { identity, evidence }, what) {
+      audit.append("svid.delivered", {
         ...what,
+        identity: identity.name,
+        spiffeId: identity.id.toString(),
         evidence,
         ...(caller.launch === undefined ? {} : { launch: caller.launch }),
         ...describeProcess(caller.facts),

@@ -40,8 +40,8 @@ export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest
     const granted = d.authorization.entitledTo(who, FETCH_SVID, wanted);
     const svids = granted.map((entitlement) => {
       const svid = d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences);
-      const what = { type: "jwt-svid", audience: [...audiences], notAfter: svid.expiresAt.toISOString() };
-      d.authorization.recordIssue(who, entitlement, what);
+      const what = { type: "jwt", audience: [...audiences], notAfter: svid.expiresAt.toISOString() };
+      d.authorization.recordDelivery(who, entitlement, what);
       return svid;
     });
     const hints = uniqueHints(svids.map((svid) => svid.hint));
@@ -100,7 +100,7 @@ function validateToken(
       token,
       audience,
       (trustDomain) => d.jwtBundles.jwtBundle(trustDomain),
-      d.clock.now(),
+      new Date(d.clock.now()),
     );
   } catch (thrown) {
     if (!(thrown instanceof CodedError)) throw thrown;

@@ -40,7 +40,9 @@ export function fetchX509Svid(d: X509Dependencies): handleServerStreamingCall<X5
         const svids = granted.map(({ identity }) => d.svids.x509Svid(identity.id));
         const response = { svids: svidMessages(d, svids), crl: [], federatedBundles: federatedBundles(d) };
         rotations.follow(granted.map(({ identity }) => identity.id));
-        recordAll(granted, svids, (entitlement, svid) => d.authorization.recordIssue(who, entitlement, issued(svid)));
+        recordAll(granted, svids, (entitlement, svid) =>
+          d.authorization.recordDelivery(who, entitlement, described(svid)),
+        );
         return response;
       },
       subscribe(changed) {
@@ -96,8 +98,8 @@ function svidMessages(d: X509Dependencies, svids: readonly X509Svid[]): X509SVID
   }));
 }
 
-function issued(svid: X509Svid): { type: string; serial: string; notAfter: string } {
-  return { type: "x509-svid", serial: svid.serial, notAfter: svid.notAfter.toISOString() };
+function described(svid: X509Svid): { type: string; serial: string; notAfter: string } {
+  return { type: "x509", serial: svid.serial, notAfter: svid.notAfter.toISOString() };
 }
 
 function recordAll(
