@@ -53,7 +53,7 @@ export function parseConfig(
     (one, other) => one.line - other.line || one.column - other.column,
   );
   if (checked.value === undefined || problems.length > 0) throw new ConfigError("config-invalid", problems);
-  return normalise(checked.value, origin);
+  return normalise(checked.value, origin, source.keys(["identities"]));
 }
 
 /** What `agentid ci` runs with where there is no `agentid.yaml`: trust domain `ci.local`, nothing registered, nothing kept. */
@@ -65,5 +65,6 @@ export function builtInConfig(directory: string): Config {
       file: undefined,
       digest: createHash("sha256").update("").digest("hex"),
     },
+    [],
   );
 }

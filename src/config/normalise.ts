@@ -14,13 +14,17 @@ export interface ConfigOrigin {
   readonly digest: string;
 }
 
-/** The configuration that a checked file means: paths made absolute, defaults filled in, every service with its identity. */
-export function normalise(written: ConfigFile, origin: ConfigOrigin): Config {
+/**
+ * The configuration that a checked file means: paths made absolute, defaults filled in, every service with its identity.
+ * `identityNames` are the keys of `identities` in the order of the file, which the mapping itself may have lost.
+ */
+export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNames: readonly string[]): Config {
   const { projectDirectory } = origin;
   const trustDomain = TrustDomain.parse(written.trustDomain);
-  const declared = Object.entries(written.identities ?? {}).map(([name, entry]) =>
-    identityOf(name, entry, trustDomain, projectDirectory),
-  );
+  const declared = identityNames.flatMap((name) => {
+    const entry = written.identities?.[name];
+    return entry === undefined ? [] : [identityOf(name, entry, trustDomain, projectDirectory)];
+  });
   const services = Object.entries(written.services ?? {}).map(([name, entry]) =>
     serviceOf(name, entry, declared, trustDomain, projectDirectory),
   );

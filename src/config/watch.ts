@@ -1,4 +1,4 @@
-import { basename, dirname, join, relative, resolve, sep } from "node:path";
+import { basename, dirname, relative, resolve, sep } from "node:path";
 import { watch as watchFiles } from "chokidar";
 import { type Clock, systemClock } from "../platform/clock.js";
 import { CONFIG_FILE_NAME, LOCK_FILE_NAME } from "./load.js";

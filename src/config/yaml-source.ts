@@ -1,4 +1,4 @@
-import { isMap, isNode, isScalar, isSeq, LineCounter, type Node, type ParsedNode, parseDocument } from "yaml";
+import { isAlias, isMap, isNode, isScalar, isSeq, LineCounter, type Node, type ParsedNode, parseDocument } from "yaml";
 import { messageOf } from "../coded-error.js";
 import type { ConfigProblem } from "./config-error.js";
 
@@ -12,6 +12,8 @@ export interface YamlSource {
   /** Undefined when `syntaxProblems` is not empty; `null` for an empty file. */
   readonly value: unknown;
   readonly syntaxProblems: readonly ConfigProblem[];
+  /** The keys of the mapping at `path` as the file orders them; a JavaScript object puts those that look like numbers first. */
+  keys(path: ValuePath): readonly string[];
   /** A problem at the value, or with `at: "key"` at the key that leads to it; at the nearest existing parent when there is no such value. */
   problem(path: ValuePath, message: string, at?: "key" | "value"): ConfigProblem;
 }
@@ -39,7 +41,8 @@ export function parseYaml(text: string, file: string): YamlSource {
       stringKeys: true,
       uniqueKeys: true,
       prettyErrors: false,
-      logLevel: "silent",
+      // "silent" would also keep quiet about a second document.
+      logLevel: "error",
     });
     const faults = [...document.errors, ...document.warnings];
     const root = document.contents;
@@ -47,6 +50,11 @@ export function parseYaml(text: string, file: string): YamlSource {
       file,
       value: faults.length > 0 ? undefined : document.toJS({ maxAliasCount: MAX_ALIASES }),
       syntaxProblems: faults.map((fault) => place(fault.pos[0], [], lowerFirst(fault.message))),
+      keys: (path) => {
+        const node: unknown = path.length === 0 ? root : document.getIn(path, true);
+        const mapping = isAlias(node) ? node.resolve(document) : node;
+        return isMap(mapping) ? mapping.items.map(({ key }) => String(isScalar(key) ? key.value : key)) : [];
+      },
       problem: (path, message, at = "value") => place(offsetOf(root, path, at), path, message),
     };
   } catch (thrown) {
@@ -56,6 +64,7 @@ export function parseYaml(text: string, file: string): YamlSource {
       file,
       value: undefined,
       syntaxProblems: [{ file, line: 1, column: 1, path: "", message }],
+      keys: () => [],
       problem: (path, problem) => ({ file, line: 1, column: 1, path: formatPath(path), message: problem }),
     };
   }
