@@ -9,6 +9,7 @@ import Dashboard from "./dashboard.js";
 import Demo from "./demo.js";
 import Dev from "./dev.js";
 import Down from "./down.js";
+import EntryPin from "./entry/pin.js";
 import Explain from "./explain.js";
 import Init from "./init.js";
 import Logs from "./logs.js";
@@ -37,6 +38,7 @@ export const COMMANDS = {
   calls: Calls,
   logs: Logs,
   rotate: Rotate,
+  "entry:pin": EntryPin,
   "reload:accept": ReloadAccept,
   "reload:refuse": ReloadRefuse,
   "policy:check": PolicyCheck,

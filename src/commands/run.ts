@@ -1,4 +1,3 @@
-import { fileURLToPath } from "node:url";
 import { Command } from "@oclif/core";
 import { EXIT } from "./base-command.js";
 
@@ -12,7 +11,7 @@ export default class Run extends Command {
   static override strict = false;
 
   async run(): Promise<void> {
-    const { runLaunch } = await import("../client/run.js");
-    await runLaunch(this.argv, process.env, fileURLToPath(import.meta.url));
+    const { run } = await import("../client/run.js");
+    await run(this.argv);
   }
 }

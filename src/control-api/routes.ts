@@ -155,6 +155,12 @@ export const routes = {
     input: z.object({ name: z.string().optional() }),
     output: z.object({ rotated: z.array(z.string()) }),
   },
+  pin: {
+    method: "POST",
+    path: "/v1/pin",
+    input: z.object({ name: z.string() }),
+    output: z.object({ name: z.string(), changes: z.array(z.string()) }),
+  },
   audit: {
     method: "GET",
     path: "/v1/audit",

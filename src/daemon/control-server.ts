@@ -5,10 +5,9 @@ import type { z } from "zod";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { type Problem, type RouteName, routes } from "../control-api/routes.js";
-import type { PeerCredentials } from "../platform/platform.js";
 
-/** Who asks, by the kernel's word at accept; handlers that need the process itself open it by these. */
-export interface ControlPeer extends PeerCredentials {
+/** Who asks: the descriptor of the connection, for which the kernel names the process at its other end. */
+export interface ControlPeer {
   readonly fd: number;
 }
 
@@ -23,10 +22,8 @@ export type ControlHandlers = {
 export interface ControlServerOptions {
   readonly handlers: ControlHandlers;
   readonly subscribe: (since: number | undefined, listener: (event: AgentidEvent) => void) => () => void;
-  /** The kernel's word on an accepted connection. */
-  readonly peerOf: (fd: number) => PeerCredentials;
   /** Throws CodedError `not-administrator` with the reason; asked for every request, not once a connection (D25). */
-  readonly requireAdministrator: (peer: PeerCredentials, route: RouteName) => void;
+  readonly requireAdministrator: (peer: ControlPeer, route: RouteName) => void;
 }
 
 export interface ControlServer {
@@ -46,6 +43,8 @@ const HTTP_STATUS: Readonly<Record<string, number>> = {
   "decision-unknown": 404,
   "process-gone": 404,
   "no-pending-reload": 409,
+  "reload-changed": 409,
+  "pin-failed": 409,
   "not-found": 404,
 };
 
@@ -54,18 +53,9 @@ const HTTP_STATUS: Readonly<Record<string, number>> = {
  * It listens with mode 0600, and believes only the kernel about who asks.
  */
 export function createControlServer(options: ControlServerOptions): ControlServer {
-  const peers = new WeakMap<Socket, ControlPeer | Error>();
   const streams = new Set<ServerResponse>();
   const server: Server = createServer({ requestTimeout: 30_000, headersTimeout: 10_000 }, (request, response) => {
     answer(request, response).catch((thrown: unknown) => sendProblem(response, thrown));
-  });
-  server.on("connection", (socket) => {
-    try {
-      const fd = descriptorOf(socket);
-      peers.set(socket, { ...options.peerOf(fd), fd });
-    } catch (thrown) {
-      peers.set(socket, thrown instanceof Error ? thrown : new Error(String(thrown)));
-    }
   });
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -73,10 +63,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     if (request.headers.origin !== undefined || !isOurHost(request.headers.host)) {
       throw new CodedError("bad-request", "the control API is not for browsers");
     }
-    const peer = peers.get(request.socket);
-    if (!peer || peer instanceof Error) {
-      throw new CodedError("not-administrator", `the kernel does not say who is asking: ${messageOf(peer)}`);
-    }
+    const peer = { fd: descriptorOf(request.socket) };
     const url = new URL(request.url ?? "/", "http://agentid");
     const name = routeNamed(request.method ?? "", url.pathname);
     options.requireAdministrator(peer, name);

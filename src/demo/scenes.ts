@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { verifyAuditLog } from "../audit/verify.js";
 import type { ControlClient } from "../client/control-client.js";
 import type { AgentidEvent } from "../control-api/events.js";
+import type { AttestationReport } from "../control-api/routes.js";
 import { type AgentProcess, startAgent } from "./agent-process.js";
 import type { Narrator } from "./narrator.js";
 
@@ -43,7 +44,7 @@ export const scenes: readonly Scene[] = [
       await stage.untilEvent(
         ({ event, ...rest }) => event === "process" && "change" in rest && rest.change === "launched",
       );
-      const reports = [];
+      const reports: AttestationReport[] = [];
       for (const { pid } of [billing, planner]) {
         const report = await stage.client.call("attest", { pid });
         const sha256 =

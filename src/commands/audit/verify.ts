@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { Flags } from "@oclif/core";
 import { verifyAuditLog } from "../../audit/verify.js";
 import { AgentidCommand, EXIT } from "../base-command.js";
-import { projectDirectory } from "../project-directory.js";
+import { projectDirectory } from "../offline-project.js";
 
 export default class AuditVerify extends AgentidCommand {
   static override summary = "Check that no entry of the record was altered, removed or reordered";
@@ -19,9 +19,9 @@ export default class AuditVerify extends AgentidCommand {
   async run(): Promise<unknown> {
     const { flags } = await this.parse(AuditVerify);
     const directory = flags.directory ?? join(projectDirectory(flags.project), ".agentid", "audit");
-    const result = await verifyAuditLog(directory, flags.head === undefined ? {} : { head: flags.head });
+    const result = await verifyAuditLog(directory, flags.head === undefined ? {} : { expectedHead: flags.head });
     for (const { sequence, problem } of result.problems) this.log(`entry ${sequence}: ${problem}`);
-    this.log(`${result.entries} entries, ${result.problems.length} problems, head ${result.head}`);
+    this.log(`${result.entries} entries, ${result.problemCount} problems, head ${result.head}`);
     if (result.problems.length > 0) process.exitCode = EXIT.failed;
     return result;
   }

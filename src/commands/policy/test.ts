@@ -1,28 +1,30 @@
-import { join } from "node:path";
-import { CodedError } from "../../coded-error.js";
-import { loadConfig } from "../../config/load.js";
+import { displayText } from "../../control-api/display-text.js";
 import { runPolicyTests } from "../../policy/fixtures.js";
-import { policyNamesOf } from "../../policy/policy-names.js";
-import { loadPolicySet } from "../../policy/policy-set.js";
+import { problemLine } from "../../policy/yaml-file.js";
 import { AgentidCommand, EXIT } from "../base-command.js";
-import { projectDirectory } from "../project-directory.js";
+import { offlineProject } from "../offline-project.js";
 
 export default class PolicyTest extends AgentidCommand {
   static override summary = "Run the fixture files (policies/*.test.yaml) against the policy files";
 
   async run(): Promise<unknown> {
     const { flags } = await this.parse(PolicyTest);
-    const config = await loadConfig(join(projectDirectory(flags.project), "agentid.yaml"));
-    const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config));
-    const errors = problems.filter(({ severity }) => severity === "error");
-    if (errors.length > 0) throw new CodedError("policy-invalid", errors.map(({ text }) => text).join("\n"));
-    const report = await runPolicyTests(config.policiesDirectory, set);
-    for (const test of report.tests) {
-      this.log(`${test.passed ? "✓" : "✗"} ${test.name}`);
-      for (const line of test.lines) this.log(`  ${line}`);
+    const { config, policies } = await offlineProject(flags.project);
+    const report = await runPolicyTests(config.policiesDirectory, policies);
+    for (const { name, at, expectations } of report.tests) {
+      this.log(`${expectations.every(({ passed }) => passed) ? "✓" : "✗"} ${name}  (${at})`);
+      for (const { call, passed, difference, decision } of expectations) {
+        const outcome = `${decision.allowed ? "ALLOW" : "DENY"} by ${decision.rule}`;
+        this.log(
+          `  ${passed ? "✓" : "✗"} ${displayText(call, 120)}  ${passed ? outcome : displayText(difference, 200)}`,
+        );
+      }
     }
+    for (const problem of report.problems) this.log(problemLine(problem));
+    for (const rule of report.untested) this.log(`no test decides by rule ${rule}`);
     this.log(`${report.passed} passed, ${report.failed} failed`);
-    if (report.failed > 0) process.exitCode = EXIT.failed;
+    if (report.failed > 0 || report.problems.some(({ severity }) => severity === "error"))
+      process.exitCode = EXIT.failed;
     return report;
   }
 }

@@ -1,0 +1,124 @@
+import { join } from "node:path";
+import { mayAdminister } from "../attestation/administrator.js";
+import type { CallerAttestor } from "../attestation/caller.js";
+import type { LaunchRegistry } from "../attestation/launches.js";
+import type { AuditLog } from "../audit/audit-log.js";
+import { CodedError } from "../coded-error.js";
+import { compareLocks } from "../config/compare.js";
+import { LOCK_FILE_NAME } from "../config/load.js";
+import { writeLock } from "../config/lock-file.js";
+import type { RouteName } from "../control-api/routes.js";
+import type { IdentityRegistry } from "../identity/entitlement.js";
+import type { Platform } from "../platform/platform.js";
+import { attestationReport } from "./attestation-report.js";
+import type { ControlHandlers, ControlPeer } from "./control-server.js";
+import type { EventBus } from "./event-bus.js";
+import type { Explanations } from "./explanations.js";
+import { type createLaunching, findByName } from "./launching.js";
+import { type Project, pinIdentity } from "./project.js";
+import { type StatusSources, statusReport } from "./status-report.js";
+
+export interface GatekeeperOptions {
+  readonly platform: Platform;
+  readonly launches: LaunchRegistry;
+  readonly audit: AuditLog;
+  readonly bus: EventBus;
+}
+
+/** Who may use the control socket (D25). The returned function throws CodedError `not-administrator`; the refusal is on record first. */
+export function createGatekeeper({ platform, launches, audit, bus }: GatekeeperOptions) {
+  return function requireAdministrator(peer: ControlPeer, route: RouteName): void {
+    const credentials = platform.peerOfUnixSocket(peer.fd);
+    const handle = platform.openProcess(credentials);
+    try {
+      const { startTime } = handle.status();
+      const answer = mayAdminister(
+        { pid: credentials.pid, uid: credentials.uid, startTime },
+        {
+          ownerUid: process.geteuid?.() ?? credentials.uid,
+          isAgent: (pid, since) => launches.isAgent(pid, since),
+          firstLaunchStartTime: launches.firstLaunchStartTime,
+          platform,
+        },
+      );
+      if (answer.allowed) return;
+      const { pid, uid } = credentials;
+      audit.append("control.refused", { route, pid, uid, reason: answer.reason });
+      bus.emit({ event: "process", change: "refused", pid, uid, detail: `control: ${answer.reason}` });
+      throw new CodedError(
+        "not-administrator",
+        `process ${pid} may not administer this trust domain: ${answer.reason}`,
+      );
+    } finally {
+      handle.close();
+    }
+  };
+}
+
+export interface HandlerOptions {
+  readonly status: StatusSources;
+  readonly attestor: CallerAttestor;
+  readonly registry: IdentityRegistry;
+  readonly explanations: Explanations;
+  readonly project: () => Project;
+  readonly projectDirectory: string;
+  readonly environment: NodeJS.ProcessEnv;
+  readonly launch: ReturnType<typeof createLaunching>;
+  readonly stop: (reason: string) => Promise<void>;
+}
+
+const MAX_AUDIT_PAGE = 1_000;
+
+/** One small function a route. */
+export function createControlHandlers(options: HandlerOptions): ControlHandlers {
+  const { status, registry } = options;
+  const { reload, keeper, audit } = status;
+
+  function known(name: string) {
+    const identity = findByName(name, registry);
+    if (!identity) throw new CodedError("identity-unknown", `agentid.yaml has no identity ${name}`);
+    return identity;
+  }
+
+  return {
+    status: () => statusReport(status),
+    launch: (request, peer) => options.launch(request, peer.fd),
+    async attest({ pid }) {
+      const caller = await options.attestor.ofPid(pid);
+      try {
+        return attestationReport(caller, registry);
+      } finally {
+        caller.close();
+      }
+    },
+    explain: ({ decision }) => options.explanations.explain(decision),
+    acceptReload: ({ sequence }) => reload.accept(sequence),
+    refuseReload: ({ sequence }) => reload.refuse(sequence),
+    rotate: ({ name }) => ({ rotated: [...keeper.rotate(name === undefined ? undefined : known(name).id)] }),
+    async pin({ name }) {
+      const identity = known(name);
+      const pin = await pinIdentity(identity, options.environment);
+      if (pin === undefined) throw new CodedError("pin-failed", `${identity.name} asks for nothing that is pinned`);
+      const { lock } = options.project();
+      const next = { identities: { ...lock.identities, [identity.name]: pin } };
+      const { changes } = compareLocks(lock, next);
+      audit.append("pin", { identity: identity.name, why: "by command", changes: [...changes] }, { sync: true });
+      await writeLock(join(options.projectDirectory, LOCK_FILE_NAME), next);
+      // The command is the acceptance: who may run it is the owner, and no agent.
+      await reload.reloadNow({ accepted: true });
+      return { name: identity.name, changes: [...changes] };
+    },
+    audit: async ({ from, limit }) => ({
+      size: audit.size,
+      entries: (await audit.read(from, Math.min(limit, MAX_AUDIT_PAGE))).map((entry) => ({
+        ...entry,
+        fields: { ...entry.fields },
+      })),
+    }),
+    shutdown() {
+      // After the answer is out.
+      setImmediate(() => void options.stop("agentid down"));
+      return {};
+    },
+  };
+}

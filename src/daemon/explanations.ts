@@ -1,0 +1,78 @@
+import { CodedError } from "../coded-error.js";
+import type { Explanation } from "../control-api/routes.js";
+import type { DecisionPoint } from "../policy/access-request.js";
+import { suggestRule } from "../policy/suggest-rule.js";
+import type { DecidedCall } from "../relay/exchange.js";
+
+/** The latest decisions, each with the decision point that made it, so that it is explained by the very rules that decided. */
+export interface Explanations {
+  remember(call: DecidedCall, madeBy: DecisionPoint, time: Date): void;
+  /** By id or any unique beginning of it. Throws CodedError `decision-unknown`. */
+  explain(idOrPrefix: string): Explanation;
+}
+
+interface Remembered {
+  readonly call: DecidedCall;
+  readonly madeBy: DecisionPoint;
+  readonly time: Date;
+}
+
+/** Arguments live only here, in memory, and not longer (D20). */
+const REMEMBERED = 2_000;
+
+export function createExplanations(): Explanations {
+  const remembered = new Map<string, Remembered>();
+
+  function find(idOrPrefix: string): Remembered {
+    const exact = remembered.get(idOrPrefix);
+    if (exact) return exact;
+    const matches = idOrPrefix === "" ? [] : [...remembered].filter(([id]) => id.startsWith(idOrPrefix));
+    const [only, another] = matches;
+    if (only === undefined) {
+      throw new CodedError(
+        "decision-unknown",
+        `no decision ${JSON.stringify(idOrPrefix)} among the last ${REMEMBERED}`,
+        { hint: "agentid calls lists them; older ones are in the record: agentid audit show" },
+      );
+    }
+    if (another !== undefined) {
+      throw new CodedError(
+        "decision-unknown",
+        `${matches.length} decisions begin with ${idOrPrefix}; give more of the id`,
+      );
+    }
+    return only[1];
+  }
+
+  return {
+    remember(call, madeBy, time) {
+      remembered.set(call.decision.id, { call, madeBy, time });
+      if (remembered.size <= REMEMBERED) return;
+      const [oldest] = remembered.keys();
+      if (oldest !== undefined) remembered.delete(oldest);
+    },
+    explain(idOrPrefix) {
+      const { call, madeBy, time } = find(idOrPrefix);
+      const { decision, request } = call;
+      // What the relay refused by itself (no identity, malformed) was never put to the rules; no rule would allow it.
+      const considered = request === undefined ? [] : madeBy.explain(request).considered;
+      const suggestion = request === undefined ? undefined : suggestRule(request, decision, considered);
+      return {
+        decision: decision.id,
+        verdict: decision.allowed ? "ALLOW" : "DENY",
+        time: time.toISOString(),
+        caller: call.caller,
+        callerDetail: call.callerDetail,
+        service: call.service,
+        action: call.action,
+        target: call.target,
+        arguments: call.summary,
+        rule: decision.rule,
+        ...(decision.at === undefined ? {} : { at: decision.at }),
+        reason: decision.message === undefined ? decision.reason : `${decision.reason}. ${decision.message}`,
+        considered: [...considered],
+        ...(suggestion === undefined ? {} : { suggestion }),
+      };
+    },
+  };
+}

@@ -1,0 +1,92 @@
+import { join } from "node:path";
+import { sha256OfFile } from "../attestation/file-digest.js";
+import { pinLaunch } from "../attestation/pinning.js";
+import { CodedError } from "../coded-error.js";
+import { compareConfigs, compareLocks } from "../config/compare.js";
+import type { Config, IdentityConfig, Lock, LockedIdentity } from "../config/config.js";
+import { builtInConfig, CONFIG_FILE_NAME, LOCK_FILE_NAME, loadConfig } from "../config/load.js";
+import { EMPTY_LOCK, readLock } from "../config/lock-file.js";
+import { diffPolicySets } from "../policy/policy-diff.js";
+import { policyNamesOf } from "../policy/policy-names.js";
+import { emptyPolicySet, loadPolicySet, type PolicySet } from "../policy/policy-set.js";
+import { problemLine } from "../policy/yaml-file.js";
+
+/** All that a trust domain is told by files: `agentid.yaml`, `agentid.lock` and the policies, loaded together and valid together. */
+export interface Project {
+  readonly config: Config;
+  readonly lock: Lock;
+  readonly policies: PolicySet;
+  /** What is allowed but worth a look. */
+  readonly warnings: readonly string[];
+  /** Names of identities whose pins were made at this load because the lock had none. */
+  readonly newlyPinned: readonly string[];
+}
+
+/**
+ * Loads the project in `directory`. Throws CodedError `config-invalid` or `policy-invalid` with every problem of the file,
+ * `pin-failed` when what an identity asks for cannot be found to be pinned.
+ */
+export async function loadProject(directory: string, environment: NodeJS.ProcessEnv): Promise<Project> {
+  const config = await loadConfig(join(directory, CONFIG_FILE_NAME));
+  const lock = await readLock(join(directory, LOCK_FILE_NAME));
+  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config));
+  const lines = problems.map((problem) => `${problem.severity === "warning" ? "" : "error: "}${problemLine(problem)}`);
+  if (set === undefined) {
+    const errors = problems.filter(({ severity }) => severity === "error").map(problemLine);
+    throw new CodedError("policy-invalid", errors.join("\n"));
+  }
+  const pinned = await completeLock(config, lock, environment);
+  return { config, policies: set, warnings: lines, ...pinned };
+}
+
+/** What `agentid ci` runs where there is no `agentid.yaml`: `ci.local`, nothing registered, nothing allowed. */
+export function builtInProject(directory: string): Project {
+  const config = builtInConfig(directory);
+  return { config, lock: EMPTY_LOCK, policies: emptyPolicySet(policyNamesOf(config)), warnings: [], newlyPinned: [] };
+}
+
+/** What changes from `old` to `next`, over all three kinds of files, and whether anything more is permitted (D13). */
+export function compareProjects(old: Project, next: Project): { widened: boolean; changes: readonly string[] } {
+  const parts = [
+    compareConfigs(old.config, next.config),
+    compareLocks(old.lock, next.lock),
+    diffPolicySets(old.policies, next.policies),
+  ];
+  return { widened: parts.some(({ widened }) => widened), changes: parts.flatMap(({ changes }) => changes) };
+}
+
+/** Pins what one identity asks for, as it is on disk now. Throws CodedError `pin-failed`. */
+export async function pinIdentity(
+  identity: IdentityConfig,
+  environment: NodeJS.ProcessEnv,
+): Promise<LockedIdentity | undefined> {
+  if (identity.launch) return await pinLaunch({ ...identity.launch, env: environment });
+  const { exePath, exeSha256 } = identity.facts;
+  if (exeSha256 !== "pinned") return undefined;
+  if (exePath === undefined) {
+    throw new CodedError("pin-failed", `${identity.name}: to pin a digest, exe needs a path`);
+  }
+  try {
+    return { exe: { path: exePath, sha256: await sha256OfFile(exePath) }, files: {} };
+  } catch (cause) {
+    throw new CodedError("pin-failed", `${identity.name}: cannot read ${exePath}`, { cause });
+  }
+}
+
+/** The lock with a pin for every identity that needs one and has none: like a package lock, the first start writes it. */
+async function completeLock(
+  config: Config,
+  lock: Lock,
+  environment: NodeJS.ProcessEnv,
+): Promise<{ lock: Lock; newlyPinned: readonly string[] }> {
+  const identities: Record<string, LockedIdentity> = { ...lock.identities };
+  const newlyPinned: string[] = [];
+  for (const identity of config.identities) {
+    if (identities[identity.name] !== undefined) continue;
+    const pin = await pinIdentity(identity, environment);
+    if (pin === undefined) continue;
+    identities[identity.name] = pin;
+    newlyPinned.push(identity.name);
+  }
+  return { lock: newlyPinned.length === 0 ? lock : { identities }, newlyPinned };
+}

@@ -1,0 +1,73 @@
+import type { AuditLog } from "../audit/audit-log.js";
+import { describeIdentity, describeUpstream } from "../config/compare.js";
+import type { Status } from "../control-api/routes.js";
+import type { SvidKeeper } from "../identity/svid-keeper.js";
+import type { TrustDomainAuthority } from "../identity/trust-domain-authority.js";
+import type { Relay } from "../relay/relay.js";
+import type { EventBus } from "./event-bus.js";
+import type { LiveView } from "./live-view.js";
+import type { ProjectReload } from "./project-reload.js";
+import type { ServiceSupervisor } from "./services.js";
+
+export interface StatusSources {
+  readonly startedAt: Date;
+  readonly ephemeral: boolean;
+  readonly workloadApi: string;
+  readonly control: string;
+  readonly reload: ProjectReload;
+  readonly keeper: SvidKeeper;
+  readonly authority: TrustDomainAuthority;
+  readonly relay: Relay;
+  readonly services: ServiceSupervisor;
+  readonly live: LiveView;
+  readonly audit: AuditLog;
+  readonly bus: EventBus;
+}
+
+/** Everything a dashboard needs to begin with; the event stream says what changes after. */
+export function statusReport(sources: StatusSources): Status {
+  const { config, policies } = sources.reload.current;
+  const held = new Map(sources.keeper.held.map(({ identity, svid }) => [identity.name, svid]));
+  return {
+    trustDomain: config.trustDomain.name,
+    projectDirectory: config.projectDirectory,
+    pid: process.pid,
+    startedAt: sources.startedAt.toISOString(),
+    ephemeral: sources.ephemeral,
+    workloadApi: sources.workloadApi,
+    control: sources.control,
+    policy: { digest: policies.digest, rules: policies.rules.length, files: policies.files },
+    authority: {
+      notAfter: sources.authority.active.notAfter.toISOString(),
+      rotateAt: sources.authority.rotateAt.toISOString(),
+    },
+    identities: config.identities.map((identity) => {
+      const svid = held.get(identity.name);
+      return {
+        name: identity.name,
+        spiffeId: identity.id.toString(),
+        how: describeIdentity(identity),
+        ...(svid && { notAfter: svid.notAfter.toISOString(), rotateAt: svid.rotateAt.toISOString() }),
+        pids: [...sources.live.pidsOf(identity.name)],
+      };
+    }),
+    services: config.services.map((service) => {
+      const addresses = sources.relay.addressesOf(service.name);
+      return {
+        name: service.name,
+        spiffeId: service.id.toString(),
+        protocol: service.protocol,
+        url: addresses?.url ?? "",
+        mtls: addresses ? `${addresses.mtls.host}:${addresses.mtls.port}` : "",
+        upstream: describeUpstream(service.upstream),
+        reachableAround: service.upstream.kind === "tcp",
+        state: service.upstream.kind === "command" ? (sources.services.stateOf(service.name) ?? "stopped") : "running",
+      };
+    }),
+    ...(sources.reload.pending && { pendingReload: sources.reload.pending }),
+    problems: [...sources.live.problems],
+    counts: sources.live.counts,
+    recordSize: sources.audit.size,
+    nextEvent: sources.bus.next,
+  };
+}
