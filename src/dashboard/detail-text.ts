@@ -3,7 +3,7 @@ import type { Call } from "./call-log.js";
 import type { Row } from "./rows-of-screen.js";
 import type { Identity, ReloadEvent, Service, State, WhyAnswer } from "./state.js";
 import { line, type Span, type TextLine, type Tone, wrap } from "./text-line.js";
-import { callResult, clockTime, counted, duration, expiryOf } from "./words.js";
+import { callResult, clockTime, duration, expiryOf } from "./words.js";
 
 /** The detail pane: a title and lines of at most `width` cells, the most important first. */
 export interface DetailText {
@@ -16,7 +16,7 @@ export function detailOf(row: Row | undefined, state: State, width: number): Det
     case undefined:
       return { title: "Detail", lines: [line({ text: "nothing here yet", tone: "dim" })] };
     case "call":
-      return { title: `Decision ${row.call.decided.decision}`, lines: callDetail(row.call, width) };
+      return { title: callTitle(row, state), lines: callDetail(row.call, width) };
     case "identity":
       return { title: `Identity ${row.identity.name}`, lines: identityDetail(row.identity, state, width) };
     case "service":
@@ -31,22 +31,38 @@ export function detailOf(row: Row | undefined, state: State, width: number): Det
   }
 }
 
+/** Without a selection the pane follows what happens, and says so. */
+function callTitle({ key, call }: Extract<Row, { is: "call" }>, state: State): string {
+  if (state.cursors[state.screen].key === key) return `Decision ${key}`;
+  return `Last ${call.decided.verdict === "DENY" ? "denial" : "call"} ${key}`;
+}
+
+/** `payments/issue_refund`, `invoices/v1/invoices`. */
+function destination(service: string, target: string): string {
+  return target.startsWith("/") ? service + target : `${service}/${target}`;
+}
+
 function callDetail({ decided, ...call }: Call, width: number): TextLine[] {
   const denied = decided.verdict === "DENY";
   return [
     ...paragraph(
       { text: decided.verdict, tone: denied ? "deny" : "allow" },
-      `${decided.caller} → ${decided.service}/${decided.target}`,
+      `${decided.caller} → ${destination(decided.service, decided.target)}`,
       width,
     ),
     ...field("rule", decided.at === undefined ? decided.rule : `${decided.rule}  ${decided.at}`, width),
     ...field("why", decided.reason, width, denied ? "deny" : "plain"),
-    ...field("call", `${decided.action} ${decided.summary}`, width),
+    ...field("call", callText(decided.action, decided.summary), width),
     ...(denied ? [] : field("result", resultOf({ decided, ...call }), width)),
     ...field("who", decided.callerDetail === "" ? "by certificate" : decided.callerDetail, width),
     ...field("when", clockTime(decided.time), width),
     line({ text: "[w] why in full and how to allow it   [c] copy id", tone: "dim" }),
   ];
+}
+
+/** The summary of an HTTP call begins with its method already. */
+function callText(action: string, summary: string): string {
+  return summary.startsWith(action) ? summary : `${action} ${summary}`;
 }
 
 function resultOf(call: Call): string {
@@ -120,20 +136,17 @@ function explanationLines(explanation: Explanation, width: number): TextLine[] {
   return [
     ...paragraph(
       { text: verdict, tone: verdict === "DENY" ? "deny" : "allow" },
-      `${explanation.caller} → ${explanation.service}/${explanation.target}`,
+      `${explanation.caller} → ${destination(explanation.service, explanation.target)}`,
       width,
     ),
     ...field("who", explanation.callerDetail === "" ? "by certificate" : explanation.callerDetail, width),
     ...field("what", `${explanation.action} ${explanation.target} ${explanation.arguments}`, width),
     ...field("why", explanation.reason, width),
-    ...field("rules", `${counted(considered.length, "rule")} considered`, width),
-    ...considered.flatMap((rule) =>
-      paragraph(
-        { text: `  ${rule.rule}`, tone: "strong" },
-        `${rule.at}  ${rule.effect}  ${rule.outcome}  ${rule.detail}`,
-        width,
-      ),
-    ),
+    ...field("rules", `${considered.length} considered`, width),
+    ...considered.flatMap((rule) => [
+      line({ text: `  ${rule.rule}`, tone: "strong" }, `  ${rule.at}  ${rule.effect}`),
+      ...field("", `${rule.outcome}: ${rule.detail}`, width),
+    ]),
     ...(suggestion === undefined ? [] : suggestionLines(suggestion, width)),
   ];
 }

@@ -23,6 +23,8 @@ export interface KeyBinding {
   readonly action: Action;
   /** Short form for the footer; keys without one are only in the overlay. */
   readonly footer?: string;
+  /** The footer has room for it before the others. */
+  readonly footerAlways?: boolean;
 }
 
 const screenKeys: readonly KeyBinding[] = SCREENS.map((screen, index) => ({
@@ -31,6 +33,7 @@ const screenKeys: readonly KeyBinding[] = SCREENS.map((screen, index) => ({
   help: `the ${screen} screen`,
   action: { do: "screen", screen },
   footer: screen,
+  footerAlways: true,
 }));
 
 export const KEYS: readonly KeyBinding[] = [
@@ -78,7 +81,7 @@ export const KEYS: readonly KeyBinding[] = [
   { keys: ["a"], shown: "a", help: "accept a reload that waits (asks first)", action: { do: "accept" } },
   { keys: ["r"], shown: "r", help: "refuse a reload that waits (asks first)", action: { do: "refuse" } },
   { keys: ["y"], shown: "y", help: "yes, where the dashboard asks", action: { do: "yes" } },
-  { keys: ["?"], shown: "?", help: "these keys", action: { do: "keys" }, footer: "keys" },
+  { keys: ["?"], shown: "?", help: "these keys", action: { do: "keys" }, footer: "keys", footerAlways: true },
   { keys: ["esc", "n"], shown: "Esc n", help: "back; no; clear the filter", action: { do: "back" } },
   {
     keys: ["ctrl+z"],
@@ -86,7 +89,14 @@ export const KEYS: readonly KeyBinding[] = [
     help: "suspend (only where the daemon runs elsewhere)",
     action: { do: "suspend" },
   },
-  { keys: ["q", "ctrl+c"], shown: "q Ctrl-C", help: "quit", action: { do: "quit" }, footer: "quit" },
+  {
+    keys: ["q", "ctrl+c"],
+    shown: "q Ctrl-C",
+    help: "quit",
+    action: { do: "quit" },
+    footer: "quit",
+    footerAlways: true,
+  },
 ];
 
 const actionOfKey: ReadonlyMap<string, Action> = new Map(

@@ -5,20 +5,22 @@ import { KEYS, type ScreenName } from "./keys.js";
 import { type Row, rowsOf } from "./rows-of-screen.js";
 import type { Identity, Problem, ReloadEvent, Service, State } from "./state.js";
 import { filled, line, type Span, type TextLine, widthOf } from "./text-line.js";
-import { bar, clockSeconds, clockTime, counted, expiryOf, timeLeft } from "./words.js";
+import { bar, clockSeconds, clockTime, counted, expiryOf, shortCaller, timeLeft } from "./words.js";
 
 /** The top line: which trust domain, how it is, how much of what, what time. */
 export function headerLine(state: State, width: number): TextLine {
   const { status } = state;
-  const counts = [
-    counted(state.identities.length, "identity"),
-    counted(status?.services.length ?? 0, "service"),
-    `policy ${status?.policy.digest.slice(0, 4) ?? "?"} (${counted(status?.policy.rules ?? 0, "rule")})`,
-  ].join("  ");
   const clock = `${clockSeconds(state.now)} `;
   const left: Span[] = [{ text: ` agentid  ${status?.trustDomain ?? ""} `, tone: "strong" }, connectionWord(state)];
-  const used = left.reduce((sum, span) => sum + widthOf(span.text), 0);
-  return line(...left, filled(`   ${counts}`, Math.max(0, width - used - clock.length)), clock);
+  const room = width - clock.length - left.reduce((sum, span) => sum + widthOf(span.text), 0);
+  const counts = [
+    counted(state.identities.length, "identity"),
+    `policy ${status?.policy.digest.slice(0, 4) ?? "?"} (${counted(status?.policy.rules ?? 0, "rule")})`,
+    counted(status?.services.length ?? 0, "service"),
+  ];
+  let middle = " ";
+  for (const count of counts) if (widthOf(middle) + count.length + 2 <= room) middle += `  ${count}`;
+  return line(...left, filled(middle, Math.max(0, room)), clock);
 }
 
 function connectionWord({ connection }: State): Span {
@@ -70,15 +72,18 @@ export function footerLine(state: State, width: number): TextLine {
   if (state.filter.editing)
     return line({ text: ` filter: ${state.filter.text}█`, tone: "strong" }, "   Enter keeps it, Esc clears it");
   if (state.notice !== undefined) return line({ text: ` ${state.notice.text}`, tone: "strong" });
+  const named = KEYS.filter(({ footer }) => footer !== undefined).map((binding) => ({
+    ...binding,
+    text: ` ${binding.shown.split(" ")[0]} ${binding.footer}`,
+  }));
+  let room = width;
+  for (const { text, footerAlways } of named) if (footerAlways === true) room -= text.length;
   const spans: Span[] = [];
-  let used = 0;
-  for (const { shown, footer, action } of KEYS) {
-    if (footer === undefined) continue;
-    const text = ` ${shown.split(" ")[0]} ${footer}`;
-    used += text.length;
-    if (used > width) break;
+  for (const { text, footerAlways, action } of named) {
+    if (footerAlways !== true) room -= text.length;
+    if (footerAlways !== true && room < 0) continue;
     const here = action.do === "screen" && action.screen === state.screen;
-    spans.push(here ? { text, tone: "strong" } : { text, tone: "dim" });
+    spans.push({ text, tone: here ? "strong" : "dim" });
   }
   return line(...spans);
 }
@@ -146,8 +151,12 @@ function emptyText(state: State): string {
   }
 }
 
+export function identityNames(state: State): ReadonlySet<string> {
+  return new Set(state.identities.map((identity) => identity.name));
+}
+
 function rowLines(rows: readonly Row[], selected: string | undefined, state: State, width: number): TextLine[] {
-  const names = new Set(state.identities.map((identity) => identity.name));
+  const names = identityNames(state);
   const columns = callColumns(
     rows.flatMap((row) => (row.is === "call" ? [row.call] : [])),
     names,
@@ -162,7 +171,7 @@ function rowLines(rows: readonly Row[], selected: string | undefined, state: Sta
 function rowSpans(row: Exclude<Row, { is: "call" }>, state: State, width: number): Span[] {
   switch (row.is) {
     case "identity":
-      return identitySpans(row.identity, state.now, width);
+      return identitySpans(row.identity, state.now, identityNames(state), width);
     case "service":
       return serviceSpans(row.service);
     case "reload":
@@ -173,23 +182,22 @@ function rowSpans(row: Exclude<Row, { is: "call" }>, state: State, width: number
 }
 
 /** `agents/billing     ███████░░░  6:12  ↻ 3:10   pid 5120` */
-export function identitySpans(identity: Identity, now: number, width: number): Span[] {
+export function identitySpans(identity: Identity, now: number, names: ReadonlySet<string>, width: number): Span[] {
   const { left, share, next } = expiryOf(identity, now);
-  const fixed = 10 + 2 + 7 + 2 + 7;
-  const pids =
-    identity.pids.length === 0
-      ? ""
-      : identity.pids.length === 1
-        ? `pid ${identity.pids[0]}`
-        : `${identity.pids.length} pids`;
-  const nameWidth = Math.max(8, Math.min(28, width - fixed - 3));
+  const cells = width < 40 ? 5 : 10;
+  const held =
+    identity.pids.length > 1 ? `${identity.pids.length} pids` : identity.pids.map((pid) => `pid ${pid}`).join("");
+  const room = width - (cells + 1 + 7 + 1 + 7 + 1);
+  // The name matters more than the process: it gets the room first.
+  const nameWidth = Math.max(8, Math.min(28, room - 1, room > 30 ? room - 12 : room));
+  const name = widthOf(identity.name) <= nameWidth ? identity.name : shortCaller(identity.name, names);
   const urgent = next === "↻ now" || left === "EXPIRED";
   return [
-    { text: `${filled(identity.name, nameWidth)} ` },
-    { text: `${bar(share)} `, tone: left === "EXPIRED" ? "deny" : "allow" },
+    { text: `${filled(name, nameWidth)} ` },
+    { text: `${bar(share, cells)} `, tone: left === "EXPIRED" ? "deny" : "allow" },
     { text: filled(left, 7, "right"), tone: urgent ? "wait" : "plain" },
     { text: ` ${filled(next, 7)} `, tone: urgent ? "wait" : "dim" },
-    { text: pids, tone: "dim" },
+    { text: held, tone: "dim" },
   ];
 }
 

@@ -5,7 +5,7 @@ import { Frame, Line } from "./frame.js";
 import { type Layout, layoutOf, missingRoom } from "./layout.js";
 import { overlayText } from "./overlay-lines.js";
 import { currentRow } from "./rows-of-screen.js";
-import { bannerLines, footerLine, headerLine, identitySpans, listFrame } from "./screen-lines.js";
+import { bannerLines, footerLine, headerLine, identityNames, identitySpans, listFrame } from "./screen-lines.js";
 import type { Overlay, State } from "./state.js";
 import { cut, line } from "./text-line.js";
 
@@ -58,9 +58,10 @@ function IdentitiesFrame(props: { readonly state: State; readonly width: number;
     notAfter === undefined ? Number.POSITIVE_INFINITY : Date.parse(notAfter);
   const all = state.identities;
   const shown = all.length <= rows ? all : all.toSorted((a, b) => expiry(a.notAfter) - expiry(b.notAfter));
+  const names = identityNames(state);
   const lines = shown
     .slice(0, rows)
-    .map((identity) => line(...identitySpans(identity, state.now, width - FRAME_COLUMNS)));
+    .map((identity) => line(...identitySpans(identity, state.now, names, width - FRAME_COLUMNS)));
   const note = all.length > rows ? `${rows} of ${all.length}, 3: all` : "";
   return <Frame title="Identities" note={note} lines={lines} width={width} height={height} />;
 }

@@ -70,10 +70,8 @@ export function expiryOf(identity: Identity, now: number): { left: string; share
   return { left: timeLeft(remaining), share, next: untilRotation <= 0 ? "↻ now" : `↻ ${timeLeft(untilRotation)}` };
 }
 
-const BAR_CELLS = 10;
-
 /** `███████░░░` */
-export function bar(share: number): string {
-  const full = Math.ceil(Math.min(1, Math.max(0, share)) * BAR_CELLS);
-  return "█".repeat(full) + "░".repeat(BAR_CELLS - full);
+export function bar(share: number, cells: number): string {
+  const full = Math.ceil(Math.min(1, Math.max(0, share)) * cells);
+  return "█".repeat(full) + "░".repeat(cells - full);
 }
