@@ -3,7 +3,7 @@ import { httpAccessRequest, mcpAccessRequest } from "../policy/access-request-of
 import { answerJsonRpcError, answerProblem, answerToolDenial } from "./answer.js";
 import { recordDecision, relayDecision, showEnd } from "./decision-record.js";
 import { type Exchange, filled, type RelayParts, type Step } from "./exchange.js";
-import { gateOf, type McpMessage, toolOf } from "./mcp-message.js";
+import { gateOf, toolOf } from "./mcp-message.js";
 
 /** HTTP status with JSON-RPC denials of whole methods: outside the codes that JSON-RPC and MCP reserve (−32768…−32000). */
 const DENIED = 403;
@@ -44,35 +44,31 @@ function decideMcp(parts: RelayParts, exchange: Exchange): Decided {
   const { message } = exchange;
   const caller = filled(exchange.caller, "caller").id.toString();
   const service = exchange.service.id.toString();
-  // GET opens the stream of server messages, DELETE ends a session: neither carries a call.
-  const gate = message === undefined ? "reach" : gateOf(message);
-  const method = methodOf(exchange, message);
-  if (gate === "reach") {
-    const reachable = parts.decisionPoint().couldReach(caller, service);
-    const reason = reachable
-      ? `${method} is open to every caller that a rule lets call something at ${exchange.service.name}`
-      : `no rule lets this caller call anything at ${exchange.service.name}`;
-    const decision = relayDecision(parts, reachable, reachable ? "reach" : "default", reason);
-    return { decision, request: mcpAccessRequest({ caller, service, method }) };
+  if (message === undefined || message.kind === "response")
+    return { decision: decideReach(parts, exchange), request: undefined };
+  if (gateOf(message) === "never") {
+    const reason = `${message.method} is no method of MCP that the relay knows`;
+    return { decision: relayDecision(parts, false, "default", reason), request: undefined };
   }
-  if (gate === "never") {
-    const decision = relayDecision(parts, false, "default", `${method} is no method of MCP that the relay knows`);
-    return { decision, request: mcpAccessRequest({ caller, service, method }) };
-  }
-  const tool = message === undefined ? undefined : toolOf(message);
-  const params = message === undefined || message.kind === "response" ? undefined : message.params;
+  const tool = toolOf(message);
   const request = mcpAccessRequest({
     caller,
     service,
-    method,
-    ...(tool === undefined ? { args: params ?? {} } : { tool: tool.name, args: tool.args }),
+    method: message.method,
+    ...(tool === undefined ? { args: message.params } : { tool: tool.name, args: tool.args }),
   });
   return { decision: parts.decisionPoint().decide(request), request };
 }
 
-function methodOf(exchange: Exchange, message: McpMessage | undefined): string {
-  if (message === undefined) return `http:${exchange.request.method ?? ""}`;
-  return message.kind === "response" ? "response" : message.method;
+/** GET opens the stream of server messages, DELETE ends a session, a response answers the server: none carries a call. */
+function decideReach(parts: RelayParts, exchange: Exchange): Decision {
+  const { service } = exchange;
+  const caller = filled(exchange.caller, "caller").id;
+  const reachable = parts.decisionPoint().couldReach(caller.toString(), service.id.toString());
+  const reason = reachable
+    ? `some rule lets the caller do something at ${service.name}`
+    : `no rule lets the caller do anything at ${service.name}`;
+  return relayDecision(parts, reachable, reachable ? "reach" : "default", reason);
 }
 
 function answerDenial(exchange: Exchange, decision: Decision): void {

@@ -3,13 +3,14 @@ import type { AuditFields, AuditValue } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
+import { decisionIds } from "../policy/decision-id.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
 import { Refusal } from "./refusal.js";
 import type { Json } from "./strict-json.js";
 
-const ALPHABET = "abcdefghijklmnopqrstuvwxyz234567";
+const newDecisionId = decisionIds(randomBytes);
 const MAX_SUMMARY = 300;
 
 /** A decision that the relay makes without asking a rule. `rule` names the reason: a refusal's code, or `reach`. */
@@ -196,18 +197,6 @@ function auditValue(value: unknown): AuditValue {
     return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, auditValue(member)]));
   }
   return String(value);
-}
-
-/** 80 random bits in lower-case base32, like the decision point's own. */
-function newDecisionId(): string {
-  let bits = 0n;
-  for (const byte of randomBytes(10)) bits = (bits << 8n) | BigInt(byte);
-  let id = "";
-  for (let digit = 0; digit < 16; digit += 1) {
-    id += ALPHABET[Number(bits & 31n)] ?? "";
-    bits >>= 5n;
-  }
-  return id;
 }
 
 function sinceStart(exchange: Exchange): number {

@@ -21,18 +21,22 @@ export type McpMessage =
   /** The client's answer to a request that the server sent inside a stream (sampling, elicitation, roots). */
   | { readonly kind: "response"; readonly json: JsonObject };
 
-/** What a method needs to be let through. */
-export type McpGate = "tool-rule" | "method-rule" | "reach" | "never";
+/**
+ * What lets a message through. `rule`: the decision point is asked about the method, for `tools/call` about the tool and its arguments
+ * (it opens `initialize`, `tools/list` and the like to whoever a rule lets do anything there). `reach`: it carries no method, it is enough
+ * that the caller may reach the service. `never`: no revision of MCP has this method.
+ */
+export type McpGate = "rule" | "reach" | "never";
 
 const NONE: JsonObject = Object.freeze(Object.create(null) as JsonObject);
 const ENVELOPE = new Set(["jsonrpc", "id", "method", "params", "result", "error"]);
 
-/** Methods for which it is enough that some rule lets the caller reach the service: they carry nothing that is decided elsewhere. */
-const REACH = new Set(["initialize", "server/discover", "ping", "tools/list"]);
-/** Methods that a rule must allow by their name. */
-const BY_RULE = new Set([
+/** Requests of both eras, exactly as written. */
+const METHODS = new Set([
   "completion/complete",
+  "initialize",
   "logging/setLevel",
+  "ping",
   "prompts/get",
   "prompts/list",
   "resources/list",
@@ -40,21 +44,22 @@ const BY_RULE = new Set([
   "resources/subscribe",
   "resources/templates/list",
   "resources/unsubscribe",
+  "server/discover",
   "subscriptions/listen",
   "tasks/cancel",
   "tasks/get",
   "tasks/list",
   "tasks/result",
   "tasks/update",
+  "tools/call",
+  "tools/list",
 ]);
 
-/** What `method`, exactly as written, needs. A method that no revision of MCP knows is never let through. */
 export function gateOf(message: McpMessage): McpGate {
   if (message.kind === "response") return "reach";
-  if (message.method === "tools/call") return "tool-rule";
-  if (message.kind === "notification") return message.method.startsWith("notifications/") ? "reach" : "never";
-  if (REACH.has(message.method)) return "reach";
-  return BY_RULE.has(message.method) ? "method-rule" : "never";
+  if (message.kind === "notification")
+    return /^notifications\/[A-Za-z/_]{1,80}$/.test(message.method) ? "rule" : "never";
+  return METHODS.has(message.method) ? "rule" : "never";
 }
 
 /** Parses the body of a POST and holds the headers against it. Throws Refusal (400) with the JSON-RPC code for its cause. */
