@@ -32,7 +32,11 @@ export type AuditKind =
   | "reload.accepted"
   | "reload.refused"
   | "control.refused"
-  | "pin";
+  | "pin"
+  /** A line that a power cut left half written was cut off; `fields` say how long it was. */
+  | "record.torn"
+  /** Opens a new segment after one that is not what was written to it; `fields` say where and pin its digest. */
+  | "record.broken";
 
 export type AuditValue =
   | string

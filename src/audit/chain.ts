@@ -1,0 +1,97 @@
+import { hash } from "node:crypto";
+import { canonicalize } from "json-canonicalize";
+import { messageOf } from "../coded-error.js";
+import { AuditError } from "./audit-error.js";
+import type { AuditEntry, AuditFields, AuditKind } from "./audit-log.js";
+
+/** What the first entry of a chain names as the entry before it. */
+export const GENESIS = "0".repeat(64);
+
+/** Entries stay below what a C2SP tile can hold. */
+export const MAX_ENTRY_BYTES = 65_535;
+
+export interface ChainedLine {
+  /** The entry as it is written, without the newline. */
+  readonly line: string;
+  readonly hash: string;
+}
+
+/**
+ * One entry as canonical JSON (RFC 8785) `{fields, hash, kind, prev, sequence, time}`, where `hash` is the SHA-256 of the canonical form without
+ * `hash`. Only `fields` has members whose order is not known beforehand, so only they go through the canonicaliser.
+ * Throws AuditError `audit-entry-invalid`.
+ */
+export function chainedLine(
+  sequence: number,
+  time: string,
+  kind: AuditKind,
+  fields: AuditFields,
+  prev: string,
+): ChainedLine {
+  let head: string;
+  try {
+    head = `{"fields":${canonicalize(fields)}`;
+  } catch (cause) {
+    throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is not JSON: ${messageOf(cause)}`, { cause });
+  }
+  const tail = `"kind":${JSON.stringify(kind)},"prev":"${prev}","sequence":${sequence},"time":"${time}"}`;
+  const digest = hash("sha256", `${head},${tail}`, "hex");
+  const line = `${head},"hash":"${digest}",${tail}`;
+  if (Buffer.byteLength(line) > MAX_ENTRY_BYTES) {
+    throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is larger than ${MAX_ENTRY_BYTES} bytes`);
+  }
+  return { line, hash: digest };
+}
+
+/** What a line says of itself, read from its end, where everything has a known shape. */
+export interface LineClaims {
+  readonly hash: string;
+  readonly prev: string;
+  readonly sequence: number;
+  /** Hash of the content as it stands. */
+  readonly actual: string;
+}
+
+const HASH_MEMBER_BYTES = `"hash":"${GENESIS}",`.length;
+const TAIL =
+  /,"hash":"([0-9a-f]{64})","kind":"[a-z.-]{1,40}","prev":"([0-9a-f]{64})","sequence":(\d{1,15}),"time":"[0-9TZ:.-]{24}"\}$/;
+const MAX_TAIL_BYTES = 320;
+
+/** Reads a line (without newline) that `chainedLine` wrote. Undefined where it does not have that form. The buffer is left as it was. */
+export function readClaims(line: Buffer): LineClaims | undefined {
+  const from = Math.max(0, line.length - MAX_TAIL_BYTES);
+  const match = TAIL.exec(line.toString("latin1", from));
+  if (match === null || line.length > MAX_ENTRY_BYTES) return undefined;
+  const [, claimed = "", prev = "", sequence = ""] = match;
+  const cut = from + match.index + 1;
+  const content = Buffer.allocUnsafe(line.length - HASH_MEMBER_BYTES);
+  line.copy(content, 0, 0, cut);
+  line.copy(content, cut, cut + HASH_MEMBER_BYTES);
+  return { hash: claimed, prev, sequence: Number(sequence), actual: hash("sha256", content, "hex") };
+}
+
+/** The entry of a line. Throws AuditError `audit-tampered` where the line is not an entry. */
+export function parseEntry(line: string): AuditEntry {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    throw new AuditError("audit-tampered", "a line of the audit log is not JSON", { cause });
+  }
+  if (!isEntry(value)) throw new AuditError("audit-tampered", "a line of the audit log is not an entry");
+  const { sequence, time, kind, fields, hash: digest } = value;
+  return { sequence, time, kind, fields, hash: digest };
+}
+
+function isEntry(value: unknown): value is AuditEntry {
+  if (typeof value !== "object" || value === null) return false;
+  const { sequence, time, kind, fields, hash: digest } = value as Record<string, unknown>;
+  return (
+    typeof sequence === "number" &&
+    typeof time === "string" &&
+    typeof kind === "string" &&
+    typeof digest === "string" &&
+    typeof fields === "object" &&
+    fields !== null
+  );
+}
