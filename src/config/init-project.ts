@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CodedError, codeOf } from "../coded-error.js";
@@ -106,11 +106,18 @@ type FileState = "missing" | "same" | "different";
 
 async function stateOf(file: string, bytes: Buffer): Promise<FileState> {
   try {
-    return (await readFile(file)).equals(bytes) ? "same" : "different";
+    // The link itself: one that leads nowhere is there all the same.
+    await lstat(file);
   } catch (thrown) {
-    // A folder in the place of a file counts as different, and writing says so.
-    return codeOf(thrown) === "ENOENT" ? "missing" : "different";
+    if (codeOf(thrown) === "ENOENT") return "missing";
+    throw thrown;
   }
+  // A folder in the place of a file, or a file that may not be read, counts as different.
+  const same = await readFile(file).then(
+    (found) => found.equals(bytes),
+    () => false,
+  );
+  return same ? "same" : "different";
 }
 
 /** Writes the whole file or nothing. What appeared since it was looked for is replaced only with `overwrite`; a link is replaced, not followed. */

@@ -1,5 +1,5 @@
 import { basename, dirname, relative, resolve, sep } from "node:path";
-import { watch as watchFiles } from "chokidar";
+import { type FSWatcher, watch as watchFiles } from "chokidar";
 import { type Clock, systemClock } from "../platform/clock.js";
 import { CONFIG_FILE_NAME, LOCK_FILE_NAME } from "./load.js";
 
@@ -21,10 +21,10 @@ export interface ProjectWatchOptions {
 }
 
 export interface ProjectWatch {
-  /** Changes from here on are seen. */
+  /** Changes from here on are seen; load the project after that. */
   readonly ready: Promise<void>;
-  /** Watches another policies folder, after a reload that names one. */
-  update(config: WatchedProject): void;
+  /** Watches another policies folder, after a reload that names one. Resolves when its changes are seen; load it after that. */
+  update(config: WatchedProject): Promise<void>;
   /** No call of `onChange` begins after this resolves; a running one has ended. */
   close(): Promise<void>;
 }
@@ -40,30 +40,34 @@ const LONGEST_DELAY_MS = 2000;
  */
 export function watchProject(options: ProjectWatchOptions): ProjectWatch {
   const clock = options.clock ?? systemClock;
-  let config = options.config;
+  const watchers = new Set<FSWatcher>();
   const changed = new Set<string>();
   let waitingSince: number | undefined;
   let cancelTimer: (() => void) | undefined;
   let running: Promise<void> | undefined;
   let closed = false;
 
-  // The folder is watched, not the files: a file that is replaced by renaming is another file.
-  const watcher = watchFiles(rootsOf(config), {
-    ignored: (path, stats) => !isObserved(config, path, stats?.isFile()),
-    ignoreInitial: true,
-    followSymlinks: true,
-    atomic: false,
-  });
-  const ready = new Promise<void>((resolveReady) => watcher.once("ready", () => resolveReady()));
-  watcher.on("error", (error) => options.onError(error));
-  watcher.on("all", (event, path) => {
-    // A folder that comes or goes does so with its files, and those are reported.
-    if (event === "addDir" || event === "unlinkDir") return;
-    const file = resolve(path);
-    if (!isProjectFile(config, file) && !isPolicyFile(basename(file))) return;
-    changed.add(file);
-    schedule();
-  });
+  /** Resolves when changes are seen; never, if `close` comes first. */
+  function observe(observed: WatchedProject): Promise<void> {
+    // The folder is watched, not the files: a file that is replaced by renaming is another file.
+    const watcher = watchFiles(rootsOf(observed), {
+      ignored: (path, stats) => !isObserved(observed, path, stats?.isFile()),
+      ignoreInitial: true,
+      followSymlinks: true,
+      atomic: false,
+    });
+    watcher.on("error", (error) => options.onError(error));
+    watcher.on("all", (event, path) => {
+      // A folder that comes or goes does so with its files, and those are reported.
+      if (event === "addDir" || event === "unlinkDir") return;
+      const file = resolve(path);
+      if (!isProjectFile(observed, file) && !isPolicyFile(basename(file))) return;
+      changed.add(file);
+      schedule();
+    });
+    watchers.add(watcher);
+    return new Promise((resolveReady) => watcher.once("ready", () => resolveReady()));
+  }
 
   function schedule(): void {
     if (closed) return;
@@ -89,19 +93,23 @@ export function watchProject(options: ProjectWatchOptions): ProjectWatch {
       });
   }
 
+  async function stop(watcher: FSWatcher): Promise<void> {
+    watchers.delete(watcher);
+    await watcher.close();
+  }
+
   return {
-    ready,
-    update(next) {
-      const before = rootsOf(config);
-      config = next;
-      const after = rootsOf(next);
-      watcher.unwatch(before.filter((root) => !after.includes(root)));
-      watcher.add(after);
+    ready: observe(options.config),
+    async update(next) {
+      const before = [...watchers];
+      // Both watch until the new one is ready, so that nothing falls between them; twice the same file is one change.
+      await observe(next);
+      await Promise.all(before.map(stop));
     },
     async close() {
       closed = true;
       cancelTimer?.();
-      await watcher.close();
+      await Promise.all([...watchers].map(stop));
       await running;
     },
   };
