@@ -77,8 +77,9 @@ export function writePrivateFile(path: string, text: string): void {
 
 /** Removes what a killed process left of unfinished writes of `path`. */
 export function removeUnfinishedWrites(path: string): void {
-  const unfinished = new RegExp(`^\\.${RegExp.escape(basename(path))}\\.[0-9a-f]{12}\\.tmp$`);
-  for (const name of readdirSync(dirname(path))) if (unfinished.test(name)) removeIfThere(join(dirname(path), name));
+  const directory = dirname(path);
+  const isUnfinished = (name: string) => name.startsWith(`.${basename(path)}.`) && name.endsWith(".tmp");
+  for (const name of readdirSync(directory).filter(isUnfinished)) removeIfThere(join(directory, name));
 }
 
 function refuseForeign(path: string, stats: Stats, mode: "600" | "700"): void {

@@ -76,8 +76,9 @@ export function verifyPath(
   }
 
   function signed(subject: ParsedCertificate, issuer: ParsedCertificate, depth: number): true | undefined {
-    if (++signatureChecks > MAX_SIGNATURE_CHECKS)
-      return fail(depth, "x509-svid-chain-too-long", "too many possible chains");
+    if (++signatureChecks > MAX_SIGNATURE_CHECKS) {
+      throw new X509SvidError("x509-svid-chain-too-long", "the presented certificates form too many possible chains");
+    }
     const key = issuer.x509.publicKey;
     if (!strongEnough(key)) return fail(depth, "x509-svid-signature-algorithm", "an issuer's key is too weak");
     if (!subject.x509.verify(key)) return fail(depth, "x509-svid-signature", "a signature is wrong");
