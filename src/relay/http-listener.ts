@@ -1,6 +1,7 @@
-import type { Server as HttpServer, IncomingMessage, RequestListener, ServerOptions } from "node:http";
+import type { Server as HttpServer, IncomingMessage, ServerOptions, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { codeOf } from "../coded-error.js";
+import type { RefusalCode } from "./refusal.js";
 
 /** Limits and parser of every HTTP listener of the relay: HTTP/1.1, Node's strict parser (D16). */
 export const httpListenerOptions: ServerOptions = {
@@ -20,7 +21,7 @@ const MAX_CONNECTIONS = 1_024;
 /** Sets what has no option, and refuses in words what never becomes a request. */
 export function prepareHttpListener(
   server: HttpServer,
-  refused: (socket: Duplex, code: "http-malformed" | "upgrade-refused", reason: string) => void,
+  refused: (socket: Duplex, code: RefusalCode, reason: string) => void,
 ): void {
   server.maxConnections = MAX_CONNECTIONS;
   // Node would silently drop headers beyond its own count; ours is checked and refused.
@@ -29,8 +30,19 @@ export function prepareHttpListener(
     refused(socket, "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
     endWith(socket, 501, "Not Implemented", "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
   });
+  const answering = new WeakMap<Duplex, ServerResponse>();
+  server.prependListener("request", (request: IncomingMessage, response: ServerResponse) => {
+    answering.set(request.socket, response);
+    response.once("close", () => answering.delete(request.socket));
+  });
   server.on("clientError", (error: Error, socket: Duplex) => {
     const code = codeOf(error);
+    const current = answering.get(socket);
+    if (current !== undefined) {
+      // The body of a request broke off. An answer that is complete goes out and closes the connection; one under way cannot be trusted to fit.
+      if (!current.writableEnded) socket.destroy();
+      return;
+    }
     if (!socket.writable || code === "ECONNRESET") {
       socket.destroy();
       return;
@@ -39,11 +51,14 @@ export function prepareHttpListener(
       endWith(socket, 408, "Request Timeout", "http-malformed", "the request did not arrive in time");
       return;
     }
+    if (code === "HPE_HEADER_OVERFLOW") {
+      refused(socket, "header-count", "the headers are larger than 32 KiB");
+      endWith(socket, 431, "Request Header Fields Too Large", "header-count", "the headers are larger than 32 KiB");
+      return;
+    }
     const reason = `the request is not HTTP/1.1 as RFC 9112 has it (${code})`;
     refused(socket, "http-malformed", reason);
-    if (code === "HPE_HEADER_OVERFLOW") {
-      endWith(socket, 431, "Request Header Fields Too Large", "header-count", "the headers are larger than 32 KiB");
-    } else endWith(socket, 400, "Bad Request", "http-malformed", reason);
+    endWith(socket, 400, "Bad Request", "http-malformed", reason);
   });
 }
 
@@ -56,8 +71,6 @@ export function endWith(socket: Duplex, status: number, title: string, code: str
   // What still comes is thrown away; without reading it the answer would be lost in a reset.
   socket.resume();
 }
-
-export type { HttpServer, RequestListener };
 
 /** Stops listening, lets running requests finish for `graceMs`, then cuts them. */
 export async function closeListener(server: HttpServer, graceMs: number): Promise<void> {

@@ -1,4 +1,4 @@
-import { createServer } from "node:http";
+import { createServer, type Server } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
@@ -10,7 +10,7 @@ import { type Exchange, filled, newExchange, type RelayParts, type Step, type St
 import { forward } from "./forward.js";
 import { TICKET_HEADER } from "./headers.js";
 import { type ListenerNames, outboundNames } from "./host-check.js";
-import { closeListener, type HttpServer, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
+import { closeListener, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
 import { listenOnLoopback } from "./listen.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
@@ -55,7 +55,7 @@ export async function openOutboundLeg(
   const relaying: readonly Step[] = [read, identify, goOn];
   const deciding: readonly Step[] = [read, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
 
-  const listeners: HttpServer[] = [];
+  const listeners: Server[] = [];
   const open = async (host: "127.0.0.1" | "::1", port: number) => {
     const server = createServer(httpListenerOptions, (request, response) => {
       const service = leg.service();
