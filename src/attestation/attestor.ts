@@ -82,11 +82,10 @@ function attestationBy(launches: LaunchRegistry, digests: ExecutableDigests, nam
       const before = handle.status();
       requireSameUser(handle.pid, before, peer);
       const executable = await executableOf(handle, digests);
-      const after = handle.status();
-      requireUnchanged(handle.pid, before, after, program);
-      const facts = factsOf(handle, before, peer, executable, names);
       await launches.checkNow(handle.pid);
+      const facts = factsOf(handle, before, peer, executable, names);
       const caller = new HeldCaller(handle, program, before, facts, launches);
+      // All of the above was read of one program of one process only if it is still that now.
       caller.recheck();
       return caller;
     } catch (thrown) {

@@ -34,8 +34,8 @@ export function executableDigests(now: () => bigint = () => BigInt(Date.now()) *
       if (cached !== undefined) return cached;
       const shared = underWay.get(version);
       if (shared !== undefined) {
-        const digest = await shared;
-        // The other request's descriptor may have been closed under it, or the file changed: only our own reading counts then.
+        // The other request's reading may fail for reasons of its own, or the file changed: only our own reading counts then.
+        const digest = await shared.catch(() => undefined);
         if (digest !== undefined) return digest;
       }
       const settled = now() - changedAt > SETTLED_NS;

@@ -84,8 +84,8 @@ class LinuxProcessHandle implements ProcessHandle {
   }
 
   status(): ProcessStatus {
-    const stat = parseStat(this.#read("stat").toString("latin1"));
-    const credentials = parseStatus(this.#read("status").toString("latin1"));
+    const stat = parseStat(this.#readRecord("stat"));
+    const credentials = parseStatus(this.#readRecord("status"));
     if (!this.isAlive()) throw processGone(this.pid);
     return {
       parentPid: stat.parentPid,
@@ -137,6 +137,19 @@ class LinuxProcessHandle implements ProcessHandle {
     const errno = lastErrno();
     if (errno === ERRNO.EACCES || errno === ERRNO.EPERM || this.isAlive()) return undefined;
     throw processGone(this.pid);
+  }
+
+  /** A file that the kernel gives whole in one read. */
+  #readRecord(name: string): string {
+    const fd = this.#openat(name);
+    if (fd === undefined) throw processGone(this.pid);
+    try {
+      return scratch.toString("latin1", 0, readSync(fd, scratch, 0, scratch.length, null));
+    } catch (cause) {
+      throw processGone(this.pid, cause);
+    } finally {
+      closeSync(fd);
+    }
   }
 
   #read(name: string): Buffer {

@@ -1,0 +1,191 @@
+import { createHash } from "node:crypto";
+import { readFileSync, realpathSync } from "node:fs";
+import { afterEach, describe, expect, test } from "vitest";
+import { executableDigests } from "../../src/attestation/hash-cache.js";
+import { sameCommandLine } from "../../src/attestation/launched-process.js";
+import { createLaunchRegistry, type LaunchEnded, type LaunchRegistry } from "../../src/attestation/launches.js";
+import { linux } from "../../src/platform/linux.js";
+import { atEnd, cleanUp, start, type Told, until } from "./processes.js";
+
+afterEach(cleanUp);
+
+const BASH = realpathSync("/bin/bash");
+const BASH_DIGEST = createHash("sha256").update(readFileSync(BASH)).digest("hex");
+/** Says that it runs, then obeys: `exec …` replaces it. */
+const AGENT = 'echo up; read -r line; eval "$line"';
+
+interface Following {
+  readonly registry: LaunchRegistry;
+  readonly started: string[];
+  readonly ended: LaunchEnded[];
+}
+
+function registry(): Following {
+  const launches = createLaunchRegistry({ platform: linux, digests: executableDigests() });
+  atEnd(() => launches.close());
+  const started: string[] = [];
+  const ended: LaunchEnded[] = [];
+  launches.onStarted(({ name }) => void started.push(name));
+  launches.onEnded((event) => void ended.push(event));
+  return { registry: launches, started, ended };
+}
+
+/** A stand-in for the launcher: a process that becomes `command` when told, as `agentid run` does after the daemon's answer. */
+async function launcher(command: string): Promise<Told> {
+  const told = start("bash", ["-c", `echo ready; read -r; ${command}`]);
+  await told.line();
+  return told;
+}
+
+function statusOf(pid: number) {
+  const handle = linux.openProcess({ pid });
+  try {
+    return { pid, ...handle.status() };
+  } finally {
+    handle.close();
+  }
+}
+
+const expected = { exePath: BASH, exeSha256: BASH_DIGEST, argv: ["bash", "-c", AGENT] };
+const becomeAgent = `exec bash -c '${AGENT}'`;
+
+function identityOf(launches: LaunchRegistry, pid: number): string | undefined {
+  const { startTime, execGeneration } = statusOf(pid);
+  return launches.identityOf(pid, startTime, execGeneration);
+}
+
+describe.runIf(process.platform === "linux")("a launch", () => {
+  test("begins when the process has become the pinned program, and ends at its next exec, for ever", async () => {
+    const { registry: launches, started, ended } = registry();
+    const told = await launcher(becomeAgent);
+    const { startTime } = statusOf(told.pid);
+    launches.begin({ launcher: statusOf(told.pid), name: "agents/billing", expected });
+    await launches.checkNow(told.pid);
+    expect(identityOf(launches, told.pid)).toBeUndefined();
+    expect(launches.isAgent(told.pid, startTime)).toBe(true);
+    told.tell("");
+    await told.line();
+    await launches.checkNow(told.pid);
+    expect(identityOf(launches, told.pid)).toBe("agents/billing");
+    expect(launches.runningPids("agents/billing")).toEqual([told.pid]);
+    expect(started).toEqual(["agents/billing"]);
+    told.tell(becomeAgent);
+    await told.line();
+    expect(identityOf(launches, told.pid)).toBeUndefined();
+    await until(() => ended.length === 1, "the end of the identity");
+    expect(ended[0]).toMatchObject({ name: "agents/billing", pid: told.pid, why: "exec", started: true });
+    expect(launches.runningPids("agents/billing")).toEqual([]);
+    expect(launches.isAgent(told.pid, startTime)).toBe(true);
+    told.process.kill("SIGKILL");
+    await told.exited();
+    expect(launches.isAgent(told.pid, startTime)).toBe(false);
+    expect(ended).toHaveLength(1);
+  });
+
+  test("ends at exit", async () => {
+    const { registry: launches, started, ended } = registry();
+    const told = await launcher(becomeAgent);
+    launches.begin({ launcher: statusOf(told.pid), name: "agents/billing", expected });
+    told.tell("");
+    await until(() => started.length === 1, "the start");
+    told.tell("exit 0");
+    await told.exited();
+    await until(() => ended.length === 1, "the end");
+    expect(ended[0]).toMatchObject({ why: "exit", started: true });
+    expect(launches.pids()).toEqual([]);
+  });
+
+  test("passes through shims without giving them the identity", async () => {
+    const { registry: launches, started } = registry();
+    const told = await launcher(
+      `exec env LC_ALL=C bash -c 'echo shim; read -r; ${becomeAgent.replaceAll("'", "'\\''")}'`,
+    );
+    launches.begin({ launcher: statusOf(told.pid), name: "agents/billing", expected });
+    told.tell("");
+    expect(await told.line()).toBe("shim");
+    await launches.checkNow(told.pid);
+    expect(identityOf(launches, told.pid)).toBeUndefined();
+    told.tell("");
+    expect(await told.line()).toBe("up");
+    await launches.checkNow(told.pid);
+    expect(identityOf(launches, told.pid)).toBe("agents/billing");
+    expect(started).toHaveLength(1);
+  });
+
+  test.each([
+    ["other arguments", { ...expected, argv: ["bash", "-c", "true"] }],
+    ["another digest", { ...expected, exeSha256: "0".repeat(64) }],
+  ])("never begins with %s", async (_what, wanted) => {
+    const { registry: launches, started, ended } = registry();
+    const told = await launcher(becomeAgent);
+    launches.begin({ launcher: statusOf(told.pid), name: "agents/billing", expected: wanted });
+    told.tell("");
+    await told.line();
+    await launches.checkNow(told.pid);
+    expect(identityOf(launches, told.pid)).toBeUndefined();
+    told.process.kill("SIGKILL");
+    await told.exited();
+    await until(() => ended.length === 1, "the end");
+    expect([started, ended[0]?.started]).toEqual([[], false]);
+  });
+
+  test("tells two agents of one program apart, and a bystander from both", async () => {
+    const { registry: launches } = registry();
+    const [one, two, bystander] = await Promise.all([
+      launcher(becomeAgent),
+      launcher(becomeAgent),
+      launcher(becomeAgent),
+    ]);
+    launches.begin({ launcher: statusOf(one.pid), name: "agents/one", expected });
+    launches.begin({ launcher: statusOf(two.pid), name: "agents/two", expected });
+    for (const told of [one, two, bystander]) {
+      told.tell("");
+      await told.line();
+      await launches.checkNow(told.pid);
+    }
+    expect([one, two, bystander].map(({ pid }) => identityOf(launches, pid))).toEqual([
+      "agents/one",
+      "agents/two",
+      undefined,
+    ]);
+  });
+
+  test("is not granted to a number that means another process now", async () => {
+    const { registry: launches } = registry();
+    const told = await launcher(becomeAgent);
+    const status = statusOf(told.pid);
+    expect(() =>
+      launches.begin({ launcher: { ...status, startTime: status.startTime - 1n }, name: "agents/billing", expected }),
+    ).toThrow(expect.objectContaining({ code: "process-gone" }));
+    expect(() =>
+      launches.begin({ launcher: { ...status, execGeneration: undefined }, name: "agents/billing", expected }),
+    ).toThrow(expect.objectContaining({ code: "launch-unverifiable" }));
+    launches.begin({ launcher: status, name: "agents/billing", expected });
+  });
+
+  test("is remembered as an agent by the next daemon, without its identity", async () => {
+    const told = await launcher(becomeAgent);
+    const { pid, startTime } = statusOf(told.pid);
+    const next = createLaunchRegistry({ platform: linux, digests: executableDigests(), known: [{ pid, startTime }] });
+    atEnd(() => next.close());
+    expect([next.isAgent(pid, startTime), next.isAgent(pid, startTime + 1n)]).toEqual([true, false]);
+    expect([next.firstLaunchStartTime, next.agents(), identityOf(next, pid)]).toEqual([
+      startTime,
+      [{ pid, startTime }],
+      undefined,
+    ]);
+    told.process.kill("SIGKILL");
+    await told.exited();
+    expect(next.isAgent(pid, startTime)).toBe(false);
+  });
+});
+
+test("only the name that a program is called by may differ in the command line", () => {
+  const wanted = { exePath: "/usr/bin/python3.12", exeSha256: "", argv: ["python", "agent.py"] };
+  expect(sameCommandLine(["python", "agent.py"], wanted)).toBe(true);
+  expect(sameCommandLine(["/usr/bin/python3.12", "agent.py"], wanted)).toBe(true);
+  expect(sameCommandLine(["sh", "agent.py"], wanted)).toBe(false);
+  expect(sameCommandLine(["python", "other.py"], wanted)).toBe(false);
+  expect(sameCommandLine(["python", "agent.py", ""], wanted)).toBe(false);
+  expect(sameCommandLine([], wanted)).toBe(false);
+});
