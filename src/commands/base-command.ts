@@ -28,7 +28,7 @@ export abstract class AgentidCommand extends Command {
   protected override async catch(thrown: Error & { exitCode?: number; oclif?: { exit?: number } }): Promise<unknown> {
     // oclif's own: wrong usage, --help, an explicit exit.
     if (!(thrown instanceof CodedError)) {
-      if (thrown.oclif !== undefined || process.env["DEBUG"]) return super.catch(thrown);
+      if (thrown.oclif !== undefined || process.env.DEBUG) return super.catch(thrown);
       return this.fail(codeOf(thrown), messageOf(thrown), undefined);
     }
     return this.fail(thrown.code, thrown.message, thrown.hint);

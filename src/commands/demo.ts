@@ -19,7 +19,7 @@ export default class Demo extends AgentidCommand {
     const result = await demonstrate({
       packageDirectory: fileURLToPath(new URL("../..", import.meta.url)),
       write: (text) => (this.jsonEnabled() ? undefined : process.stdout.write(text)),
-      colour: tty && !flags.plain && !process.env["NO_COLOR"],
+      colour: tty && !flags.plain && !process.env.NO_COLOR,
       pauseMs: flags.fast || !tty ? 0 : 2500,
       signal: stop.signal,
     });

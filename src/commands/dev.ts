@@ -19,7 +19,7 @@ export default class Dev extends AgentidCommand {
     const { startTrustDomain } = await import("../daemon/trust-domain.js");
     const domain = await startTrustDomain({
       projectDirectory: flags.project,
-      ephemeral: flags.ephemeral,
+      ephemeral: flags.ephemeral === true,
       environment: process.env,
     });
     stopOnSignals(domain);

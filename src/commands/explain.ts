@@ -35,7 +35,6 @@ function explanationText(explanation: Explanation): string {
       `           ${outcome === "matched" ? "✓" : "✗"} ${at.padEnd(place)}  ${rule.padEnd(width)}  ${displayText(detail, 160)}`,
     );
   }
-  if (explanation.verdict === "DENY" && explanation.rule === "default") lines.push("           ✗ default: deny");
   if (explanation.suggestion !== undefined) {
     lines.push(
       "  the narrowest rule that would allow it",

@@ -53,7 +53,7 @@ export function startAgent({ argv, cwd, env, argv0 }: AgentCommand): AgentProces
   if (child.stdout) {
     createInterface({ input: child.stdout }).on("line", (line) => {
       const answer = JSON.parse(line) as AgentAnswer;
-      if ("feed" in answer) feed.push(answer["feed"]);
+      if ("feed" in answer) feed.push(answer.feed);
       else answers.push(answer);
       wake();
     });

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
@@ -163,6 +164,7 @@ function layOut(project: string, packageDirectory: string): readonly string[] {
   const yaml = readFileSync(file, "utf8")
     .replace("<billing command>", billing.map(quoted).join(", "))
     .replace("user: <user>", `user: ${quoted(userInfo().username)}`)
+    .replace("<sha256 of node>", createHash("sha256").update(readFileSync(process.execPath)).digest("hex"))
     .replaceAll("<node>", quoted(process.execPath))
     .replaceAll(/<package>([^\]]+)/g, (_, rest: string) => quoted(packageDirectory + rest.trim()));
   writeFileSync(file, yaml);

@@ -78,11 +78,11 @@ export const scenes: readonly Scene[] = [
     after: "The agent knows nothing of TLS; the service learns, verified, who called.",
     async play(stage) {
       const answer = await agent(stage, "planner").ask({ do: "http", method: "GET", path: "/v1/invoices/1017" });
-      const caller = String(answer["caller"]);
-      stage.narrator.seen(`GET /v1/invoices/1017  →  ${String(answer["status"])}  ${answer.text ?? ""}`);
+      const caller = String(answer.caller);
+      stage.narrator.seen(`GET /v1/invoices/1017  →  ${String(answer.status)}  ${answer.text ?? ""}`);
       stage.narrator.seen(`the service was told: ${caller}`);
       return [
-        ["the call went through", answer["status"] === 200],
+        ["the call went through", answer.status === 200],
         ["the service learned the caller", caller.includes("URI=spiffe://demo.local/agents/planner")],
       ];
     },
@@ -94,13 +94,12 @@ export const scenes: readonly Scene[] = [
     async play(stage) {
       const answer = await agent(stage, "planner").ask({ do: "http", method: "DELETE", path: "/v1/invoices/1017" });
       const decision = lastDecision(stage, "DENY");
-      stage.narrator.seen(`DELETE /v1/invoices/1017  →  ${String(answer["status"])}  ${answer.text ?? ""}`);
+      stage.narrator.seen(`DELETE /v1/invoices/1017  →  ${String(answer.status)}  ${answer.text ?? ""}`);
       const explanation = await stage.client.call("explain", { decision });
       stage.narrator.seen(`agentid explain ${decision.slice(0, 5)}`);
       for (const { rule, at, detail } of explanation.considered) stage.narrator.seen(`  ✗ ${at}  ${rule}  ${detail}`);
-      stage.narrator.seen("  ✗ default: deny");
       return [
-        ["the call was refused with its reason", answer["status"] === 403],
+        ["the call was refused with its reason", answer.status === 403],
         ["the decision can be explained", explanation.verdict === "DENY" && explanation.considered.length > 0],
       ];
     },
@@ -127,13 +126,13 @@ export const scenes: readonly Scene[] = [
     after: "The model was fooled. The policy cannot be talked to.",
     async play(stage) {
       const answer = await agent(stage, "billing").ask({ do: "obey", invoice: 1018 });
-      stage.narrator.seen(`the invoice says: ${String(answer["read"])}`);
+      stage.narrator.seen(`the invoice says: ${String(answer.read)}`);
       stage.narrator.seen(`billing  issue_refund 9000  →  ${answer.text ?? ""}`);
       const paid = callsOf(stage, "agents/billing", "issue_refund").filter(
         (call) => call.verdict === "ALLOW" && call.summary.includes("9000"),
       );
       return [
-        ["the agent obeyed the attacker", answer["obeyed"] === true],
+        ["the agent obeyed the attacker", answer.obeyed === true],
         [
           "the refund did not happen, and the reason names the amount",
           answer.ok === false && paid.length === 0 && String(answer.text).includes("9000"),
@@ -187,20 +186,17 @@ export const scenes: readonly Scene[] = [
       stage.agents.set("impostor", impostor);
       const task = { do: "http", method: "GET", path: "/v1/invoices/1017" };
       const refused = await impostor.ask(task);
-      stage.narrator.seen(`impostor  GET /v1/invoices/1017  →  ${String(refused["status"])}  ${refused.text ?? ""}`);
+      stage.narrator.seen(`impostor  GET /v1/invoices/1017  →  ${String(refused.status)}  ${refused.text ?? ""}`);
       const report = await stage.client.call("attest", { pid: impostor.pid });
       const missed = report.missed.find(({ name }) => name === "agents/planner");
-      stage.narrator.seen(`agents/planner does not follow: ${missed?.failed ?? ""}`);
+      stage.narrator.seen(`agents/planner does not follow: ${missed?.detail ?? ""}`);
       const real = await agent(stage, "planner").ask(task);
-      stage.narrator.seen(`planner   GET /v1/invoices/1017  →  ${String(real["status"])}`);
+      stage.narrator.seen(`planner   GET /v1/invoices/1017  →  ${String(real.status)}`);
       await impostor.end();
       return [
-        ["the impostor got no identity and no answer", refused["status"] === 403 && report.identities.length === 0],
-        [
-          "the hash of its binary gave it away",
-          missed?.failed.startsWith("unix:sha256:") === true || missed?.failed.startsWith("unix:path:") === true,
-        ],
-        ["the real planner still works", real["status"] === 200],
+        ["the impostor got no identity and no answer", refused.status === 403 && report.identities.length === 0],
+        ["the hash of its binary gave it away", missed?.failed.startsWith("unix:sha256:") === true],
+        ["the real planner still works", real.status === 200],
       ];
     },
   },
@@ -234,7 +230,7 @@ export const scenes: readonly Scene[] = [
       return [
         ["the certificate was replaced", rotated.event === "identity"],
         ["the feed has no gap", unbroken],
-        ["the next call goes through", call["status"] === 200],
+        ["the next call goes through", call.status === 200],
       ];
     },
   },
