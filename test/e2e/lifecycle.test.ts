@@ -1,0 +1,118 @@
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { agentid, type RunningDev, runtimeBase, startDev } from "./agentid.js";
+import { makeShop } from "./shop.js";
+
+const running: RunningDev[] = [];
+const started = async (...args: Parameters<typeof startDev>): Promise<RunningDev> => {
+  const dev = await startDev(...args);
+  running.push(dev);
+  return dev;
+};
+
+afterEach(async () => {
+  for (const dev of running.splice(0)) if (dev.child.exitCode === null) await dev.stop("SIGKILL");
+});
+
+function socketsLeft(): string[] {
+  return readdirSync(runtimeBase(), { recursive: true, encoding: "utf8" }).filter((name) =>
+    statSync(join(runtimeBase(), name), { throwIfNoEntry: false })?.isSocket(),
+  );
+}
+
+function descendantsOf(project: string): string {
+  try {
+    return execFileSync("pgrep", ["-f", `${project}/services`], { encoding: "utf8" });
+  } catch {
+    // pgrep's way to say none.
+    return "";
+  }
+}
+
+async function authorityOf(project: string): Promise<string> {
+  const { stdout } = await agentid(["status", "--json"], { cwd: project });
+  return (JSON.parse(stdout) as { authority: { notAfter: string } }).authority.notAfter;
+}
+
+describe("a trust domain's life", () => {
+  it.each(["SIGINT", "SIGTERM"] as const)("%s leaves no socket, process or temporary file behind", async (signal) => {
+    const dev = await started(makeShop());
+    expect(dev.events[0]?.event).toBe("ready");
+    expect(socketsLeft().length).toBeGreaterThanOrEqual(3);
+    const { code, stderr } = await dev.stop(signal);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(socketsLeft()).toEqual([]);
+    expect(readdirSync(runtimeBase()).filter((name) => name.startsWith("agentid-"))).toSatisfy((names: string[]) =>
+      names.every((name) => readdirSync(join(runtimeBase(), name)).length === 0),
+    );
+  });
+
+  it("restart keeps the trust domain; its files are the owner's alone", async () => {
+    const project = makeShop();
+    const first = await started(project);
+    const authority = await authorityOf(project);
+    await first.stop();
+    const state = join(project, ".agentid");
+    expect(readFileSync(join(state, ".gitignore"), "utf8")).toBe("*\n");
+    for (const name of ["", ...readdirSync(state, { recursive: true, encoding: "utf8" })]) {
+      expect(statSync(join(state, name)).mode & 0o077, name).toBe(0);
+    }
+    await started(project);
+    expect(await authorityOf(project)).toBe(authority);
+  });
+
+  it("--ephemeral keeps nothing", async () => {
+    const project = makeShop();
+    const dev = await started(project, ["--ephemeral"]);
+    const authority = await authorityOf(project);
+    await dev.stop();
+    expect(readdirSync(project)).not.toContain(".agentid");
+    await started(project, ["--ephemeral"]);
+    expect(await authorityOf(project)).not.toBe(authority);
+  });
+
+  it("a second one in the same project says that one is running, and where", async () => {
+    const project = makeShop();
+    const dev = await started(project);
+    const second = await agentid(["dev", "--plain"], { cwd: project });
+    expect(second.code).toBe(1);
+    expect(second.stderr).toContain("already runs for this project");
+    expect(second.stderr).toContain(String(dev.pid));
+    expect(second.stderr).toContain(dev.ready.workloadApi);
+  });
+
+  it("after kill -9 the next start cleans up by itself and no service is left from before", async () => {
+    const project = makeShop();
+    const dev = await started(project);
+    const before = descendantsOf(project);
+    await dev.stop("SIGKILL");
+    const next = await started(project);
+    expect(next.ready.workloadApi).toBe(dev.ready.workloadApi);
+    for (const pid of before.split("\n").filter(Boolean)) expect(descendantsOf(project).split("\n")).not.toContain(pid);
+    const { code } = await next.stop();
+    expect(code).toBe(0);
+    expect(socketsLeft()).toEqual([]);
+  });
+
+  it("without a daemon commands say so and exit 4; without a project 1", async () => {
+    const project = makeShop();
+    const status = await agentid(["status"], { cwd: project });
+    expect(status.code).toBe(4);
+    expect(status.stderr).toContain("agentid dev");
+    const nowhere = await agentid(["dev", "--plain"], { cwd: "/" });
+    expect(nowhere.code).toBe(1);
+    expect(nowhere.stderr).toContain("agentid init");
+  });
+
+  it("up starts it in the background, down stops it", async () => {
+    const project = makeShop();
+    const up = await agentid(["up"], { cwd: project });
+    expect({ code: up.code, stderr: up.stderr }).toEqual({ code: 0, stderr: "" });
+    expect((await agentid(["status"], { cwd: project })).code).toBe(0);
+    expect((await agentid(["down"], { cwd: project })).code).toBe(0);
+    expect((await agentid(["status"], { cwd: project })).code).toBe(4);
+    expect(socketsLeft()).toEqual([]);
+  });
+});
