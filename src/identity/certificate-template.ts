@@ -6,7 +6,6 @@ import {
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
   type Extension,
-  type JsonGeneralName,
   KeyUsageFlags,
   KeyUsagesExtension,
   Name,
@@ -25,6 +24,9 @@ const VERSION_3 = Buffer.of(0xa0, 0x03, 0x02, 0x01, 0x02);
 /** AlgorithmIdentifier of ecdsa-with-SHA256, 1.2.840.10045.4.3.2. RFC 5758 §3.2: parameters absent. */
 const ECDSA_WITH_SHA256 = Buffer.from("300a06082a8648ce3d040302", "hex");
 const EXTENSIONS = contextTag(3, "constructed");
+const SUBJECT_ALTERNATIVE_NAME = Buffer.from("0603551d11", "hex");
+const CRITICAL = Buffer.of(0x01, 0x01, 0xff);
+/** Extension 2.5.29.14 up to the 20 octets of the identifier. */
 const SUBJECT_KEY_ID_PREFIX = Buffer.from("301d0603551d0e04160414", "hex");
 
 /** Everything of a certificate that changes from one issue to the next. */
@@ -42,7 +44,7 @@ export interface CertificateTemplate {
   readonly issuer: Buffer;
   readonly subject: Buffer;
   /** Encoded `Extension`s except the subject key identifier, which follows from the key. */
-  readonly extensions: Buffer;
+  readonly extensions: readonly Buffer[];
 }
 
 /** The DER certificate of `template` and `fields`, signed by `issuerKey` (P-256). */
@@ -61,7 +63,7 @@ export function signCertificate(
     encodeElement(TAG.sequence, encodeTime(fields.notBefore), encodeTime(fields.notAfter)),
     template.subject,
     fields.publicKeyInfo,
-    encodeElement(EXTENSIONS, encodeElement(TAG.sequence, template.extensions, subjectKeyId)),
+    encodeElement(EXTENSIONS, encodeElement(TAG.sequence, ...template.extensions, subjectKeyId)),
   );
   const signature = sign("sha256", toBeSigned, issuerKey);
   return encodeElement(
@@ -101,17 +103,25 @@ export function authorityExtensions(trustDomainId: string): Buffer {
   ]);
 }
 
-/** Extensions of a leaf. X509-SVID §2, §4 (XS-1, XS-4 … XS-6). The subject is empty, so the SAN is critical (XS-3, RFC 5280 §4.2.1.6). */
-export function leafExtensions(spiffeId: string, dnsNames: readonly string[], authorityKeyId: Buffer): Buffer {
-  const names: JsonGeneralName[] = [{ type: "url", value: spiffeId }];
-  for (const value of dnsNames) names.push({ type: "dns", value });
+/** The extensions that all leaves of one authority share. X509-SVID §4 (XS-4 … XS-6). */
+export function sharedLeafExtensions(authorityKeyId: Buffer): Buffer {
   return encodeExtensions([
     new BasicConstraintsExtension(false, undefined, true),
     new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
     new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
     new AuthorityKeyIdentifierExtension(authorityKeyId.toString("hex")),
-    new SubjectAlternativeNameExtension(names, true),
   ]);
+}
+
+/**
+ * The leaf's names: exactly one URI (XS-1), then DNS names. Critical, because the subject is empty (XS-3, RFC 5280 §4.2.1.6).
+ * The one extension that differs for each identity, so it is encoded here: a library takes longer for it than signing does.
+ */
+export function leafNames(spiffeId: string, dnsNames: readonly string[]): Buffer {
+  const uri = encodeElement(contextTag(6, "primitive"), Buffer.from(spiffeId, "latin1"));
+  const dns = dnsNames.map((name) => encodeElement(contextTag(2, "primitive"), Buffer.from(name, "latin1")));
+  const names = encodeElement(TAG.octetString, encodeElement(TAG.sequence, uri, ...dns));
+  return encodeElement(TAG.sequence, SUBJECT_ALTERNATIVE_NAME, CRITICAL, names);
 }
 
 function encodeExtensions(extensions: readonly Extension[]): Buffer {

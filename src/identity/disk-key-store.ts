@@ -11,17 +11,27 @@ import { preparePrivateDirectory, readPrivateFile, removeUnfinishedWrites, write
 /** The keychain's name for all our keys. */
 const SERVICE = "agentid";
 
-const generation = z.strictObject({
+const authority = z.strictObject({
   x509Certificate: z.base64(),
   x509PrivateKeyPkcs8: z.base64(),
   jwtPrivateKeyPkcs8: z.base64(),
-  jwtNotBefore: z.iso.datetime(),
-  jwtNotAfter: z.iso.datetime(),
+});
+const oldAuthority = z.strictObject({
+  x509Certificate: z.base64(),
+  jwtPublicKey: z.strictObject({
+    kty: z.literal("EC"),
+    crv: z.literal("P-256"),
+    x: z.base64url(),
+    y: z.base64url(),
+    kid: z.string().min(1),
+    use: z.literal("jwt-svid"),
+    alg: z.literal("ES256"),
+  }),
 });
 const authorities = z.strictObject({
-  active: generation,
-  prepared: generation.optional(),
-  old: z.array(generation),
+  active: authority,
+  prepared: authority.optional(),
+  old: z.array(oldAuthority),
 });
 const plainFile = z.strictObject({
   version: z.literal(1),
@@ -72,15 +82,14 @@ export async function openDiskKeyStore(options: {
       const file = readKeyFile(path, trustDomain);
       if (file === undefined) return undefined;
       const content = file.protection === "none" ? file.authorities : decrypt(file, fileKey, path);
-      return { ...content, prepared: content.prepared };
+      return content;
     },
     save(content) {
-      const plain = { version: 1, trustDomain: trustDomain.name } as const;
-      const file: KeyFile =
+      const part =
         fileKey === undefined
-          ? { ...plain, protection: "none", authorities: { ...content, old: [...content.old] } }
-          : { ...plain, ...encrypt(JSON.stringify(content), fileKey, trustDomain.name) };
-      writePrivateFile(path, `${JSON.stringify(file)}\n`);
+          ? { protection: "none", authorities: content }
+          : encrypt(JSON.stringify(content), fileKey, trustDomain.name);
+      writePrivateFile(path, `${JSON.stringify({ version: 1, trustDomain: trustDomain.name, ...part })}\n`);
     },
   };
   const stored = store.load();

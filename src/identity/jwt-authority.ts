@@ -25,19 +25,14 @@ export interface JwtAuthority {
   issue(request: JwtSvidRequest, now: number): { readonly token: string; readonly expiresAt: Date };
 }
 
-/** A new signing key, in use from `now` (ms) until `lifetimeSeconds` later. */
+/** A new signing key, believed from `notBefore` to `notAfter`. */
 export function createJwtAuthority(options: {
   readonly trustDomain: TrustDomain;
-  readonly lifetimeSeconds: number;
-  readonly now: number;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
 }): JwtAuthority {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  return restoreJwtAuthority({
-    trustDomain: options.trustDomain,
-    privateKeyPkcs8: privateKey.export({ format: "der", type: "pkcs8" }),
-    notBefore: new Date(options.now),
-    notAfter: new Date(options.now + options.lifetimeSeconds * 1000),
-  });
+  return restoreJwtAuthority({ ...options, privateKeyPkcs8: privateKey.export({ format: "der", type: "pkcs8" }) });
 }
 
 /** The authority of a key that was stored. */
@@ -69,7 +64,7 @@ export function restoreJwtAuthority(options: {
         throw new CodedError("identity-foreign", `${id} is not an identity of the trust domain ${trustDomain}`);
       }
       if (audiences.length === 0) throw new CodedError("audience-missing", "a JWT-SVID needs at least one audience");
-      if (now >= notAfter.getTime()) {
+      if (now < notBefore.getTime() || now >= notAfter.getTime()) {
         throw new CodedError("authority-expired", `the JWT authority of ${trustDomain} is not valid at this time`);
       }
       const iat = Math.floor(now / 1000);

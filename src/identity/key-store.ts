@@ -1,17 +1,23 @@
-/** What must survive a restart so that the trust domain stays the same. Byte fields are base64. */
-export interface StoredGeneration {
+import type { Jwk } from "../spiffe/jwt-bundle.js";
+
+/** An authority that signs or will sign. Byte fields are base64. */
+export interface StoredAuthority {
   readonly x509Certificate: string;
   readonly x509PrivateKeyPkcs8: string;
   readonly jwtPrivateKeyPkcs8: string;
-  /** ISO 8601; of the JWT key. The X.509 authority's are in its certificate. */
-  readonly jwtNotBefore: string;
-  readonly jwtNotAfter: string;
 }
 
+/** An authority that signs no more: nothing of it is kept that could sign. */
+export interface StoredOldAuthority {
+  readonly x509Certificate: string;
+  readonly jwtPublicKey: Jwk;
+}
+
+/** What must survive a restart so that the trust domain stays the same. */
 export interface StoredAuthorities {
-  readonly active: StoredGeneration;
-  readonly prepared: StoredGeneration | undefined;
-  readonly old: readonly StoredGeneration[];
+  readonly active: StoredAuthority;
+  readonly prepared?: StoredAuthority | undefined;
+  readonly old: readonly StoredOldAuthority[];
 }
 
 /** Where the authorities' keys rest. */

@@ -3,6 +3,7 @@ import type { Caller } from "../attestation/caller.js";
 import type { Evidence, ProcessFacts } from "../attestation/process-facts.js";
 import type { Config, IdentityConfig, Lock } from "../config/config.js";
 import type { Entitlement, IdentityRegistry, MissedIdentity } from "./entitlement.js";
+import { createListeners } from "./listeners.js";
 import { type RequiredSelector, requiredSelectors } from "./required-selectors.js";
 
 /** A registry that follows the configuration. */
@@ -11,9 +12,13 @@ export interface UpdatableIdentityRegistry extends IdentityRegistry {
   update(config: Pick<Config, "identities">, lock: Lock): void;
 }
 
-/** The registry of what `agentid.yaml` and `agentid.lock` say. */
-export function createIdentityRegistry(config: Pick<Config, "identities">, lock: Lock): UpdatableIdentityRegistry {
-  const listeners = new Set<() => void>();
+/** The registry of what `agentid.yaml` and `agentid.lock` say. `onProblem` is told when a listener throws. */
+export function createIdentityRegistry(
+  config: Pick<Config, "identities">,
+  lock: Lock,
+  onProblem?: (thrown: unknown) => void,
+): UpdatableIdentityRegistry {
+  const listeners = createListeners<void>(onProblem);
   let state = registryState(config.identities, lock);
 
   return {
@@ -31,15 +36,12 @@ export function createIdentityRegistry(config: Pick<Config, "identities">, lock:
     get identities() {
       return state.identities;
     },
-    onChange(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
+    onChange: (listener) => listeners.add(listener),
     update(next, nextLock) {
       const same = isDeepStrictEqual(next.identities, state.identities) && isDeepStrictEqual(nextLock, state.lock);
       if (same) return;
       state = registryState(next.identities, nextLock);
-      for (const listener of [...listeners]) listener();
+      listeners.notify();
     },
   };
 }

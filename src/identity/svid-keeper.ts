@@ -5,6 +5,7 @@ import type { IdentityConfig, Lifetimes } from "../config/config.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { IdentityRegistry } from "./entitlement.js";
+import { createListeners, type Listeners } from "./listeners.js";
 import { onceAt } from "./once-at.js";
 import type { JwtSvidIssuer, X509Svid, X509SvidSource } from "./svid-source.js";
 import type { TrustDomainAuthority } from "./trust-domain-authority.js";
@@ -38,7 +39,7 @@ export interface SvidKeeperOptions {
   readonly audit: AuditLog;
   /** In [0, 1), for the jitter of rotation. */
   readonly random?: () => number;
-  /** Told when a replacement failed; it is tried again while the SVID at hand stays valid. */
+  /** Told when a replacement failed (it is tried again while the SVID at hand stays valid) and when a listener throws. */
   readonly onProblem?: (thrown: unknown) => void;
 }
 
@@ -60,8 +61,8 @@ const RETRY_MS = 5_000;
 export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
   const { authority, registry, lifetimes, clock, audit, random = Math.random } = options;
   const held = new Map<string, Held>();
-  const listeners = new Map<string, Set<(svid: X509Svid) => void>>();
-  const changeListeners = new Set<(change: SvidChange) => void>();
+  const listeners = new Map<string, Listeners<X509Svid>>();
+  const changeListeners = createListeners<SvidChange>(options.onProblem);
   /** Ids that had an SVID before: for their listeners the next one is a replacement, even if the identity was gone in between. */
   const known = new Set<string>();
   const retryAt = new Map<string, number>();
@@ -108,9 +109,9 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     held.set(key, next);
     retryAt.delete(key);
     sweepSoon(next.svid.rotateAt.getTime() - clock.now());
-    if (known.has(key)) for (const listener of [...(listeners.get(key) ?? [])]) listener(next.svid);
+    if (known.has(key)) listeners.get(key)?.notify(next.svid);
     known.add(key);
-    announce({ change, identity, svid: next.svid });
+    changeListeners.notify({ change, identity, svid: next.svid });
     return next.svid;
   }
 
@@ -136,16 +137,12 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     }
   }
 
-  function announce(change: SvidChange): void {
-    for (const listener of [...changeListeners]) listener(change);
-  }
-
   function dropRemoved(): void {
     for (const [key, { identity, svid }] of [...held]) {
       if (registry.find(key) !== undefined) continue;
       held.delete(key);
       retryAt.delete(key);
-      announce({ change: "removed", identity, svid });
+      changeListeners.notify({ change: "removed", identity, svid });
     }
   }
 
@@ -207,10 +204,11 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     },
     onRotation(id, listener) {
       const key = id.toString();
-      const ofId = listeners.get(key) ?? new Set();
-      listeners.set(key, ofId.add(listener));
+      const ofId = listeners.get(key) ?? createListeners<X509Svid>(options.onProblem);
+      listeners.set(key, ofId);
+      const unsubscribe = ofId.add(listener);
       return () => {
-        ofId.delete(listener);
+        unsubscribe();
         if (ofId.size === 0 && listeners.get(key) === ofId) listeners.delete(key);
       };
     },
@@ -244,10 +242,7 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
         return identity.name;
       });
     },
-    onChange(listener) {
-      changeListeners.add(listener);
-      return () => changeListeners.delete(listener);
-    },
+    onChange: (listener) => changeListeners.add(listener),
     close() {
       closed = true;
       cancelSweep();

@@ -4,7 +4,15 @@ import type { Clock } from "../platform/clock.js";
 import type { Jwk } from "../spiffe/jwt-bundle.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import {
-  type AuthoritySlots,
+  type AuthorityGeneration,
+  bundleOf,
+  type GenerationSlots,
+  knownPart,
+  newGeneration,
+  restoreSlots,
+  storedForm,
+} from "./authority-generation.js";
+import {
   type AuthorityTransition,
   activateAt,
   applyTransition,
@@ -12,18 +20,11 @@ import {
   isValid,
   nextTransitionAt,
 } from "./authority-schedule.js";
-import { createJwtAuthority, type JwtAuthority, restoreJwtAuthority } from "./jwt-authority.js";
-import type { KeyStore, StoredAuthorities, StoredGeneration } from "./key-store.js";
+import type { KeyStore } from "./key-store.js";
+import { createListeners } from "./listeners.js";
 import { onceAt } from "./once-at.js";
-import { createX509Authority, restoreX509Authority, type X509Authority } from "./x509-authority.js";
 
-/** An X.509 and a JWT authority that live and are replaced together. */
-export interface AuthorityGeneration {
-  readonly x509: X509Authority;
-  readonly jwt: JwtAuthority;
-  readonly notBefore: Date;
-  readonly notAfter: Date;
-}
+export type { AuthorityGeneration } from "./authority-generation.js";
 
 /** The trust domain's own authority: what is signed with now, and everything that verifiers must know. */
 export interface TrustDomainAuthority {
@@ -58,7 +59,7 @@ export interface TrustDomainAuthorityOptions {
   readonly clock: Clock;
   /** Every transition is recorded and synced before anyone hears of it (D20). */
   readonly audit: AuditLog;
-  /** Told when a transition could not be made (the store or the record cannot be written). It is tried again. */
+  /** Told when a transition could not be made (the store or the record cannot be written; it is tried again) and when a listener throws. */
   readonly onProblem?: (thrown: unknown) => void;
 }
 
@@ -71,9 +72,12 @@ const RETRY_MS = 5_000;
  */
 export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions): TrustDomainAuthority {
   const { trustDomain, keyStore, clock, audit } = options;
-  const bundleListeners = new Set<() => void>();
-  const activationListeners = new Set<(active: AuthorityGeneration) => void>();
-  const createGeneration = () => newGeneration(trustDomain, options.lifetimeSeconds(), clock.now());
+  const bundleListeners = createListeners<void>(options.onProblem);
+  const activationListeners = createListeners<AuthorityGeneration>(options.onProblem);
+  const life = {
+    create: () => newGeneration(trustDomain, options.lifetimeSeconds(), clock.now()),
+    retire: knownPart,
+  };
 
   let slots = openSlots();
   let bundle = bundleOf(slots);
@@ -83,10 +87,10 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
   catchUp();
   schedule();
 
-  function openSlots(): AuthoritySlots<AuthorityGeneration> {
+  function openSlots(): GenerationSlots {
     const stored = keyStore.load();
     if (stored !== undefined) return restoreSlots(trustDomain, stored);
-    const fresh = { active: createGeneration(), prepared: undefined, old: [] };
+    const fresh = { active: life.create(), prepared: undefined, old: [] };
     keyStore.save(storedForm(fresh));
     record("create", fresh);
     return fresh;
@@ -95,18 +99,19 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
   /** Makes one transition. Saved and recorded first: if either fails, nothing has changed. Then verifiers hear of it, then signers. */
   function transit(transition: AuthorityTransition): void {
     const before = slots;
-    const after = applyTransition(before, transition, clock.now(), createGeneration);
+    const after = applyTransition(before, transition, clock.now(), life);
     keyStore.save(storedForm(after));
     record(transition, after);
     slots = after;
-    if (!sameMembers(generations(before), generations(after))) {
-      bundle = bundleOf(after);
-      for (const listener of [...bundleListeners]) listener();
+    const next = bundleOf(after);
+    if (!sameMembers(bundle.x509Authorities, next.x509Authorities)) {
+      bundle = next;
+      bundleListeners.notify();
     }
-    if (before.active !== after.active) for (const listener of [...activationListeners]) listener(after.active);
+    if (before.active !== after.active) activationListeners.notify(after.active);
   }
 
-  function record(transition: AuthorityTransition | "create", after: AuthoritySlots<AuthorityGeneration>): void {
+  function record(transition: AuthorityTransition | "create", after: GenerationSlots): void {
     const kind = transition === "create" || transition === "prepare" ? "authority.created" : "authority.rotated";
     const { active, prepared } = after;
     const fields = {
@@ -116,7 +121,7 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
       activeJwt: active.jwt.keyId,
       notAfter: active.notAfter.toISOString(),
       prepared: prepared?.x509.keyId ?? null,
-      old: after.old.map((generation) => generation.x509.keyId),
+      old: after.old.map(({ jwtPublicKey }) => jwtPublicKey.kid ?? ""),
     };
     audit.append(kind, fields, { sync: true });
   }
@@ -133,7 +138,7 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
   }
 
   /** Timers stand still while the machine sleeps, so every reader looks at the clock. */
-  function upToDate(): AuthoritySlots<AuthorityGeneration> {
+  function upToDate(): GenerationSlots {
     const now = clock.now();
     if (closed || dueTransition(slots, now) === undefined) return slots;
     if (isValid(slots.active, now) && now < retryAt) return slots;
@@ -148,7 +153,7 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
   }
 
   /** The slots, with an active authority that is valid now. */
-  function signing(): AuthoritySlots<AuthorityGeneration> {
+  function signing(): GenerationSlots {
     const latest = upToDate();
     if (isValid(latest.active, clock.now())) return latest;
     throw new CodedError("authority-expired", `the authority of ${trustDomain} has expired and cannot be replaced now`);
@@ -178,14 +183,8 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
       transit("activate");
       schedule();
     },
-    onBundleChange(listener) {
-      bundleListeners.add(listener);
-      return () => bundleListeners.delete(listener);
-    },
-    onActivation(listener) {
-      activationListeners.add(listener);
-      return () => activationListeners.delete(listener);
-    },
+    onBundleChange: (listener) => bundleListeners.add(listener),
+    onActivation: (listener) => activationListeners.add(listener),
     close() {
       closed = true;
       cancel();
@@ -193,66 +192,6 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
   };
 }
 
-function newGeneration(trustDomain: TrustDomain, lifetimeSeconds: number, now: number): AuthorityGeneration {
-  const x509 = createX509Authority({ trustDomain, lifetimeSeconds, now });
-  const jwt = createJwtAuthority({ trustDomain, lifetimeSeconds, now });
-  return { x509, jwt, notBefore: x509.notBefore, notAfter: x509.notAfter };
-}
-
-function generations(slots: AuthoritySlots<AuthorityGeneration>): readonly AuthorityGeneration[] {
-  return [slots.active, ...(slots.prepared === undefined ? [] : [slots.prepared]), ...slots.old];
-}
-
-function bundleOf(slots: AuthoritySlots<AuthorityGeneration>) {
-  const all = generations(slots);
-  return {
-    x509Authorities: all.map((generation) => generation.x509.certificate),
-    jwtKeys: all.map((generation) => generation.jwt.publicJwk),
-  };
-}
-
 function sameMembers<T>(one: readonly T[], other: readonly T[]): boolean {
   return one.length === other.length && one.every((member) => other.includes(member));
-}
-
-function storedForm(slots: AuthoritySlots<AuthorityGeneration>): StoredAuthorities {
-  return {
-    active: storedGeneration(slots.active),
-    prepared: slots.prepared === undefined ? undefined : storedGeneration(slots.prepared),
-    old: slots.old.map(storedGeneration),
-  };
-}
-
-function storedGeneration({ x509, jwt }: AuthorityGeneration): StoredGeneration {
-  return {
-    x509Certificate: x509.certificate.toString("base64"),
-    x509PrivateKeyPkcs8: x509.privateKeyPkcs8.toString("base64"),
-    jwtPrivateKeyPkcs8: jwt.privateKeyPkcs8.toString("base64"),
-    jwtNotBefore: jwt.notBefore.toISOString(),
-    jwtNotAfter: jwt.notAfter.toISOString(),
-  };
-}
-
-function restoreSlots(trustDomain: TrustDomain, stored: StoredAuthorities): AuthoritySlots<AuthorityGeneration> {
-  const restore = (generation: StoredGeneration) => restoreGeneration(trustDomain, generation);
-  return {
-    active: restore(stored.active),
-    prepared: stored.prepared === undefined ? undefined : restore(stored.prepared),
-    old: stored.old.map(restore),
-  };
-}
-
-function restoreGeneration(trustDomain: TrustDomain, stored: StoredGeneration): AuthorityGeneration {
-  const x509 = restoreX509Authority({
-    trustDomain,
-    certificate: Buffer.from(stored.x509Certificate, "base64"),
-    privateKeyPkcs8: Buffer.from(stored.x509PrivateKeyPkcs8, "base64"),
-  });
-  const jwt = restoreJwtAuthority({
-    trustDomain,
-    privateKeyPkcs8: Buffer.from(stored.jwtPrivateKeyPkcs8, "base64"),
-    notBefore: new Date(stored.jwtNotBefore),
-    notAfter: new Date(stored.jwtNotAfter),
-  });
-  return { x509, jwt, notBefore: x509.notBefore, notAfter: x509.notAfter };
 }

@@ -1,17 +1,19 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from "node:crypto";
 import { CodedError } from "../coded-error.js";
 import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
+import { NOT_BEFORE_CUSHION_MS } from "./authority-schedule.js";
 import {
   authorityExtensions,
   authorityName,
-  leafExtensions,
+  leafNames,
   P256_KEY_INFO_PREFIX,
+  sharedLeafExtensions,
   signCertificate,
   subjectKeyIdentifier,
 } from "./certificate-template.js";
 
-/** NotBefore lies this far back, so that a peer whose clock is a little behind accepts a fresh certificate (XS-12, as SPIRE). */
-export const NOT_BEFORE_CUSHION_MS = 10_000;
+/** D24. Rotation needs time between preparing and activating. */
+const SHORTEST_LIFETIME_SECONDS = 10;
 const SERIAL_BYTES = 16;
 const EMPTY_NAME = Buffer.of(0x30, 0x00);
 
@@ -53,7 +55,7 @@ export interface X509Authority {
 /** A source of unpredictable bytes; a parameter for tests that need to know a serial number. */
 export type RandomBytes = (size: number) => Buffer;
 
-/** A new authority valid from `now` (ms) for `lifetimeSeconds`. */
+/** A new authority valid from `now` (ms) for `lifetimeSeconds`. Throws CodedError `lifetime-too-short` below 10 s (D24). */
 export function createX509Authority(options: {
   readonly trustDomain: TrustDomain;
   readonly lifetimeSeconds: number;
@@ -61,11 +63,14 @@ export function createX509Authority(options: {
   readonly random?: RandomBytes;
 }): X509Authority {
   const { trustDomain, lifetimeSeconds, now, random = randomBytes } = options;
+  if (!(lifetimeSeconds >= SHORTEST_LIFETIME_SECONDS)) {
+    throw new CodedError("lifetime-too-short", `an authority must live ${SHORTEST_LIFETIME_SECONDS} s or more`);
+  }
   const key = generateKey();
   const serial = newSerial(random);
   const name = authorityName(serial);
   const certificate = signCertificate(
-    { issuer: name, subject: name, extensions: authorityExtensions(trustDomain.id.toString()) },
+    { issuer: name, subject: name, extensions: [authorityExtensions(trustDomain.id.toString())] },
     {
       serial,
       notBefore: new Date(now - NOT_BEFORE_CUSHION_MS),
@@ -95,7 +100,7 @@ export function restoreX509Authority(options: {
   const issuer = authorityName(Buffer.from(parsed.serialNumber, "hex"));
   const notBefore = parsed.validFromDate;
   const notAfter = parsed.validToDate;
-  const extensionsOf = rememberLast((id: string, dnsNames: readonly string[]) => leafExtensions(id, dnsNames, keyId));
+  const shared = sharedLeafExtensions(keyId);
 
   return {
     trustDomain,
@@ -119,7 +124,7 @@ export function restoreX509Authority(options: {
         notAfter: wholeSeconds(end),
         publicKeyInfo: key.publicKeyInfo,
       };
-      const extensions = extensionsOf(request.id.toString(), request.dnsNames);
+      const extensions = [shared, leafNames(request.id.toString(), request.dnsNames)];
       return {
         certificates: [signCertificate({ issuer, subject: EMPTY_NAME, extensions }, fields, privateKey)],
         privateKey: key.privateKey,
@@ -158,19 +163,4 @@ function generateKey(): { privateKey: KeyObject; privateKeyPkcs8: Buffer; public
 /** Certificates know whole seconds. */
 function wholeSeconds(milliseconds: number): Date {
   return new Date(Math.floor(milliseconds / 1000) * 1000);
-}
-
-/** Keeps the encoded extensions of recently issued identities: encoding them is half the cost of an issue. */
-function rememberLast(encode: (id: string, dnsNames: readonly string[]) => Buffer) {
-  const limit = 1024;
-  const known = new Map<string, Buffer>();
-  return (id: string, dnsNames: readonly string[]): Buffer => {
-    const key = [id, ...dnsNames].join("\n");
-    const found = known.get(key);
-    if (found !== undefined) return found;
-    const encoded = encode(id, dnsNames);
-    if (known.size >= limit) known.clear();
-    known.set(key, encoded);
-    return encoded;
-  };
 }
