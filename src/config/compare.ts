@@ -174,7 +174,7 @@ export function describeIdentity(identity: IdentityConfig): string {
 }
 
 /** Where a service is, in one line: `mcp: node mcp/payments.js`, `http: http://127.0.0.1:8080`. */
-export function describeService(service: ServiceConfig): string {
+function describeService(service: ServiceConfig): string {
   return `${service.protocol}: ${describeUpstream(service.upstream)}`;
 }
 

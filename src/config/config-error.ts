@@ -13,8 +13,11 @@ export interface ConfigProblem {
   readonly message: string;
 }
 
-/** `config-invalid`: the file was read and is wrong. `config-unreadable`: it could not be read at all. */
-export type ConfigErrorCode = "config-invalid" | "config-unreadable";
+/**
+ * `config-invalid`: the file was read and is wrong. `config-unreadable`: it could not be read at all.
+ * `config-untrusted`: somebody else may write it, and it says which programs to start.
+ */
+export type ConfigErrorCode = "config-invalid" | "config-unreadable" | "config-untrusted";
 
 /** Everything that is wrong with `agentid.yaml` or `agentid.lock`, all at once. */
 export class ConfigError extends CodedError<ConfigErrorCode> {
@@ -32,7 +35,7 @@ export class ConfigError extends CodedError<ConfigErrorCode> {
 }
 
 /** `agentid.yaml:12:5  identities.agents/biling.lanch: unknown key "lanch"; did you mean "launch"?` */
-export function formatProblem(problem: ConfigProblem): string {
+function formatProblem(problem: ConfigProblem): string {
   const place = problem.line === 0 ? problem.file : `${problem.file}:${problem.line}:${problem.column}`;
   return `${place}  ${problem.path === "" ? "" : `${problem.path}: `}${problem.message}`;
 }

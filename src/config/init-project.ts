@@ -9,7 +9,6 @@ import { checkTrustDomain } from "./values.js";
 
 /** What `agentid init --template` knows, the first is the default. */
 export const templateNames = ["minimal", "mcp-server"] as const;
-export type TemplateName = (typeof templateNames)[number];
 
 export interface InitOptions {
   /** Standard: made from the folder's name, `shop` → `shop.local`. */

@@ -24,7 +24,7 @@ export function findProject(from: string): string | undefined {
   }
 }
 
-/** Loads `agentid.yaml`. Throws ConfigError with every problem of the file. */
+/** Loads `agentid.yaml`. Throws ConfigError `config-unreadable`, `config-untrusted`, or `config-invalid` with every problem of the file. */
 export async function loadConfig(file: string): Promise<Config> {
   const path = resolve(file);
   const label = basename(path);

@@ -35,7 +35,7 @@ const lockFile = z.strictObject({
 /** A project without a lock: nothing is pinned, so nothing that needs a pin may run. */
 export const EMPTY_LOCK: Lock = { identities: {} };
 
-/** Reads `agentid.lock`; `EMPTY_LOCK` where there is none. Throws ConfigError `config-invalid` or `config-unreadable`. */
+/** Reads `agentid.lock`; `EMPTY_LOCK` where there is none. Throws ConfigError `config-invalid`, `config-unreadable` or `config-untrusted`. */
 export async function readLock(file: string): Promise<Lock> {
   const label = basename(file);
   const read = await readProjectFile(file, label, MAX_BYTES);

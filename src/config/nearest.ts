@@ -1,7 +1,7 @@
 import { distance } from "fastest-levenshtein";
 
 /** The known name that `written` was most likely meant to be, or undefined when none is near. Case and word separators count for nothing. */
-export function nearest(written: string, known: readonly string[]): string | undefined {
+function nearest(written: string, known: readonly string[]): string | undefined {
   const wanted = plain(written);
   const allowed = Math.max(1, Math.floor(wanted.length / 3));
   let best: { name: string; distance: number } | undefined;

@@ -46,10 +46,10 @@ export type ReloadEvent<Project extends Reloadable> =
   | { readonly kind: "accepted"; readonly revision?: number }
   | { readonly kind: "refused"; readonly revision?: number };
 
-export type ReloadErrorCode = "reload-not-waiting" | "reload-changed";
+type ReloadErrorCode = "reload-not-waiting" | "reload-changed";
 
 /** An acceptance or refusal that does not fit: nothing waits, or something else than what was shown. */
-export class ReloadError extends CodedError<ReloadErrorCode> {
+class ReloadError extends CodedError<ReloadErrorCode> {
   override readonly name = "ReloadError";
 }
 

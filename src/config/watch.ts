@@ -3,7 +3,7 @@ import { type FSWatcher, watch as watchFiles } from "chokidar";
 import { type Clock, systemClock } from "../platform/clock.js";
 import { CONFIG_FILE_NAME, LOCK_FILE_NAME } from "./load.js";
 
-export interface WatchedProject {
+interface WatchedProject {
   readonly projectDirectory: string;
   readonly policiesDirectory: string;
 }

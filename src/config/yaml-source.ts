@@ -71,7 +71,7 @@ export function parseYaml(text: string, file: string): YamlSource {
 }
 
 /** `identities.agents/billing.launch[1]`. */
-export function formatPath(path: ValuePath): string {
+function formatPath(path: ValuePath): string {
   let text = "";
   for (const step of path) text += typeof step === "number" ? `[${step}]` : `${text === "" ? "" : "."}${step}`;
   return text;

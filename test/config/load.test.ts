@@ -1,11 +1,12 @@
 import { execFile } from "node:child_process";
-import { mkdir, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { codeOf } from "../../src/coded-error.js";
 import { ConfigError } from "../../src/config/config-error.js";
 import { builtInConfig, findProject, loadConfig } from "../../src/config/load.js";
+import { distrustOf } from "../../src/config/project-file.js";
 import { parse, project } from "./project.js";
 
 const FULL = `
@@ -189,5 +190,40 @@ describe("loading from the disk", () => {
   it("says what to do where there is no file", async () => {
     const file = join(await project(), "agentid.yaml");
     await expect(loadConfig(file)).rejects.toMatchObject({ hint: "agentid init writes one" });
+  });
+
+  it("refuses a file that every user can change", async () => {
+    const file = join(await project({ "agentid.yaml": "trustDomain: a\n" }), "agentid.yaml");
+    await chmod(file, 0o664);
+    expect(await loadConfig(file)).toMatchObject({ file });
+    await chmod(file, 0o666);
+    await expect(loadConfig(file)).rejects.toMatchObject({ code: "config-untrusted" });
+  });
+
+  it.skipIf(process.getuid?.() !== 0)(
+    "refuses somebody else's file in a folder that is not theirs, as in /tmp",
+    async () => {
+      const directory = await project({ "agentid.yaml": "trustDomain: a\n" });
+      const file = join(directory, "agentid.yaml");
+      await chown(file, 65_534, 65_534);
+      await expect(loadConfig(file)).rejects.toMatchObject({
+        code: "config-untrusted",
+        message: expect.stringContaining("uid 65534"),
+      });
+      await chown(directory, 65_534, 65_534);
+      expect(await loadConfig(file)).toMatchObject({ file });
+    },
+  );
+
+  it.each([
+    ["mine", { uid: 1000, mode: 0o644 }, 1000, 1000, true],
+    ["root's", { uid: 0, mode: 0o644 }, 0, 1000, true],
+    ["another user's", { uid: 1001, mode: 0o644 }, 1000, 1000, false],
+    ["another user's in their own folder", { uid: 1001, mode: 0o644 }, 1001, 1000, false],
+    ["a user's in their own folder, for root", { uid: 1001, mode: 0o644 }, 1001, 0, true],
+    ["a user's in another's folder, for root", { uid: 1001, mode: 0o644 }, 0, 0, false],
+    ["mine, writable by everybody", { uid: 1000, mode: 0o666 }, 1000, 1000, false],
+  ])("trust: %s", (_, file, folderUid, userId, trusted) => {
+    expect(distrustOf(file, { uid: folderUid }, userId) === undefined).toBe(trusted);
   });
 });
