@@ -37,7 +37,7 @@ export function callSpans(call: Call, columns: CallColumns, names: ReadonlySet<s
 function deniedTail({ decided }: Call, room: number): Span[] {
   const why = decided.reason.startsWith(decided.rule) ? decided.reason : `${decided.rule}: ${decided.reason}`;
   // The reason matters more than the arguments: where both do not fit, these give way first.
-  const summaryWidth = Math.min(widthOf(decided.summary), Math.max(Math.floor(room / 3), room - widthOf(why) - 2));
+  const summaryWidth = Math.min(widthOf(decided.summary), Math.max(Math.floor(room * 0.45), room - widthOf(why) - 2));
   const summary = cut(decided.summary, summaryWidth);
   return [{ text: `${summary}  ` }, { text: cut(why, room - widthOf(summary) - 2), tone: "deny" }];
 }

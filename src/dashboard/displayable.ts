@@ -20,10 +20,13 @@ function cleaned(value: unknown): unknown {
   );
 }
 
-/** A text of several lines as displayable lines. */
+/** A text of several lines as displayable lines, each with its indentation. */
 export function displayableLines(text: string): string[] {
   return text
     .trimEnd()
     .split(/\r?\n/)
-    .map((line) => displayText(line, MAX_FIELD_CHARACTERS));
+    .map((line) => {
+      const text = line.trimStart();
+      return " ".repeat(Math.min(line.length - text.length, 40)) + displayText(text, MAX_FIELD_CHARACTERS);
+    });
 }

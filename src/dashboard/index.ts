@@ -29,7 +29,8 @@ export async function runDashboard(options: DashboardOptions): Promise<"quit" | 
   const ending = new AbortController();
   const stop = (): void => ending.abort();
   const signals = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
-  for (const name of signals) process.once(name, stop);
+  // `on`, not `once`: Ink's own handler ends the process where it finds itself the only one left.
+  for (const name of signals) process.on(name, stop);
   options.signal?.addEventListener("abort", stop, { once: true });
   if (options.signal?.aborted === true) stop();
   try {

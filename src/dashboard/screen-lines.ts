@@ -208,8 +208,8 @@ function serviceSpans(service: Service): Span[] {
       text: `${filled(service.state, 9)} `,
       tone: service.state === "running" ? "allow" : service.state === "failed" ? "deny" : "wait",
     },
+    ...(service.reachableAround ? [{ text: "reachable around  ", tone: "wait" } as const] : []),
     { text: `${service.url}  → ${service.upstream}` },
-    ...(service.reachableAround ? [{ text: "  reachable around", tone: "wait" } as const] : []),
   ];
 }
 
