@@ -35,11 +35,16 @@ export abstract class AgentidCommand extends Command {
   }
 
   private fail(code: string, message: string, hint: string | undefined): void {
-    if (this.jsonEnabled()) this.logJson({ error: { code, message, ...(hint === undefined ? {} : { hint }) } });
-    else
+    // One line, as everything that commands print with --json and is read line by line.
+    if (this.jsonEnabled()) {
+      process.stdout.write(
+        `${JSON.stringify({ error: { code, message, ...(hint === undefined ? {} : { hint }) } })}\n`,
+      );
+    } else {
       this.logToStderr(
         `agentid: ${message}${hint === undefined ? "" : `\n         ${hint.replaceAll("\n", "\n         ")}`}`,
       );
+    }
     process.exitCode = EXIT_CODES[code] ?? EXIT.failed;
   }
 }

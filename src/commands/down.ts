@@ -1,5 +1,8 @@
+import { CodedError } from "../coded-error.js";
 import { AgentidCommand } from "./base-command.js";
 import { runningDaemon } from "./running-daemon.js";
+
+const DEADLINE_MS = 15_000;
 
 export default class Down extends AgentidCommand {
   static override summary = "Stop the running trust domain";
@@ -7,9 +10,23 @@ export default class Down extends AgentidCommand {
   async run(): Promise<void> {
     const { flags } = await this.parse(Down);
     const client = runningDaemon(flags.project);
-    const events = client.events({});
+    const { pid } = await client.call("status", {});
     await client.call("shutdown", {});
-    // The stream ends when the daemon has let go of everything; then a new one can start.
-    for await (const _ of events);
+    // Its process goes last, after every socket, service and lock: then a new one can start.
+    const deadline = Date.now() + DEADLINE_MS;
+    while (isRunning(pid)) {
+      if (Date.now() > deadline) throw new CodedError("still-running", `process ${pid} has not ended after 15 s`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    // ESRCH: it is gone.
+    return false;
   }
 }

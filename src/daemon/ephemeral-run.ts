@@ -83,7 +83,8 @@ function runCommand(command: readonly string[], env: NodeJS.ProcessEnv): Promise
   return new Promise<number>((resolve) => {
     child.once("error", (error) => {
       process.stderr.write(`agentid: ${name}: ${error.message}\n`);
-      resolve(codeOf(error) === "ENOENT" ? 127 : 126);
+      // As shells do: not found, or found and not executable. A folder on PATH that we may not enter answers EACCES for every name.
+      resolve(codeOf(error) === "ENOENT" || !name.includes("/") ? 127 : 126);
     });
     child.once("exit", (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)));
   }).finally(() => {
@@ -97,9 +98,9 @@ function compileExpectation(pattern: string): (call: CallDecidedEvent) => boolea
   if (!parts) {
     throw new CodedError("bad-request", `--expect-denied ${JSON.stringify(pattern)} is not [CALLER:]SERVICE[/TARGET]`);
   }
-  const caller = wildcard(parts["caller"] ?? "*");
-  const service = wildcard(parts["service"] ?? "*");
-  const target = wildcard(parts["target"] ?? "*");
+  const caller = wildcard(parts.caller ?? "*");
+  const service = wildcard(parts.service ?? "*");
+  const target = wildcard(parts.target ?? "*");
   return (call) =>
     (caller(call.caller) || caller(call.caller.split("/").at(-1) ?? "")) &&
     service(call.service) &&

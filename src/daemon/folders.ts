@@ -39,6 +39,8 @@ export function openFolders(options: FoldersOptions): Folders {
   removeLeftovers(shared);
   const runtime = options.ownSockets ? mkdtempSync(join(shared, OWN_PREFIX)) : shared;
   const locks = [lock(join(runtime, LOCK))];
+  // The lock is ours, so whatever else lies here was left by one that was killed.
+  removeAllBut(runtime, (name) => name === LOCK || name.startsWith(OWN_PREFIX));
   try {
     const state = options.ephemeral ? join(runtime, "state") : openStateDirectory(options.projectDirectory);
     // Another runtime folder (another XDG_RUNTIME_DIR) must not lead two daemons to one state.
@@ -57,9 +59,7 @@ export function openFolders(options: FoldersOptions): Folders {
       },
       release() {
         if (options.ephemeral) rmSync(state, { recursive: true, force: true });
-        for (const name of readdirSync(runtime)) {
-          if (!name.startsWith(OWN_PREFIX)) rmSync(join(runtime, name), { recursive: true, force: true });
-        }
+        removeAllBut(runtime, (name) => name.startsWith(OWN_PREFIX));
         if (!options.ephemeral) rmSync(join(state, LOCK), { force: true });
         for (const held of locks) held.release();
         removeIfEmpty(runtime);
@@ -102,6 +102,12 @@ function removeLeftovers(shared: string): void {
     if (!held) continue;
     rmSync(folder, { recursive: true, force: true });
     held.release();
+  }
+}
+
+function removeAllBut(folder: string, stays: (name: string) => boolean): void {
+  for (const name of readdirSync(folder)) {
+    if (!stays(name)) rmSync(join(folder, name), { recursive: true, force: true });
   }
 }
 

@@ -19,6 +19,7 @@ export interface ProjectReload {
   refuse(sequence: number | undefined): ReloadEvent;
   /** Loads and compares now, as after a save; for changes that agentid itself makes. */
   reloadNow(options: { accepted: boolean }): Promise<ReloadEvent | undefined>;
+  /** Resolves when no save can be missed any more. */
   readonly ready: Promise<void>;
   close(): Promise<void>;
 }
@@ -112,9 +113,11 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
     } catch (thrown) {
       return broken(thrown);
     }
+    const moved = next.config.policiesDirectory !== state.current.config.policiesDirectory;
     state = { kind: "current", current: next };
     pending = undefined;
-    watch?.update(next.config);
+    // What was saved in the new folder before it was watched is looked at once it is.
+    if (moved) void watch?.update(next.config).then(() => inTurn(() => saved({ accepted: false })));
     for (const warning of next.warnings) {
       bus.emit({ event: "problem", severity: "warning", code: "policy-warning", message: warning });
     }
@@ -177,7 +180,10 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
       return emit("refused", current, true, changes);
     },
     reloadNow: (how) => inTurn(() => saved(how)),
-    ready: watch?.ready ?? Promise.resolve(),
+    // A save between the first load and the first look of the watch is not lost either.
+    ready: (watch?.ready ?? Promise.resolve())
+      .then(() => inTurn(() => saved({ accepted: false })))
+      .then(() => undefined),
     close: async () => {
       await watch?.close();
       await last;

@@ -11,7 +11,8 @@ import { findProject, LOCK_FILE_NAME } from "../config/load.js";
 import { writeLock } from "../config/lock-file.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { createTrustBundles } from "../identity/bundles.js";
-import { createMemoryKeyStore, openKeyStore } from "../identity/key-store.js";
+import { openDiskKeyStore } from "../identity/disk-key-store.js";
+import { createMemoryKeyStore } from "../identity/key-store.js";
 import { createIdentityRegistry } from "../identity/registry.js";
 import { createSvidKeeper } from "../identity/svid-keeper.js";
 import { createTrustDomainAuthority } from "../identity/trust-domain-authority.js";
@@ -108,7 +109,9 @@ async function compose(
   const bus = createEventBus(clock);
   const problem = (severity: "warning" | "error", code: string, message: string) =>
     bus.emit({ event: "problem", severity, code, message });
-  const audit = ephemeral ? createMemoryAuditLog({ clock }) : openAuditLog(join(folders.state, "audit"), { clock });
+  const audit = ephemeral
+    ? createMemoryAuditLog({ clock })
+    : await openAuditLog(join(folders.state, "audit"), { clock });
   undo.push(() => audit.close());
   audit.append("daemon.start", {
     trustDomain: first.config.trustDomain.name,
@@ -130,7 +133,7 @@ async function compose(
   const inMemory = ephemeral || first.config.keys === "memory";
   const keyStore = inMemory
     ? createMemoryKeyStore()
-    : await openKeyStore({
+    : await openDiskKeyStore({
         directory: join(folders.state, "keys"),
         trustDomain: first.config.trustDomain,
         keychain: await openKeychain(),
@@ -351,7 +354,7 @@ async function compose(
   });
   await control.listen(controlSocket);
   undo.push(() => control.close());
-  await reload.ready;
+  reload.ready.catch((thrown: unknown) => problem("error", "watch-failed", messageOf(thrown)));
 
   for (const warning of first.warnings) problem("warning", "policy-warning", warning);
   for (const { name, upstream } of first.config.services) {

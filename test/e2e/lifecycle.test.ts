@@ -13,7 +13,8 @@ const started = async (...args: Parameters<typeof startDev>): Promise<RunningDev
 };
 
 afterEach(async () => {
-  for (const dev of running.splice(0)) if (dev.child.exitCode === null) await dev.stop("SIGKILL");
+  for (const dev of running.splice(0))
+    if (dev.child.exitCode === null && dev.child.signalCode === null) await dev.stop();
 });
 
 function socketsLeft(): string[] {

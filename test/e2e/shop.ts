@@ -41,7 +41,7 @@ for line in sys.stdin:
     method, path = line.split(None, 1)
     path = path.strip()
     if method == "exec":
-        os.execv(path, [path, *sys.argv[0:1]])
+        os.execv(path, [path])
     if method == "run":
         done = subprocess.run(path, shell=True, capture_output=True, text=True)
         print(done.returncode, (done.stdout + done.stderr).replace("\\n", " | "), flush=True)
