@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import { openRuntimeDirectory, openStateDirectory } from "../platform/directories.js";
 import { acquireFileLock, type FileLock } from "../platform/file-lock.js";
+import type { Platform } from "../platform/platform.js";
+import { endOrphans } from "./orphans.js";
 
 /** Where one running trust domain keeps what it keeps. Held by kernel locks, so that a `kill -9` frees them. */
 export interface Folders {
@@ -28,6 +30,7 @@ export interface FoldersOptions {
   /** Sockets of its own beside those of a trust domain that may be running for the same project (`agentid ci`). */
   readonly ownSockets: boolean;
   readonly environment: NodeJS.ProcessEnv;
+  readonly platform: Platform;
 }
 
 const LOCK = "daemon.lock";
@@ -36,10 +39,11 @@ const OWN_PREFIX = "ci-";
 /** Throws CodedError `already-running` with who holds it, and DirectoryError `directory-unsafe`. */
 export function openFolders(options: FoldersOptions): Folders {
   const shared = openRuntimeDirectory(options.projectDirectory, options.environment);
-  removeLeftovers(shared);
+  removeLeftovers(shared, options.platform);
   const runtime = options.ownSockets ? mkdtempSync(join(shared, OWN_PREFIX)) : shared;
   const locks = [lock(join(runtime, LOCK))];
   // The lock is ours, so whatever else lies here was left by one that was killed.
+  endOrphans(runtime, options.platform);
   removeAllBut(runtime, (name) => name === LOCK || name.startsWith(OWN_PREFIX));
   try {
     const state = options.ephemeral ? join(runtime, "state") : openStateDirectory(options.projectDirectory);
@@ -95,11 +99,12 @@ function readAnnouncement(path: string): Announcement | undefined {
 }
 
 /** Folders of ephemeral trust domains that were killed: nobody holds their lock any more. */
-function removeLeftovers(shared: string): void {
+function removeLeftovers(shared: string, platform: Platform): void {
   for (const name of readdirSync(shared).filter((each) => each.startsWith(OWN_PREFIX))) {
     const folder = join(shared, name);
     const held = acquireFileLock(join(folder, LOCK));
     if (!held) continue;
+    endOrphans(folder, platform);
     rmSync(folder, { recursive: true, force: true });
     held.release();
   }

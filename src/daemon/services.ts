@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { codeOf, messageOf } from "../coded-error.js";
+import { messageOf } from "../coded-error.js";
 import type { ServiceConfig } from "../config/config.js";
 import type { Clock } from "../platform/clock.js";
 import type { Platform } from "../platform/platform.js";
+import { signalGroup, writeChildren } from "./orphans.js";
 
 export type ServiceState = "starting" | "running" | "stopped" | "failed";
 
@@ -23,7 +24,9 @@ export interface ServiceSupervisor {
 export interface ServiceSupervisorOptions {
   /** Private directory (0700) for the services' sockets. */
   readonly socketDirectory: string;
-  /** Where the services' output and the list of running ones go: `.agentid/`, or a temporary folder when nothing is to be kept. */
+  /** Where the list of running ones goes, for the next daemon. */
+  readonly runtimeDirectory: string;
+  /** Where the services' output goes: `.agentid/`, or a temporary folder when nothing is to be kept. */
   readonly stateDirectory: string;
   readonly clock: Clock;
   readonly platform: Platform;
@@ -41,22 +44,15 @@ interface Running {
   wanted: boolean;
 }
 
-interface OrphanRecord {
-  readonly pid: number;
-  readonly startTime: string;
-}
-
 const START_DEADLINE_MS = 15_000;
 const STOP_GRACE_MS = 2_000;
 const MAX_RESTART_DELAY_MS = 30_000;
 
 export function createServiceSupervisor(options: ServiceSupervisorOptions): ServiceSupervisor {
   const running = new Map<string, Running>();
-  const list = join(options.stateDirectory, "services.json");
   const logs = join(options.stateDirectory, "logs");
   mkdirSync(options.socketDirectory, { recursive: true, mode: 0o700 });
   mkdirSync(logs, { recursive: true, mode: 0o700 });
-  stopOrphans(list, options.platform);
 
   const socketOf = (name: string) => join(options.socketDirectory, `${name}.sock`);
 
@@ -116,14 +112,15 @@ export function createServiceSupervisor(options: ServiceSupervisorOptions): Serv
     service.wanted = false;
     service.cancelRestart?.();
     const { child } = service;
-    if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+    const pid = child?.pid;
+    if (child !== undefined && pid !== undefined && child.exitCode === null && child.signalCode === null) {
       const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-      signalGroup(child.pid, "SIGTERM");
-      const kill = setTimeout(() => signalGroup(child.pid, "SIGKILL"), STOP_GRACE_MS);
+      signalGroup(pid, "SIGTERM");
+      const kill = setTimeout(() => signalGroup(pid, "SIGKILL"), STOP_GRACE_MS);
       await ended;
       clearTimeout(kill);
       // What the service itself started and left in its group goes with it.
-      signalGroup(child.pid, "SIGKILL");
+      signalGroup(pid, "SIGKILL");
     }
     service.child = undefined;
     rmSync(socketOf(service.config.name), { force: true });
@@ -137,12 +134,8 @@ export function createServiceSupervisor(options: ServiceSupervisorOptions): Serv
   }
 
   function writeList(): void {
-    const records: OrphanRecord[] = [];
-    for (const { child } of running.values()) {
-      const startTime = child?.pid === undefined ? undefined : startTimeOf(child.pid, options.platform);
-      if (child?.pid !== undefined && startTime !== undefined) records.push({ pid: child.pid, startTime });
-    }
-    writeFileSync(list, JSON.stringify(records), { mode: 0o600 });
+    const pids = [...running.values()].flatMap(({ child }) => (child?.pid === undefined ? [] : [child.pid]));
+    writeChildren(options.runtimeDirectory, pids, options.platform);
   }
 
   return {
@@ -179,48 +172,8 @@ export function createServiceSupervisor(options: ServiceSupervisorOptions): Serv
       const all = [...running.values()];
       await Promise.all(all.map(end));
       running.clear();
-      rmSync(list, { force: true });
     },
   };
-}
-
-/** After `kill -9` of a daemon its services live on; the next start ends those that are still the processes it wrote down. */
-function stopOrphans(list: string, platform: Platform): void {
-  let records: OrphanRecord[];
-  try {
-    records = JSON.parse(readFileSync(list, "utf8")) as OrphanRecord[];
-  } catch (thrown) {
-    // No list: the last daemon ended in order. A torn list: it was killed while writing; there is nothing to learn from it.
-    if (codeOf(thrown) !== "ENOENT") rmSync(list, { force: true });
-    return;
-  }
-  for (const { pid, startTime } of records) {
-    if (startTimeOf(pid, platform) === startTime) signalGroup(pid, "SIGKILL");
-  }
-  rmSync(list, { force: true });
-}
-
-function startTimeOf(pid: number, platform: Platform): string | undefined {
-  try {
-    const handle = platform.openProcess({ pid });
-    try {
-      return handle.status().startTime.toString();
-    } finally {
-      handle.close();
-    }
-  } catch {
-    // The process is gone, which is an answer.
-    return undefined;
-  }
-}
-
-function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, signal);
-  } catch (thrown) {
-    if (codeOf(thrown) !== "ESRCH") throw thrown;
-  }
 }
 
 /** Resolves true as soon as something accepts on `path`, false when the deadline passes or the process ends. */

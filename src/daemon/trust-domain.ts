@@ -102,6 +102,7 @@ async function compose(
     ephemeral,
     ownSockets: options.ownSockets === true,
     environment,
+    platform,
   });
   undo.push(() => folders.release());
   await savePins(directory, first, ephemeral);
@@ -229,6 +230,7 @@ async function compose(
   undo.push(() => relay.close({ graceMs: DRAIN_MS }));
   const services = createServiceSupervisor({
     socketDirectory: join(folders.runtime, "s"),
+    runtimeDirectory: folders.runtime,
     stateDirectory: folders.state,
     clock,
     platform,
