@@ -87,7 +87,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
     if (this.#over) return;
-    const { response } = this.#exchange;
+    const { request, response } = this.#exchange;
     const raw = textHeaders(controller.rawHeaders);
     const type = headerText(raw, "content-type");
     try {
@@ -107,6 +107,8 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
       this.#rewriter === undefined ? (decision === undefined ? undefined : DECISION_ONLY) : ABOUT_THE_BYTES;
     const headers = forwardableResponseHeaders(raw, dropped);
     if (decision !== undefined) headers.push(DECISION_HEADER, decision.id);
+    // An answer that comes before the request is over: what is left of the body must not be read as the next request.
+    if (!request.complete) headers.push("Connection", "close");
     response.writeHead(status, headers);
     // The head of a stream goes out at once, an event may be long in coming; a body of known length brings its head along.
     if (this.#rewriter === undefined && headerText(raw, "content-length") === "") response.flushHeaders();

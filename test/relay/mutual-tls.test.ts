@@ -1,0 +1,269 @@
+import { once } from "node:events";
+import { createServer as createTlsHttpServer, request as tlsRequest } from "node:https";
+import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { X509BundleSource } from "../../src/identity/svid-source.js";
+import { secureContextOf, secureContextOptions } from "../../src/relay/mutual-tls.js";
+import type { RunningService } from "../../src/relay/running-service.js";
+import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
+import { createTestClock } from "../identity/test-trust-domain.js";
+import { exchangeRaw } from "./raw-http.js";
+import { identity, type RunningRelay, runRelay, runUpstream, shop, testAgent, type Upstream } from "./running-relay.js";
+
+const RULES = "rules:\n  - { name: all, allow: { from: agents/*, to: invoices } }\n";
+
+let invoices: Upstream;
+let running: RunningRelay;
+let trusted = true;
+let bundlesChanged = () => {};
+
+/** The trust domain's bundle, which a test can take away. */
+function revocable(bundles: X509BundleSource): X509BundleSource {
+  return {
+    x509Bundle: (trustDomain) => (trusted ? bundles.x509Bundle(trustDomain) : undefined),
+    onBundleChange(listener) {
+      const forget = bundles.onBundleChange(listener);
+      const before = bundlesChanged;
+      bundlesChanged = () => {
+        before();
+        listener();
+      };
+      return forget;
+    },
+  };
+}
+
+beforeEach(async () => {
+  trusted = true;
+  bundlesChanged = () => {};
+  invoices = await runUpstream("invoices", "http", (request, response) => {
+    request.resume().on("end", () => response.end("arrived"));
+  });
+  running = await runRelay({
+    services: [invoices.service],
+    identities: [testAgent, identity("agents/other")],
+    rules: RULES,
+    change: (parts) => ({ ...parts, bundles: revocable(parts.bundles) }),
+  });
+});
+
+afterEach(async () => {
+  await running.close();
+  invoices.close();
+});
+
+const GET = "GET /v1/x HTTP/1.1\r\nHost: invoices\r\n\r\n";
+
+async function connected(relay: RunningRelay, more: ConnectionOptions = {}, svidFrom = relay): Promise<TLSSocket> {
+  const socket = connect({
+    host: "127.0.0.1",
+    port: relay.relay.addressesOf("invoices")?.mtls.port ?? 0,
+    rejectUnauthorized: false,
+    secureContext: secureContextOf(svidFrom.svidOf("agents/other")),
+    ...more,
+  });
+  await once(socket, "secureConnect");
+  return socket;
+}
+
+/** One answer on a connection that stays open. */
+function ask(socket: TLSSocket): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    const read = (chunk: Buffer) => {
+      text += chunk.toString();
+      if (!text.endsWith("arrived")) return;
+      socket.off("data", read);
+      resolve(text);
+    };
+    socket.on("data", read);
+    socket.once("close", () => reject(new Error(`closed after: ${text}`)));
+    socket.write(GET);
+  });
+}
+
+describe("the inbound leg", () => {
+  it("speaks TLS 1.3 as the service and takes the caller's SPIFFE ID from its certificate", async () => {
+    const socket = await connected(running);
+    expect(socket.getProtocol()).toBe("TLSv1.3");
+    expect(socket.getPeerCertificate().subjectaltname).toBe("URI:spiffe://shop.local/services/invoices");
+    expect(await exchangeRaw(socket, GET)).toMatchObject({ status: 200 });
+    expect(running.events.findLast(({ event }) => event === "call")).toMatchObject({
+      verdict: "ALLOW",
+      caller: "agents/other",
+      callerDetail: "",
+    });
+  });
+
+  it("refuses a caller without a certificate before its request is read", async () => {
+    expect(await exchangeRaw(await connected(running), GET)).toMatchObject({ status: 200 });
+    const arrived = invoices.arrived.length;
+    const { port } = running.relay.addressesOf("invoices")?.mtls ?? {};
+    const bare = connect({ host: "127.0.0.1", port: port ?? 0, rejectUnauthorized: false });
+    const answer = await exchangeRaw(bare, GET);
+    expect(answer.status).toBe(401);
+    expect(JSON.parse(answer.body)).toMatchObject({ code: "certificate-refused" });
+    expect(invoices.arrived.length).toBe(arrived);
+    const last = running.record.entries.findLast(({ kind }) => kind === "decision");
+    expect(last?.fields).toMatchObject({ verdict: "DENY", caller: "(none)", rule: "certificate-refused" });
+  });
+
+  it("refuses the same SPIFFE ID from another authority", async () => {
+    const elsewhere = await runRelay({ services: [], identities: [identity("agents/other")], rules: "rules: []\n" });
+    const answer = await exchangeRaw(await connected(running, {}, elsewhere), GET);
+    await elsewhere.close();
+    expect(answer.status).toBe(401);
+    expect(invoices.arrived.length).toBe(0);
+    expect(await exchangeRaw(await connected(running), GET)).toMatchObject({ status: 200 });
+  });
+
+  it("resumes no session: one that is offered again leads to a full handshake (D12)", async () => {
+    const first = await connected(running);
+    const sessions: Buffer[] = [];
+    first.on("session", (session) => sessions.push(session));
+    await ask(first);
+    const session = sessions.at(-1) ?? first.getSession();
+    first.destroy();
+    expect(session).toBeDefined();
+    const again = await connected(running, session === undefined ? {} : { session });
+    expect(again.isSessionReused()).toBe(false);
+    expect(await exchangeRaw(again, GET)).toMatchObject({ status: 200 });
+  });
+
+  it("closes connections at once when their authority is no longer trusted", async () => {
+    const socket = await connected(running);
+    await ask(socket);
+    const closed = once(socket, "close");
+    trusted = false;
+    bundlesChanged();
+    await closed;
+    const refused = await exchangeRaw(await connected(running), GET);
+    expect(refused.status).toBe(401);
+  });
+
+  it("uses a new SVID for new connections and keeps the open ones", async () => {
+    const before = await connected(running);
+    await ask(before);
+    const serial = before.getPeerCertificate().serialNumber;
+    running.keeper.rotate();
+    const after = await connected(running);
+    expect(after.getPeerCertificate().serialNumber).not.toBe(serial);
+    expect(await ask(before)).toContain("200 OK");
+    expect(await ask(after)).toContain("200 OK");
+    before.destroy();
+    after.destroy();
+  });
+});
+
+it("a call that runs when its caller's SVID is replaced ends well, and the next one uses the new SVID", async () => {
+  const url = `${running.urlOf("invoices")}/v1/x`;
+  const hashes = () =>
+    invoices.arrived.map(({ headers }) => /Hash=(\w+)/.exec(String(headers["x-forwarded-client-cert"]))?.[1]);
+  let finish = () => {};
+  invoices.answer = (_request, response) => {
+    response.write("first half, ");
+    finish = () => response.end("second half");
+  };
+  const slow = await fetch(url);
+  running.keeper.rotate();
+  invoices.answer = (_request, response) => response.end("quick");
+  expect(await (await fetch(url)).text()).toBe("quick");
+  finish();
+  expect(await slow.text()).toBe("first half, second half");
+  const [first, second] = hashes();
+  expect(first).toMatch(/^[0-9a-f]{64}$/);
+  expect(second).not.toBe(first);
+});
+
+it("a foreign caller's connection drains when its certificate expires", async () => {
+  const clock = createTestClock(Date.now());
+  const relay = await runRelay({
+    services: [invoices.service],
+    identities: [testAgent, identity("agents/other")],
+    rules: RULES,
+    clock,
+  });
+  const idle = await connected(relay);
+  const busy = await connected(relay);
+  await ask(idle);
+  let finish = () => {};
+  const started = new Promise<void>((resolve) => {
+    invoices.answer = (_request, response) => {
+      response.write("a");
+      finish = () => response.end("rrived");
+      resolve();
+    };
+  });
+  const answer = ask(busy).catch(String);
+  await started;
+  const idleClosed = once(idle, "close");
+  clock.advance(601_000);
+  await idleClosed;
+  const busyClosed = once(busy, "close");
+  finish();
+  await busyClosed;
+  expect(await answer).toMatch(/200 OK.*a\r\n.*rrived/s);
+  await relay.close();
+});
+
+describe("a service that speaks mutual TLS itself", () => {
+  /** A service with an SVID of its own, which the relay expects to be `services/direct`. */
+  async function direct(serverIdentity: string, rules: string) {
+    const callers: string[] = [];
+    const service = (port: number): RunningService => ({
+      ...{ name: "direct", id: SpiffeId.of(shop, "services/direct"), protocol: "http", listenPort: undefined },
+      upstream: { kind: "mtls", host: "127.0.0.1", port },
+    });
+    const relay = await runRelay({
+      services: [service(9)],
+      identities: [testAgent, identity("services/impostor")],
+      rules,
+    });
+    const server = createTlsHttpServer(
+      { ...secureContextOptions(relay.svidOf(serverIdentity)), requestCert: true, rejectUnauthorized: false },
+      (request, response) => {
+        callers.push((request.socket as TLSSocket).getPeerCertificate().subjectaltname ?? "");
+        response.end("direct");
+      },
+    );
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = server.address();
+    await relay.relay.update([service(typeof address === "object" && address !== null ? address.port : 0)]);
+    const response = await fetch(`${relay.urlOf("direct")}/v1/x`);
+    const body = await response.text();
+    await relay.close();
+    server.closeAllConnections();
+    server.close();
+    return { status: response.status, body, callers };
+  }
+  const allowing = "rules:\n  - { name: all, allow: { from: agents/tests, to: direct } }\n";
+
+  it("is called with the caller's SVID", async () => {
+    const { status, callers } = await direct("services/direct", allowing);
+    expect({ status, callers }).toEqual({ status: 200, callers: ["URI:spiffe://shop.local/agents/tests"] });
+  });
+
+  it("is not called where the policy denies: the outbound leg decides", async () => {
+    const { status, callers } = await direct("services/direct", "rules: []\n");
+    expect({ status, callers }).toEqual({ status: 403, callers: [] });
+  });
+
+  it("is not called when somebody else of the trust domain answers", async () => {
+    const { status, body, callers } = await direct("services/impostor", allowing);
+    expect({ status, callers }).toEqual({ status: 502, callers: [] });
+    expect(body).toContain("services/impostor");
+  });
+});
+
+it("answers the official way to people's clients too: node:https with the SVID", async () => {
+  const { port } = running.relay.addressesOf("invoices")?.mtls ?? {};
+  const { cert, key } = secureContextOptions(running.svidOf("agents/other"));
+  const status = await new Promise<number | undefined>((resolve, reject) => {
+    tlsRequest({ host: "127.0.0.1", port, path: "/v1/x", cert, key, rejectUnauthorized: false }, (response) => {
+      response.resume().on("end", () => resolve(response.statusCode));
+    })
+      .on("error", reject)
+      .end();
+  });
+  expect(status).toBe(200);
+});
