@@ -36,6 +36,7 @@ export async function playDaemon(): Promise<PlayedDaemon> {
   let bus: EventBus = createEventBus(systemClock);
   let changes: Partial<Status> = {};
   let pid = 4000;
+  const startedAt = new Date().toISOString();
   let server = newServer();
 
   function newServer(): ReturnType<typeof createControlServer> {
@@ -47,7 +48,7 @@ export async function playDaemon(): Promise<PlayedDaemon> {
     return createControlServer({
       handlers: {
         ...everyRouteNotPlayed,
-        status: () => trustDomainStatus(Date.now(), { pid, nextEvent: bus.next, ...changes }),
+        status: () => trustDomainStatus(Date.now(), { pid, startedAt, nextEvent: bus.next, ...changes }),
         explain: ({ decision }) => {
           if (decision === "unknown000000000") throw new CodedError("decision-unknown", "no such decision");
           return whyDenied(decision);

@@ -1,3 +1,6 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type PlayedDaemon, playDaemon } from "./played-daemon.js";
 import { allowedCall, call, waitingReload } from "./recorded-events.js";
@@ -282,5 +285,22 @@ describe("the daemon", () => {
     await daemon.stop();
     expect(await session.exited).toBe(0);
     await session.until("dashboard ended with daemon-gone");
+  });
+});
+
+describe("without a terminal", () => {
+  test("it is a log stream; SIGTERM ends it with 0", async () => {
+    const event = daemon.emit(call());
+    for (const [options, expected] of [
+      [{}, /^\d\d:\d\d:\d\d\.\d {2}DENY {6}agents\/billing → payments .*4200 <= 1000 is false/],
+      [{ json: true }, new RegExp(`^{"event":"call".*"sequence":${event.sequence}`)],
+    ] as const) {
+      const child = spawn(process.execPath, [program.main, daemon.socketPath, JSON.stringify(options)]);
+      const exited = once(child, "exit");
+      const [line] = (await once(createInterface({ input: child.stdout }), "line")) as [string];
+      expect(line).toMatch(expected);
+      child.kill("SIGTERM");
+      expect(await exited).toEqual([0, null]);
+    }
   });
 });
