@@ -7,6 +7,7 @@ import type { CallerAttestor } from "../../src/attestation/caller.js";
 import { executableDigests } from "../../src/attestation/hash-cache.js";
 import { createLaunchRegistry } from "../../src/attestation/launches.js";
 import type { AuditEntry, AuditLog } from "../../src/audit/audit-log.js";
+import { createMemoryAuditLog } from "../../src/audit/memory-log.js";
 import { CodedError } from "../../src/coded-error.js";
 import type { IdentityConfig, RequiredFacts } from "../../src/config/config.js";
 import { createTrustBundles, type TrustBundles } from "../../src/identity/bundles.js";
@@ -77,7 +78,7 @@ export async function runApi(options: RunOptions): Promise<RunningApi> {
   const clock = options.clock ?? systemClock;
   const directory = mkdtempSync(join(tmpdir(), "agentid-wl-"));
   const path = join(directory, "workload.sock");
-  const record = createTestRecord();
+  const record = createTestRecord(clock);
   const authority = createTrustDomainAuthority({
     trustDomain,
     lifetimeSeconds: () => 86_400,
@@ -149,21 +150,23 @@ export function secure(value: string | readonly string[] = "true"): Metadata {
   return metadata;
 }
 
-function createTestRecord(): TestRecord {
+/** The real record, in memory, with a switch for a disk that is full. */
+function createTestRecord(clock: Clock): TestRecord {
   const entries: AuditEntry[] = [];
+  const log = createMemoryAuditLog({ clock });
   return {
     entries,
     writable: true,
-    append(kind, fields) {
+    append(kind, fields, options) {
       if (!this.writable) throw new CodedError("audit-unwritable", "the record cannot be written: no space left");
-      const entry = { sequence: entries.length, time: new Date().toISOString(), kind, fields, hash: "" };
-      entries.push(entry);
-      return entry;
+      const receipt = log.append(kind, fields, options);
+      entries.push({ ...receipt, time: new Date(clock.now()).toISOString(), kind, fields });
+      return receipt;
     },
-    read: async (from, limit) => entries.slice(from, from + limit),
+    read: (from, limit) => log.read(from, limit),
     get size() {
-      return entries.length;
+      return log.size;
     },
-    close: async () => undefined,
+    close: () => log.close(),
   };
 }
