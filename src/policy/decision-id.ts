@@ -18,12 +18,18 @@ export function decisionIds(randomBytes: (size: number) => Uint8Array): () => st
     }
     let id = "";
     for (let half = 0; half < 2; half += 1, at += 5) {
-      const [a = 0, b = 0, c = 0, d = 0, e = 0] = batch.subarray(at, at + 5);
-      id += PAIRS[(a << 2) | (b >> 6)];
-      id += PAIRS[((b & 63) << 4) | (c >> 4)];
-      id += PAIRS[((c & 15) << 6) | (d >> 2)];
-      id += PAIRS[((d & 3) << 8) | e];
+      const low = byte(batch, at + 4);
+      const high =
+        byte(batch, at) * 2 ** 24 + ((byte(batch, at + 1) << 16) | (byte(batch, at + 2) << 8) | byte(batch, at + 3));
+      id += PAIRS[Math.floor(high / 2 ** 22)];
+      id += PAIRS[(high >>> 12) & 1023];
+      id += PAIRS[(high >>> 2) & 1023];
+      id += PAIRS[((high & 3) << 8) | low];
     }
     return id;
   };
+}
+
+function byte(bytes: Uint8Array, at: number): number {
+  return bytes[at] ?? 0;
 }

@@ -126,7 +126,8 @@ export function parseIdentityPattern(text: string, ownTrustDomain: TrustDomain):
     ? TrustDomain.parse(text.slice(SCHEME.length, slash === -1 ? undefined : slash))
     : ownTrustDomain;
   const name = full ? (slash === -1 ? "" : text.slice(slash + 1)) : text;
-  if (name === "") throw new CodedError("pattern-invalid", `${JSON.stringify(text)} names no identity`);
+  if (name === "" || name.startsWith("/"))
+    throw new CodedError("pattern-invalid", `${JSON.stringify(text)} names no identity`);
   const path = parseSegments(name, name.split("/"));
   // What is left when each pattern is replaced by a letter must be an ID that can exist.
   SpiffeId.of(trustDomain, name.replaceAll("**", "x").replaceAll("*", "x"));
@@ -145,10 +146,24 @@ export interface IdentityParts {
   readonly segments: readonly string[];
 }
 
+// Parsing an ID costs as much as the rest of a decision, and the same few callers and services come again and again.
+const knownParts = new Map<string, IdentityParts>();
+const MAX_KNOWN_PARTS = 4096;
+
 /** The parts of a SPIFFE ID's text. Throws SpiffeIdError. */
 export function identityParts(id: string): IdentityParts {
+  const known = knownParts.get(id);
+  if (known !== undefined) return known;
   const parsed = SpiffeId.parse(id);
-  return { id, trustDomain: parsed.trustDomain.name, name: parsed.name, segments: parsed.name.split("/") };
+  const parts = { id, trustDomain: parsed.trustDomain.name, name: parsed.name, segments: segmentsOfName(parsed.name) };
+  if (knownParts.size >= MAX_KNOWN_PARTS) knownParts.clear();
+  knownParts.set(id, parts);
+  return parts;
+}
+
+// The ID of the trust domain itself has no path: no segments, and so no pattern matches it.
+function segmentsOfName(name: string): readonly string[] {
+  return name === "" ? [] : name.split("/");
 }
 
 export function matchesIdentity(pattern: IdentityPattern, identity: IdentityParts): boolean {

@@ -51,7 +51,7 @@ export async function loadPolicySet(directory: string, names: PolicyNames): Prom
     problems.push(fileProblem("policy-empty", shown, "no rule files: everything is denied", "warning"));
   }
   const { set, problems: found } = policySetOf(texts, names);
-  const all = [...problems, ...found];
+  const all = inOrder([...problems, ...found]);
   return { set: all.some((problem) => problem.severity === "error") ? undefined : set, problems: all };
 }
 
@@ -82,14 +82,25 @@ export function policySetOf(files: readonly RuleFileText[], names: PolicyNames):
       rules.set(rule.name, rule);
     }
   }
-  if (problems.some((problem) => problem.severity === "error")) return { set: undefined, problems };
+  if (problems.some((problem) => problem.severity === "error")) {
+    return { set: undefined, problems: inOrder(problems) };
+  }
   const ordered = [...rules.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-  return { set: { rules: ordered, digest: digest.digest("hex"), files: sorted.length, names }, problems };
+  return {
+    set: { rules: ordered, digest: digest.digest("hex"), files: sorted.length, names },
+    problems: inOrder(problems),
+  };
 }
 
 /** The set without rules: denies everything. */
 export function emptyPolicySet(names: PolicyNames): PolicySet {
   return { rules: [], digest: createHash("sha256").digest("hex"), files: 0, names };
+}
+
+function inOrder(problems: readonly PolicyProblem[]): readonly PolicyProblem[] {
+  return problems.toSorted((a, b) =>
+    a.file === b.file ? a.line - b.line || a.column - b.column : a.file < b.file ? -1 : 1,
+  );
 }
 
 function readText(file: string, bytes: Uint8Array, names: PolicyNames): ReturnType<typeof readRuleFile> {

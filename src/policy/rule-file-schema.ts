@@ -1,7 +1,9 @@
 import { z } from "zod";
 
 const oneOrMore = (what: string) =>
-  z.union([z.string().min(1), z.array(z.string().min(1)).min(1)], { error: `must be ${what} or a list of them` });
+  z.union([z.string().min(1), z.array(z.string().min(1)).min(1, "must not be empty")], {
+    error: `must be ${what} or a list of them`,
+  });
 
 const scope = z.strictObject({
   from: oneOrMore("an identity").optional().describe("who calls: agents/billing, agents/*, agents/**, a SPIFFE ID"),

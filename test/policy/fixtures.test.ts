@@ -1,0 +1,92 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { runPolicyTests } from "../../src/policy/fixtures.js";
+import { problemLine } from "../../src/policy/yaml-file.js";
+import { PAYMENTS_YAML, setOf } from "./shop.js";
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "policies-"));
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
+const run = (text: string) => {
+  writeFileSync(join(directory, "payments.test.yaml"), text);
+  return runPolicyTests(directory, setOf(PAYMENTS_YAML));
+};
+
+test("the fixtures of the README pass", async () => {
+  const report = await run(`tests:
+  - name: billing may read, may refund a little, may not refund a lot
+    as: agents/billing
+    expect:
+      - { call: payments/get_invoice, with: { id: 1017 }, allow: true, rule: billing-reads }
+      - { call: payments/issue_refund, with: { amount: 900 }, allow: true }
+      - { call: payments/issue_refund, with: { amount: 4200 }, allow: false }
+      - { call: mcp/payments/list_invoices, allow: true }
+      - { call: initialize payments, allow: true }
+      - { call: GET invoices /v1/invoices, with: { open: 1 }, allow: false, rule: default }
+  - name: nobody
+    expect: [{ call: payments/get_invoice, allow: false, rule: default }]
+`);
+  expect(report.problems).toEqual([]);
+  expect(report).toMatchObject({ passed: 7, failed: 0, untested: ["nobody-drops-tables"] });
+  expect(report.tests[0]?.at).toMatch(/^policies-\w+\/payments\.test\.yaml:2$/);
+});
+
+test("a failed expectation says where it stands, what was expected and why it was decided otherwise", async () => {
+  const { passed, failed, tests } = await run(`tests:
+  - name: wrong
+    as: agents/billing
+    expect:
+      - { call: payments/issue_refund, with: { amount: 4200 }, allow: true }
+      - { call: payments/get_invoice, allow: true, rule: small-refunds }
+      - { call: payments/get_invoice, allow: true }
+`);
+  expect({ passed, failed }).toEqual({ passed: 1, failed: 2 });
+  expect(tests[0]?.expectations.map(({ at, call, difference }) => [at.replace(/.*\//, ""), call, difference])).toEqual([
+    [
+      "payments.test.yaml:5",
+      'agents/billing payments/issue_refund {"amount":4200}',
+      "expected ALLOW, got DENY: small-refunds needs args.amount <= 1000: 4200 <= 1000 is false",
+    ],
+    [
+      "payments.test.yaml:6",
+      "agents/billing payments/get_invoice",
+      "expected rule small-refunds, got ALLOW by billing-reads: allowed by billing-reads",
+    ],
+    ["payments.test.yaml:7", "agents/billing payments/get_invoice", ""],
+  ]);
+});
+
+test("a fixture that names what does not exist is a problem with its place, not a denial that passes", async () => {
+  const { problems } = await run(`tests:
+  - name: typos
+    as: agents/biling
+    expect:
+      - { call: payment/get_invoice, allow: false }
+      - { call: invoices/x, allow: false }
+      - { call: payments/x, alow: false, allow: false }
+`);
+  expect(problems.map((problem) => problemLine(problem).replace(/.*\//, ""))).toEqual([
+    "payments.test.yaml:7:29: unknown key alow (did you mean allow?)",
+  ]);
+  const second = await run(`tests:
+  - name: typos
+    as: agents/biling
+    expect:
+      - { call: payment/get_invoice, allow: false }
+      - { call: invoices/x, allow: false }
+`);
+  expect(second.problems.map((problem) => problemLine(problem).replace(/.*test.yaml/, ""))).toEqual([
+    ":3:9: unknown identity agents/biling (did you mean agents/billing?)",
+    ":5:17: unknown service in payment/get_invoice (did you mean payments?)",
+    ":6:17: invoices is an http service: write GET invoices /path",
+  ]);
+});
+
+test("no fixtures and no folder are an empty report", async () => {
+  expect(await runPolicyTests(join(directory, "none"), setOf(""))).toMatchObject({ passed: 0, failed: 0, tests: [] });
+});

@@ -1,0 +1,121 @@
+import { expect, test } from "vitest";
+import { problemLine } from "../../src/policy/yaml-file.js";
+import { load, PAYMENTS_YAML } from "./shop.js";
+
+const lines = (...texts: string[]) => load(...texts).problems.map(problemLine);
+
+test("the file of the README has no problems", () => {
+  const { set, problems } = load(PAYMENTS_YAML);
+  expect(problems).toEqual([]);
+  expect(set?.rules.map((rule) => `${rule.name} ${rule.at}`)).toEqual([
+    "billing-reads policies/0.yaml:2",
+    "nobody-drops-tables policies/0.yaml:10",
+    "small-refunds policies/0.yaml:5",
+  ]);
+});
+
+test("every problem of every file is reported, with its place and the nearest valid choice", () => {
+  const first = `rules:
+  - name: a
+    allow: { from: agents/biling, to: pyments, tools: "a*b*c" }
+    when: args.amount <= caller.nme
+  - name: b
+    allow: { from: "agents/*", to: payments, path: pay }
+    when: 'args.x.matches("(?=a)")'
+  - name: b
+    deny: { method: get }
+    when: "1 + "
+`;
+  const second = "rules:\n  - name: c\n    alow: {}\n    deny: { too: payments }\n";
+  expect(lines(first, second)).toEqual([
+    "policies/0.yaml:3:20: unknown identity agents/biling (did you mean agents/billing?)",
+    "policies/0.yaml:3:39: unknown service pyments (did you mean payments?)",
+    'policies/0.yaml:3:55: "a*b*c" holds more than one *',
+    "policies/0.yaml:4:26: when: no such member: caller.nme (caller has id, name, trustDomain)",
+    'policies/0.yaml:6:52: path "pay" must start with /',
+    "policies/0.yaml:6:52: payments is an mcp service: use tools",
+    "policies/0.yaml:7:27: when: matches: error parsing regexp: invalid or unsupported Perl syntax: `(?=` (RE2 syntax)",
+    "policies/0.yaml:9:21: unknown method get (did you mean GET?)",
+    "policies/0.yaml:10:16: when: Unexpected token: EOF",
+    "policies/1.yaml:3:5: unknown key alow (did you mean allow?)",
+    "policies/1.yaml:4:13: unknown key too (did you mean to?)",
+  ]);
+});
+
+test("two rules of one name are refused across files, since decisions name rules", () => {
+  const rule = "rules: [{ name: a, deny: { to: payments } }]";
+  expect(lines(rule)).toEqual([]);
+  expect(lines(rule, rule)[0]).toContain("policies/1.yaml:1:1: rule a is already at policies/0.yaml:1");
+});
+
+test.each([
+  ["a key given twice", "rules: []\nrules: []\n", "unique"],
+  ["two documents", "rules: []\n---\nrules: []\n", "document"],
+  ["an unknown tag", "rules: !!js/function x\n", "tag"],
+  [
+    "an alias bomb",
+    `a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b]\nrules: [*c,*c,*c,*c]\n`,
+    "alias",
+  ],
+  ["a list where a map belongs", "- a\n", "expected object"],
+  [
+    "allow and deny at once",
+    "rules: [{ name: a, allow: { from: '**', to: payments }, deny: {} }]",
+    "either allow or deny",
+  ],
+  ["neither allow nor deny", "rules: [{ name: a }]", "either allow or deny"],
+  ["an allow without from", "rules: [{ name: a, allow: { to: payments } }]", "does not say from whom"],
+  ["an allow without to", "rules: [{ name: a, allow: { from: '**' } }]", "does not say to which service"],
+  [
+    "an empty list of tools",
+    "rules: [{ name: a, allow: { from: '**', to: payments, tools: [] } }]",
+    "must not be empty",
+  ],
+  ["a name with a space", "rules: [{ name: 'a b', deny: {} }]", "letters, digits"],
+  ["tools of an http service", "rules: [{ name: a, deny: { to: invoices, tools: x } }]", "has no tools"],
+  ["tools together with a path", "rules: [{ name: a, deny: { tools: x, path: /x } }]", "never matches"],
+  ["an agent as a service", "rules: [{ name: a, deny: { to: agents/billing } }]", "is the identity of no service"],
+  ["a condition that is no boolean", "rules: [{ name: a, deny: {}, when: '1 + 1' }]", "must be true or false, not int"],
+  ["an unknown variable", "rules: [{ name: a, deny: {}, when: 'arg.x == 1' }]", "Unknown variable: arg"],
+  ["a wrong type", "rules: [{ name: a, deny: {}, when: '\"a\" == 1' }]", "no such overload"],
+  [
+    "a pattern that the caller chooses",
+    "rules: [{ name: a, deny: {}, when: 'args.x.matches(args.y)' }]",
+    "literal string",
+  ],
+  [
+    "a variable hidden by a macro",
+    "rules: [{ name: a, deny: {}, when: 'args.x.all(caller, true)' }]",
+    "cannot be the variable",
+  ],
+  [
+    "three nested walks",
+    "rules: [{ name: a, deny: {}, when: 'args.x.all(i, args.x.all(j, args.x.all(k, true)))' }]",
+    "nested more than 2",
+  ],
+  ["a condition too long", `rules: [{ name: a, deny: {}, when: '${"true && ".repeat(600)}true' }]`, "longer than"],
+  [
+    "a condition too deep",
+    `rules: [{ name: a, deny: {}, when: '${"(".repeat(40)}true${")".repeat(40)}' }]`,
+    "maxDepth",
+  ],
+])("%s is an error and the set is not applied", (_what, text, expected) => {
+  const { set, problems } = load(text);
+  expect(set).toBeUndefined();
+  expect(problems.map((problem) => problem.message).join("\n")).toContain(expected);
+  expect(problems.every((problem) => problem.severity === "error")).toBe(true);
+});
+
+test("YAML 1.1 words are plain strings and a merge key is no merge", () => {
+  expect(load("rules: [{ name: no, deny: { to: payments } }]").set?.rules[0]?.name).toBe("no");
+  expect(load("x: &x { name: a }\nrules: [{ <<: *x, deny: {} }]").set).toBeUndefined();
+});
+
+test("a pattern that matches nothing is a warning only, an empty file too", () => {
+  const { set, problems } = load("rules: [{ name: a, allow: { from: robots/*, to: payments } }]", "");
+  expect(set?.rules).toHaveLength(1);
+  expect(problems.map((problem) => [problem.severity, problem.message])).toEqual([
+    ["warning", "robots/* matches no identity"],
+    ["warning", "the file holds no rules"],
+  ]);
+});
