@@ -84,6 +84,8 @@ function ensureBuilt() {
   say("building");
   rmSync(join(root, "dist"), { recursive: true, force: true });
   must(run(node, [tool("typescript", "tsc"), "-p", "."]), "the build failed");
+  // What every command is, in one file, so that a command line loads the module of one command only.
+  must(run(node, [join("dist", "commands", "index.js")]), "the list of commands could not be written");
   writeFileSync(stamp, digest);
 }
 

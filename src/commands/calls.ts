@@ -1,6 +1,5 @@
 import { Flags } from "@oclif/core";
 import type { CallDecidedEvent } from "../control-api/events.js";
-import { logLine } from "../dashboard/log-stream.js";
 import { AgentidCommand } from "./base-command.js";
 import { runningDaemon } from "./running-daemon.js";
 
@@ -13,6 +12,7 @@ export default class Calls extends AgentidCommand {
 
   async run(): Promise<readonly CallDecidedEvent[]> {
     const { flags } = await this.parse(Calls);
+    const { logLine } = await import("../dashboard/log-stream.js");
     const client = runningDaemon(flags.project);
     const newest = (await client.call("status", {})).nextEvent;
     const calls: CallDecidedEvent[] = [];

@@ -66,7 +66,8 @@ export function createExplanations(): Explanations {
         service: call.service,
         action: call.action,
         target: call.target,
-        arguments: call.summary,
+        // The summary of a tool call begins with the tool's name, which stands in `target` already.
+        arguments: call.summary.startsWith(`${call.target} `) ? call.summary.slice(call.target.length + 1) : "",
         rule: decision.rule,
         ...(decision.at === undefined ? {} : { at: decision.at }),
         reason: decision.message === undefined ? decision.reason : `${decision.reason}. ${decision.message}`,
