@@ -84,6 +84,7 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
   let cancel = () => {};
   let closed = false;
   let retryAt = Number.NEGATIVE_INFINITY;
+  let transiting = false;
   catchUp();
   schedule();
 
@@ -103,12 +104,14 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
     keyStore.save(storedForm(after));
     record(transition, after);
     slots = after;
+    transiting = true;
     const next = bundleOf(after);
     if (!sameMembers(bundle.x509Authorities, next.x509Authorities)) {
       bundle = next;
       bundleListeners.notify();
     }
     if (before.active !== after.active) activationListeners.notify(after.active);
+    transiting = false;
   }
 
   function record(transition: AuthorityTransition | "create", after: GenerationSlots): void {
@@ -140,7 +143,8 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
   /** Timers stand still while the machine sleeps, so every reader looks at the clock. */
   function upToDate(): GenerationSlots {
     const now = clock.now();
-    if (closed || dueTransition(slots, now) === undefined) return slots;
+    // A listener that reads during a transition sees that transition, not the next one inside of it.
+    if (closed || transiting || dueTransition(slots, now) === undefined) return slots;
     if (isValid(slots.active, now) && now < retryAt) return slots;
     try {
       catchUp();

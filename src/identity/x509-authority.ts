@@ -48,7 +48,7 @@ export interface X509Authority {
   readonly notAfter: Date;
   /** Unencrypted PKCS#8, for the key store only. */
   readonly privateKeyPkcs8: Buffer;
-  /** Makes a key and signs its certificate at `now` (ms). Throws CodedError `authority-expired` outside the authority's validity, `identity-foreign` for an ID that is not below its trust domain. */
+  /** Makes a key and signs its certificate at `now` (ms). Throws CodedError `authority-expired` outside the authority's validity, `identity-foreign` for an ID that is not below its trust domain, `dns-name-invalid`. */
   issue(request: X509SvidRequest, now: number): IssuedX509Svid;
 }
 
@@ -110,7 +110,7 @@ export function restoreX509Authority(options: {
     notAfter,
     privateKeyPkcs8,
     issue(request, now) {
-      checkRequest(request.id, trustDomain);
+      checkRequest(request, trustDomain);
       if (now < notBefore.getTime() || now >= notAfter.getTime()) {
         throw new CodedError("authority-expired", `the authority of ${trustDomain} is not valid at this time`);
       }
@@ -138,10 +138,13 @@ export function restoreX509Authority(options: {
 }
 
 /** X509-SVID §3.1: a leaf has a path (XS-2). And never one of another trust domain. */
-function checkRequest(id: SpiffeId, trustDomain: TrustDomain): void {
+function checkRequest({ id, dnsNames }: X509SvidRequest, trustDomain: TrustDomain): void {
   if (!id.memberOf(trustDomain) || id.path === "") {
     throw new CodedError("identity-foreign", `${id} is not an identity of the trust domain ${trustDomain}`);
   }
+  // RFC 5280 §4.2.1.6: dNSName is an IA5String.
+  const invalid = dnsNames.find((name) => !/^[!-~]+$/.test(name));
+  if (invalid !== undefined) throw new CodedError("dns-name-invalid", `${JSON.stringify(invalid)} is not a DNS name`);
 }
 
 /** 128 random bits, positive (RFC 5280 §4.1.2.2), never 0. */

@@ -41,7 +41,7 @@ function leafOf(
 }
 
 describe("X.509 authority, with openssl as the judge", () => {
-  it("XS-3 XS-4 XS-5 XS-6 XR-5 a leaf has exactly the extensions the standard asks for, and verifies", () => {
+  it("XS-1 XS-3 XS-4 XS-5 XS-6 XR-5 a leaf has exactly the extensions the standard asks for, and verifies", () => {
     const { authority, leaf, issued } = leafOf();
     const root = pemFile("root", authority.certificate);
     for (const purpose of ["sslserver", "sslclient"]) {
@@ -75,5 +75,83 @@ describe("X.509 authority, with openssl as the judge", () => {
       restoreX509Authority({ trustDomain, certificate: der, privateKeyPkcs8: authority.privateKeyPkcs8 }),
     );
     expect(openssl("verify", "-CAfile", pemFile("root", der), pemFile("leaf", leaf))).toContain("OK");
+  });
+
+  it("XS-12 serials are positive, of 128 random bits, and NotBefore lies in the past", () => {
+    const { authority } = leafOf();
+    const now = Date.now();
+    const serials = new Set<string>();
+    for (let index = 0; index < 100; index++) {
+      const { issued, leaf } = leafOf(authority, now);
+      expect(BigInt(`0x${new X509Certificate(leaf).serialNumber}`)).toBe(BigInt(`0x${issued.serial}`));
+      serials.add(issued.serial);
+      expect(issued.serial).toHaveLength(32);
+      expect(issued.notBefore.getTime()).toBeLessThanOrEqual(now - 9_000);
+      expect(issued.notAfter.getTime() - now).toBeLessThanOrEqual(600_000);
+    }
+    expect(serials.size).toBe(100);
+    const high = createX509Authority({
+      trustDomain,
+      lifetimeSeconds: 60,
+      now,
+      random: (size) => Buffer.alloc(size, 0xff),
+    });
+    const [leaf] = high.issue({ id: billing, dnsNames: [], lifetimeSeconds: 60 }, now).certificates;
+    expect(openssl("x509", "-in", pemFile("high", leaf as Buffer), "-noout", "-serial").trim()).toBe(
+      `serial=${"F".repeat(32)}`,
+    );
+    const small = [Buffer.alloc(16), Buffer.concat([Buffer.alloc(15), Buffer.of(1)])];
+    const never0 = createX509Authority({
+      trustDomain,
+      lifetimeSeconds: 60,
+      now,
+      random: () => small.shift() ?? Buffer.alloc(16, 7),
+    });
+    expect(BigInt(`0x${new X509Certificate(never0.certificate).serialNumber}`)).toBe(1n);
+  });
+
+  it("XS-2 makes no SVID for the trust domain itself or for another one, and none outside its own life", () => {
+    const now = Date.now();
+    const { authority } = leafOf();
+    const issue = (id: string, at = now) =>
+      authority.issue({ id: SpiffeId.parse(id), dnsNames: [], lifetimeSeconds: 600 }, at);
+    expect(issue("spiffe://shop.local/a").certificates).toHaveLength(1);
+    for (const id of ["spiffe://shop.local", "spiffe://other.local/a"]) {
+      expect(() => issue(id)).toThrow(expect.objectContaining({ code: "identity-foreign" }));
+    }
+    for (const at of [now - 3_600_000, now + 3_700_000]) {
+      expect(() => issue("spiffe://shop.local/a", at)).toThrow(expect.objectContaining({ code: "authority-expired" }));
+    }
+    const late = issue("spiffe://shop.local/a", now + 3_500_000);
+    expect(late.notAfter).toEqual(authority.notAfter);
+    const dnsNames = ["b\u00fcro.local"];
+    expect(() => authority.issue({ id: billing, dnsNames, lifetimeSeconds: 600 }, now)).toThrow(
+      expect.objectContaining({ code: "dns-name-invalid" }),
+    );
+  });
+
+  it("refuses a key that is not its certificate's, and lives of less than 10 s", () => {
+    const one = leafOf().authority;
+    const other = leafOf().authority;
+    const restore = (key: Buffer) =>
+      restoreX509Authority({ trustDomain, certificate: one.certificate, privateKeyPkcs8: key });
+    expect(restore(one.privateKeyPkcs8).keyId).toBe(one.keyId);
+    expect(() => restore(other.privateKeyPkcs8)).toThrow(expect.objectContaining({ code: "authority-key-mismatch" }));
+    const create = (lifetimeSeconds: number) => createX509Authority({ trustDomain, lifetimeSeconds, now: Date.now() });
+    expect(create(10).keyId).toHaveLength(40);
+    for (const short of [9, 0, -1, Number.NaN]) {
+      expect(() => create(short)).toThrow(expect.objectContaining({ code: "lifetime-too-short" }));
+    }
+  });
+
+  it("writes times before and after 2050, and bundles of long names, as openssl reads them", () => {
+    const now = Date.parse("2049-12-31T23:00:00Z");
+    const authority = createX509Authority({ trustDomain, lifetimeSeconds: 86_400, now });
+    const dates = openssl("x509", "-in", pemFile("2050", authority.certificate), "-noout", "-dates");
+    expect(dates).toContain("notBefore=Dec 31 22:59:50 2049 GMT");
+    expect(dates).toContain("notAfter=Jan  1 23:00:00 2050 GMT");
+    const long = SpiffeId.of(trustDomain, "a".repeat(2000));
+    const [leaf] = authority.issue({ id: long, dnsNames: [], lifetimeSeconds: 600 }, now).certificates;
+    expect(extensionText(leaf as Buffer, "Subject Alternative Name")).toContain(long.toString());
   });
 });

@@ -85,7 +85,7 @@ describe("JWT-SVID validation", () => {
     ["header is a list", [HEADER], "jwt-svid-malformed"],
     ["header is not JSON", "{", "jwt-svid-malformed"],
   ];
-  it.each(headers)("JR-11 header: %s", (_name, header, code) => {
+  it.each(headers)("JR-11 JS-1 JS-2 JS-3 header: %s", (_name, header, code) => {
     expect(refusal(makeToken(header))).toBe(code);
   });
 
@@ -128,7 +128,7 @@ describe("JWT-SVID validation", () => {
     ["equal keys of different objects", { ...CLAIMS, x: { sub: "," }, y: [{ sub: '","sub":{' }] }, "accepted"],
     ["invalid UTF-8", "BYTES", "jwt-svid-malformed"],
   ];
-  it.each(payloads)("JR-11 payload: %s", (_name, claims, code) => {
+  it.each(payloads)("JR-11 JR-15 JS-5 JS-6 payload: %s", (_name, claims, code) => {
     const bytes = Buffer.from(JSON.stringify({ ...CLAIMS, x: "é" }), "latin1").toString("base64url");
     expect(refusal(claims === "BYTES" ? resign(encode(HEADER), bytes) : makeToken(HEADER, claims))).toBe(code);
   });

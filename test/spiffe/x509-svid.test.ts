@@ -75,7 +75,7 @@ describe("X.509-SVID leaf rules (XS-9), one code each", () => {
     ["name constraints", "x509-svid-name-constraints", { more: [nameConstraints()] }],
     ["XS-10 foreign trust domain", "x509-svid-trust-domain-unknown", { id: "spiffe://other.local/agents/billing" }],
   ];
-  it.each(vectors)("XS-9 %s: %s", async (_name, code, changes) => {
+  it.each(vectors)("XS-1 XS-2 XS-4 XS-5 XS-6 XS-8 XS-9 %s: %s", async (_name, code, changes) => {
     expect(refusal([await makeLeaf(root, { extensions: leafExtensions(changes) })])).toBe(code);
   });
 
