@@ -31,6 +31,7 @@ function cloneNode() {
  * `src/platform/replace-process.ts` says more, and undoes it again for a launched command.
  */
 function becomeCloneNode(node) {
+  const blocking = [0, 1, 2].filter(isBlocking);
   const koffi = createRequire(import.meta.url)("koffi");
   const libc = koffi.load(null);
   const darwin = process.platform === "darwin";
@@ -38,11 +39,23 @@ function becomeCloneNode(node) {
   const signal = libc.func("void *signal(int, void *)");
   const execve = libc.func("int execve(const char *, const char **, const char **)");
   for (const fd of [0, 1, 2]) fcntl(fd, 2, "int", 0);
+  const nonBlocking = darwin ? 4 : 0o4000;
+  for (const fd of blocking) fcntl(fd, 4, "int", fcntl(fd, 3, "int", 0) & ~nonBlocking);
   for (const sigpipeAndSigxfsz of [13, 25]) signal(sigpipeAndSigxfsz, null);
   lowerOpenFiles(libc, darwin);
   const env = Object.entries(process.env).map(([key, value]) => `${key}=${value}`);
   execve(node, [node, fileURLToPath(import.meta.url), ...process.argv.slice(2), null], [...env, null]);
   fail(`agentid: ${node} cannot be executed`);
+}
+
+/** Asked before koffi is loaded, which touches process.stderr and makes a pipe non-blocking. */
+function isBlocking(fd) {
+  try {
+    const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"));
+    return flags === null || (Number.parseInt(flags[1], 8) & 0o4000) === 0;
+  } catch {
+    return true; // closed, or no /proc
+  }
 }
 
 /** The new Node takes its parent's limit for the command's; ours must be the parent's again, or the two would differ for nothing. */

@@ -2,8 +2,8 @@ import { request } from "node:http";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import { CONFIG_FILE, controlSocketPath, findProjectDirectory } from "../platform/directories.js";
-import { inheritedState } from "../platform/replace-process.js";
-import { becomeProcess, commandPathOrExit, complain } from "./become.js";
+import { inheritedState } from "../platform/inherited-state.js";
+import { commandPathOrExit, complain } from "./exit-like-a-shell.js";
 import { launchedEnvironment } from "./launch-environment.js";
 
 /*
@@ -32,6 +32,8 @@ export async function run(args: readonly string[]): Promise<never> {
   // A command that does not exist is the shell's business, not the daemon's.
   commandPathOrExit(argv[0] ?? "", process.env);
   const grant = await askForLaunch(controlSocket(), { name, argv, workingDirectory: process.cwd() }).catch(giveUp);
+  // Not before: koffi touches process.stderr when it is loaded.
+  const { becomeProcess } = await import("./become.js");
   return becomeProcess(argv, launchedEnvironment(process.env, grant), { initialState });
 }
 
