@@ -5,12 +5,14 @@
  * The answer has at most `maxLength` characters, the last of them `…` where something was cut off, and never half a surrogate pair.
  */
 export function displayText(text: string, maxLength = 200): string {
+  // Nearly all text is plain, and this is asked for every call.
+  if (text.length <= maxLength && PLAIN.test(text)) return text;
   // Cut before cleaning too, so that a megabyte of escapes costs no more than a line of them.
   const bounded = text.length > maxLength * 8 + 64 ? text.slice(0, maxLength * 8 + 64) : text;
   const clean = bounded
     .replaceAll(TERMINAL_STRINGS, "")
     .replaceAll(TERMINAL_SEQUENCES, "")
-    .replaceAll(/[\s\u0085]+/gu, " ")
+    .replaceAll(BLANKS, " ")
     .replaceAll(INVISIBLE, "")
     .replaceAll(STACKED_MARKS, "$1");
   const cutShort = bounded.length < text.length;
@@ -19,6 +21,11 @@ export function displayText(text: string, maxLength = 200): string {
   const short = clean.slice(0, maxLength - 1).replace(/[\ud800-\udbff]$/, "");
   return `${short}…`;
 }
+
+const PLAIN = /^[ -~]*$/;
+
+/** Line ends, tabs and every other blank; not U+FEFF, which JavaScript counts among them and nobody sees. */
+const BLANKS = /(?:[^\S\ufeff]|\u0085)+/gu;
 
 // OSC, DCS, SOS, PM and APC carry a string up to BEL or ST. Of an unfinished one only the introducer goes, so that nothing can hide what follows.
 const TERMINAL_STRINGS =

@@ -70,8 +70,8 @@ export function compileCondition(source: string): Condition {
   };
 
   // Only a denial and `explain` need the parts, so they are compiled when first asked for.
-  let parts: readonly { source: string; start: number; end: number; run: ParseResult }[] | undefined;
-  const failingPart = (input: ConditionInput, wanted: ConditionOutcome["outcome"]) => {
+  let parts: readonly ConditionPart[] | undefined;
+  const failingPart = (input: ConditionInput, wanted: ConditionOutcome["outcome"]): ConditionPart | undefined => {
     parts ??= syntax.conjuncts.map(({ start, end }) => {
       const part = source.slice(start, end);
       const run = parse(part);
@@ -116,6 +116,13 @@ export function compileCondition(source: string): Condition {
     }
     return oneLine(text + part.slice(at - start));
   }
+}
+
+interface ConditionPart {
+  readonly source: string;
+  readonly start: number;
+  readonly end: number;
+  readonly run: ParseResult;
 }
 
 function parse(source: string): ParseResult {

@@ -16,7 +16,10 @@ export function considerRules(
   const aboutService = set.rules.filter((rule) => speaksOf(rule.to, request.service));
   const aboutBoth = aboutService.filter((rule) => speaksOf(rule.from, request.caller));
   const shown = aboutBoth.length > 0 ? aboutBoth : aboutService;
-  const considered = shown.slice(0, MAX_SHOWN).map((rule) => consider(rule, request, input));
+  // Of very many rules the one that decided is always among those shown.
+  const considered = shown
+    .filter((rule, index) => index < MAX_SHOWN || rule.name === decision.rule)
+    .map((rule) => consider(rule, request, input));
   if (decision.allowed || decision.rule !== "default") return considered;
   return [
     ...considered,

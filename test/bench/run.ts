@@ -1,20 +1,7 @@
-/**
- * Runs benches: `npm run bench` for all, `npm run bench -- decision` for one. Node runs the TypeScript sources as they are; the hook only finds
- * `x.ts` where the sources, which are written for the compiler's output, say `x.js`.
- */
-import { existsSync, readdirSync } from "node:fs";
-import { registerHooks } from "node:module";
-import { fileURLToPath } from "node:url";
+/** Runs benches: `npm run bench` for all, `npm run bench -- decision` for one. */
+import { readdirSync } from "node:fs";
 
-registerHooks({
-  resolve(specifier, context, next) {
-    if (specifier.startsWith(".") && specifier.endsWith(".js") && context.parentURL !== undefined) {
-      const source = new URL(`${specifier.slice(0, -3)}.ts`, context.parentURL);
-      if (existsSync(fileURLToPath(source))) return next(source.href, context);
-    }
-    return next(specifier, context);
-  },
-});
+await import(new URL("../source-hooks.ts", import.meta.url).href);
 
 const asked = process.argv.slice(2);
 const all = readdirSync(import.meta.dirname)

@@ -119,3 +119,12 @@ test("a pattern that matches nothing is a warning only, an empty file too", () =
     ["warning", "the file holds no rules"],
   ]);
 });
+
+test.each([
+  ["brackets nested deeper than a stack", "rules: ".concat("[".repeat(20_000))],
+  ["maps nested deeper than a stack", `rules: ${"{a: ".repeat(20_000)}`],
+])("%s are an error, not a crash", (_what, text) => {
+  const { set, problems } = load(text);
+  expect(set).toBeUndefined();
+  expect(problems[0]?.severity).toBe("error");
+});

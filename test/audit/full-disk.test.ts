@@ -1,0 +1,53 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { openAuditLog } from "../../src/audit/chained-log.js";
+import { verifyAuditLog } from "../../src/audit/verify.js";
+import { systemClock } from "../../src/platform/clock.js";
+
+let mounted: string | undefined;
+
+/** A real filesystem of 64 KiB, where this machine lets us mount one. */
+beforeAll(() => {
+  const directory = mkdtempSync(join(tmpdir(), "agentid-full-"));
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k,mode=0700", "none", directory], { stdio: "ignore" });
+    mounted = directory;
+  } catch {
+    rmSync(directory, { recursive: true });
+  }
+});
+afterAll(() => {
+  if (mounted === undefined) return;
+  execFileSync("umount", [mounted]);
+  rmSync(mounted, { recursive: true });
+});
+
+test("on a full disk every append throws, nothing half written stays, and it works again when there is room", async (context) => {
+  if (mounted === undefined) return context.skip("mounting needs root");
+  const log = await openAuditLog(join(mounted, "audit"), { clock: systemClock });
+  const ballast = join(mounted, "ballast");
+  writeFileSync(ballast, Buffer.alloc(40 * 1024));
+  const unwritable = expect.objectContaining({ code: "audit-unwritable" });
+  const fillDisk = () => {
+    for (;;) log.append("call", { text: "x".repeat(3_000) });
+  };
+  expect(fillDisk).toThrow(unwritable);
+  const { size } = log;
+  expect(() => log.append("call", { text: "y".repeat(5_000) })).toThrow(unwritable);
+  expect(() => log.append("call", { text: "y".repeat(5_000) })).toThrow(unwritable);
+  expect(log.size).toBe(size);
+  rmSync(ballast);
+  expect(log.append("call", { after: true }).sequence).toBe(size);
+  expect(log.findings).toEqual([]);
+  await log.close();
+  expect(await verifyAuditLog(join(mounted, "audit"))).toMatchObject({
+    entries: size + 1,
+    problems: [],
+    head: log.head,
+  });
+  expect(readFileSync(join(mounted, "audit", "log.ndjson"), "utf8")).not.toContain("yyy");
+  expect(statSync(mounted).isDirectory()).toBe(true);
+});

@@ -1,0 +1,33 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { openAuditLog } from "../../src/audit/chained-log.js";
+import { verifyAuditLog } from "../../src/audit/verify.js";
+import { systemClock } from "../../src/platform/clock.js";
+
+test("what append returned for survives kill -9, and the log goes on", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "agentid-kill-"));
+  const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+  const writer = spawn(process.execPath, ["--import", here("../source-hooks.ts"), here("writer.ts"), directory], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let acknowledged = -1;
+  for await (const line of createInterface({ input: writer.stdout })) {
+    acknowledged = Number(line);
+    if (acknowledged >= 500 && !writer.killed) writer.kill("SIGKILL");
+  }
+  if (writer.signalCode === null) await once(writer, "exit");
+  expect(writer.signalCode).toBe("SIGKILL");
+  const { entries, problems } = await verifyAuditLog(directory);
+  expect(problems).toEqual([]);
+  expect(entries).toBeGreaterThan(acknowledged);
+  const log = await openAuditLog(directory, { clock: systemClock });
+  expect(log).toMatchObject({ size: entries, findings: [] });
+  await log.close();
+  rmSync(directory, { recursive: true });
+});
