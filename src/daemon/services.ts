@@ -32,7 +32,6 @@ export interface ServiceSupervisorOptions {
   readonly platform: Platform;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly onProblem: (service: string, message: string) => void;
-  readonly onState: (service: string, state: ServiceState) => void;
 }
 
 interface Running {
@@ -128,9 +127,7 @@ export function createServiceSupervisor(options: ServiceSupervisorOptions): Serv
   }
 
   function setState(service: Running, state: ServiceState): void {
-    if (service.state === state) return;
     service.state = state;
-    options.onState(service.config.name, state);
   }
 
   function writeList(): void {

@@ -1,0 +1,53 @@
+import { createCallerAttestor } from "../attestation/attestor.js";
+import type { CallerAttestor } from "../attestation/caller.js";
+import { executableDigests } from "../attestation/hash-cache.js";
+import { createLaunchRegistry, type LaunchRegistry } from "../attestation/launches.js";
+import type { Foundation } from "./foundation.js";
+import { readKnownAgents, writeKnownAgents } from "./known-agents.js";
+import { createLiveView, type LiveView } from "./live-view.js";
+
+/** Who is who, by the kernel's word. */
+export interface Attesting {
+  readonly attestor: CallerAttestor;
+  readonly launches: LaunchRegistry;
+  readonly live: LiveView;
+  /** Writes down who is an agent, so that a `kill -9` forgets none. */
+  rememberAgents(): void;
+}
+
+export function startAttesting({ platform, folders, bus, audit, undo }: Foundation): Attesting {
+  const digests = executableDigests();
+  const { agents: known, firstLaunchStartTime } = readKnownAgents(folders.state);
+  const launches = createLaunchRegistry({
+    platform,
+    digests,
+    known,
+    ...(firstLaunchStartTime === undefined ? {} : { firstLaunchStartTime }),
+  });
+  undo.push(() => launches.close());
+  const live = createLiveView(platform, launches);
+  undo.push(bus.subscribe(0, (event) => live.take(event)));
+
+  const uid = process.geteuid?.() ?? 0;
+  launches.onStarted(({ name, pid, startTime }) => {
+    audit.append("launch.started", { identity: name, pid });
+    live.seen(pid, startTime, [name]);
+    const detail = "the pinned program runs";
+    bus.emit({ event: "process", change: "launched", identity: name, pid, uid, detail });
+  });
+  launches.onEnded(({ name, pid, why, started }) => {
+    audit.append("launch.ended", { identity: name, pid, why, started });
+    const detail = started ? `ended by ${why}` : "never became the pinned program";
+    bus.emit({ event: "process", change: "ended", identity: name, pid, uid, detail });
+  });
+  return {
+    attestor: createCallerAttestor({ platform, launches, digests }),
+    launches,
+    live,
+    rememberAgents: () =>
+      writeKnownAgents(folders.state, {
+        agents: launches.agents(),
+        firstLaunchStartTime: launches.firstLaunchStartTime,
+      }),
+  };
+}

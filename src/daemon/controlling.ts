@@ -1,0 +1,99 @@
+import { socketPathIn } from "../platform/directories.js";
+import type { Attesting } from "./attesting.js";
+import { createControlHandlers, createGatekeeper } from "./control-handlers.js";
+import { createControlServer } from "./control-server.js";
+import type { Foundation } from "./foundation.js";
+import type { Issuing } from "./issuing.js";
+import { createLaunching } from "./launching.js";
+import { followProject } from "./project-reload.js";
+import type { Relaying } from "./relaying.js";
+
+export interface Controlling {
+  /** `unix:///…` */
+  readonly control: string;
+  /** What programs need to find the trust domain: addresses, never a secret. */
+  readonly environmentOf: () => Readonly<Record<string, string>>;
+}
+
+export interface Parts {
+  readonly attesting: Attesting;
+  readonly issuing: Issuing;
+  readonly relaying: Relaying;
+  /** `unix:///…` */
+  readonly workloadApi: string;
+  readonly stop: (reason: string) => Promise<void>;
+}
+
+/** Opens the control socket, last of all: whoever can connect finds everything there. From here on saves take effect. */
+export async function startControlling(foundation: Foundation, parts: Parts): Promise<Controlling> {
+  const { audit, bus, clock, platform, folders, undo, options } = foundation;
+  const { attesting, issuing, relaying, workloadApi } = parts;
+  const { attestor, launches, live, rememberAgents } = attesting;
+  const { registry } = issuing;
+  const project = () => foundation.project;
+  const controlSocket = socketPathIn(folders.runtime, "control");
+  const control = `unix://${controlSocket}`;
+
+  const reload = followProject({
+    first: foundation.project,
+    load: foundation.load,
+    apply: (next) => relaying.putInForce(next),
+    audit,
+    bus,
+    clock,
+    watch: foundation.project.config.file !== undefined,
+  });
+  undo.push(() => reload.close());
+
+  const environmentOf = (): Readonly<Record<string, string>> => ({
+    SPIFFE_ENDPOINT_SOCKET: workloadApi,
+    AGENTID_CONTROL: control,
+    ...Object.fromEntries(
+      foundation.project.config.services.map(({ name }) => [
+        `AGENTID_URL_${name.toUpperCase().replaceAll("-", "_")}`,
+        relaying.relay.addressesOf(name)?.url ?? "",
+      ]),
+    ),
+  });
+  const server = createControlServer({
+    subscribe: (since, listener) => bus.subscribe(since, listener),
+    requireAdministrator: createGatekeeper({ platform, launches, audit, bus }),
+    handlers: createControlHandlers({
+      status: {
+        startedAt: new Date(clock.now()),
+        ephemeral: options.ephemeral,
+        workloadApi,
+        control,
+        reload,
+        keeper: issuing.keeper,
+        authority: issuing.authority,
+        relay: relaying.relay,
+        services: relaying.services,
+        live,
+        audit,
+        bus,
+      },
+      attestor,
+      registry,
+      explanations: relaying.explanations,
+      project,
+      projectDirectory: foundation.projectDirectory,
+      environment: options.environment,
+      launch: createLaunching({
+        attestor,
+        launches,
+        registry,
+        project,
+        audit,
+        bus,
+        rememberAgents,
+        environmentOf,
+        environment: options.environment,
+      }),
+      stop: parts.stop,
+    }),
+  });
+  await server.listen(controlSocket);
+  undo.push(() => server.close());
+  return { control, environmentOf };
+}

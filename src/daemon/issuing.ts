@@ -1,0 +1,72 @@
+import { join } from "node:path";
+import { messageOf } from "../coded-error.js";
+import { createTrustBundles, type TrustBundles } from "../identity/bundles.js";
+import { openDiskKeyStore } from "../identity/disk-key-store.js";
+import { createMemoryKeyStore, type KeyStore } from "../identity/key-store.js";
+import { createIdentityRegistry, type UpdatableIdentityRegistry } from "../identity/registry.js";
+import { createSvidKeeper, type SvidKeeper } from "../identity/svid-keeper.js";
+import { createTrustDomainAuthority, type TrustDomainAuthority } from "../identity/trust-domain-authority.js";
+import { openKeychain } from "../platform/keychain.js";
+import type { Foundation } from "./foundation.js";
+
+/** The authority of the trust domain, whom it knows, and what it has issued. */
+export interface Issuing {
+  readonly authority: TrustDomainAuthority;
+  readonly bundles: TrustBundles;
+  readonly registry: UpdatableIdentityRegistry;
+  readonly keeper: SvidKeeper;
+}
+
+export async function startIssuing(foundation: Foundation): Promise<Issuing> {
+  const { clock, audit, bus, undo, problem, project } = foundation;
+  const { trustDomain } = project.config;
+  const authority = createTrustDomainAuthority({
+    trustDomain,
+    lifetimeSeconds: () => foundation.project.config.lifetimes.caSeconds,
+    keyStore: await openKeyStore(foundation),
+    clock,
+    audit,
+    onProblem: (thrown) => problem("error", "authority", messageOf(thrown)),
+  });
+  undo.push(() => authority.close());
+  const bundles = createTrustBundles(authority);
+  const registry = createIdentityRegistry(project.config, project.lock);
+  const keeper = createSvidKeeper({
+    authority,
+    registry,
+    lifetimes: () => foundation.project.config.lifetimes,
+    clock,
+    audit,
+    onProblem: (thrown) => problem("error", "svid", messageOf(thrown)),
+  });
+  undo.push(() => keeper.close());
+  keeper.onChange(({ change, identity, svid }) =>
+    bus.emit({
+      event: "identity",
+      name: identity.name,
+      spiffeId: identity.id.toString(),
+      change,
+      ...(change === "removed"
+        ? {}
+        : { notAfter: svid.notAfter.toISOString(), rotateAt: svid.rotateAt.toISOString(), serial: svid.serial }),
+    }),
+  );
+  return { authority, bundles, registry, keeper };
+}
+
+async function openKeyStore({ options, project, folders, problem }: Foundation): Promise<KeyStore> {
+  if (options.ephemeral || project.config.keys === "memory") return createMemoryKeyStore();
+  const store = await openDiskKeyStore({
+    directory: join(folders.state, "keys"),
+    trustDomain: project.config.trustDomain,
+    keychain: await openKeychain(),
+  });
+  if (store.protection === "none") {
+    problem(
+      "warning",
+      "keys-unprotected",
+      "no keychain here: every process of this user can read the CA keys in .agentid/keys (`keys: memory` keeps none)",
+    );
+  }
+  return store;
+}

@@ -1,0 +1,110 @@
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { CodedError } from "../coded-error.js";
+import type { Config, ServiceConfig } from "../config/config.js";
+import type { DecisionPoint } from "../policy/access-request.js";
+import { createDecisionPoint } from "../policy/decision-point.js";
+import type { PolicySet } from "../policy/policy-set.js";
+import { createRelay, type Relay } from "../relay/relay.js";
+import type { RunningService } from "../relay/running-service.js";
+import type { Attesting } from "./attesting.js";
+import { createExplanations, type Explanations } from "./explanations.js";
+import { type Foundation, savePins } from "./foundation.js";
+import type { Issuing } from "./issuing.js";
+import type { Project } from "./project.js";
+import { createServiceSupervisor, type ServiceSupervisor } from "./services.js";
+
+/** Calls: the relay, the services behind it, and why each call was decided as it was. */
+export interface Relaying {
+  readonly relay: Relay;
+  readonly services: ServiceSupervisor;
+  readonly explanations: Explanations;
+  /** Puts another project in force. Throws what the relay throws; then the old one is in force again. */
+  putInForce(next: Project): Promise<void>;
+}
+
+const DRAIN_MS = 1_000;
+
+/** Resolves when both legs of every service listen, and every service that agentid starts answers or has failed. */
+export async function startRelaying(
+  foundation: Foundation,
+  { attestor }: Attesting,
+  { registry, keeper, bundles }: Issuing,
+): Promise<Relaying> {
+  const { clock, audit, bus, undo, problem, folders, platform, options } = foundation;
+  const explanations = createExplanations();
+  const decisionPointOf = (set: PolicySet): DecisionPoint => createDecisionPoint(set, { clock, random: randomBytes });
+  let decisionPoint = decisionPointOf(foundation.project.policies);
+  const relay = createRelay({
+    attestor,
+    registry,
+    svids: keeper,
+    bundles,
+    decisionPoint: () => decisionPoint,
+    audit,
+    clock,
+    emit: (event) => bus.emit(event),
+    onDecision: (call) => explanations.remember(call, decisionPoint, new Date(clock.now())),
+    // Own ports as well as own sockets: the derived ones follow from this path.
+    projectDirectory: options.ownSockets ? folders.runtime : foundation.projectDirectory,
+  });
+  undo.push(() => relay.close({ graceMs: DRAIN_MS }));
+  const services = createServiceSupervisor({
+    socketDirectory: join(folders.runtime, "s"),
+    runtimeDirectory: folders.runtime,
+    stateDirectory: folders.state,
+    clock,
+    platform,
+    environment: options.environment,
+    onProblem: (service, message) => problem("error", "service", `service ${service} ${message}`),
+  });
+  undo.push(() => services.stop());
+
+  const behindRelay = ({ services: configured }: Config): readonly RunningService[] =>
+    configured.map((service) => reachable(service, services.socketOf));
+
+  function decideBy(project: Project): void {
+    // Together and without a gap: from here on every question is asked of this project.
+    foundation.project = project;
+    decisionPoint = decisionPointOf(project.policies);
+    registry.update(project.config, project.lock);
+  }
+
+  async function serve({ config }: Project): Promise<void> {
+    await relay.update(behindRelay(config));
+    await services.update(config.services);
+  }
+
+  const { config } = foundation.project;
+  await Promise.all([relay.start(behindRelay(config)), services.update(config.services)]);
+  return {
+    relay,
+    services,
+    explanations,
+    async putInForce(next) {
+      const last = foundation.project;
+      if (next.config.trustDomain.name !== last.config.trustDomain.name) {
+        throw new CodedError(
+          "restart-needed",
+          "the trust domain's name takes effect at the next start: agentid down, agentid dev",
+        );
+      }
+      // Rules and identities first: a narrowing must not wait for a service that is slow to start.
+      decideBy(next);
+      try {
+        await serve(next);
+        await savePins(foundation.projectDirectory, next, options.ephemeral);
+      } catch (thrown) {
+        decideBy(last);
+        await serve(last);
+        throw thrown;
+      }
+    },
+  };
+}
+
+function reachable(service: ServiceConfig, socketOf: (name: string) => string): RunningService {
+  const { upstream } = service;
+  if (upstream.kind !== "command") return { ...service, upstream };
+  return { ...service, upstream: { kind: "unix", path: socketOf(service.name) } };
+}
