@@ -36,7 +36,7 @@ export interface WorkloadApiDependencies {
 export interface WorkloadApiLimits {
   /** Connections at once, of all processes together; more are closed at accept. */
   readonly connections: number;
-  /** RPCs at once on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS); more wait in the client. */
+  /** RPCs at once on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS); more wait in the client, or fail there. */
   readonly streamsPerConnection: number;
   /** Bytes of one request; requests hold a token at most. */
   readonly requestBytes: number;

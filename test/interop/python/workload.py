@@ -19,11 +19,7 @@ def say(**fields):
 
 
 def describe(svid):
-    return {
-        "id": str(svid.spiffe_id),
-        "serial": format(svid.leaf.serial_number, "x"),
-        "hint": getattr(svid, "hint", None) or "",
-    }
+    return {"id": str(svid.spiffe_id), "serial": format(svid.leaf.serial_number, "x")}
 
 
 def fetch():
@@ -118,7 +114,7 @@ def serve(wanted):
 
 def call(address, wanted):
     with X509Source(timeout_in_seconds=10) as source:
-        connection = dial(address, source, ClientTlsMode.MTLS, authorize_id(SpiffeId(wanted)))
+        connection = dial(address, source, ClientTlsMode.TLS, authorize_id(SpiffeId(wanted)))
         heard = connection.recv(1024).decode()
         say(peer=peer_of(connection), heard=heard)
         connection.close()

@@ -1,0 +1,11 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/interop/**/*.interop.test.ts"],
+    // Builds and downloads on the first run.
+    testTimeout: 60_000,
+    hookTimeout: 300_000,
+    maxWorkers: 1,
+  },
+});
