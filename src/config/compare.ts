@@ -84,10 +84,10 @@ function identityChanges(old: readonly IdentityConfig[], next: readonly Identity
 
 /** The first identity that a process has is the one it calls as (D9): another order is another default. */
 function orderChanges(old: readonly IdentityConfig[], next: readonly IdentityConfig[]): readonly Change[] {
-  const oldNames = old.map((identity) => identity.name);
-  const nextNames = next.map((identity) => identity.name);
-  const keptBefore = oldNames.filter((name) => nextNames.includes(name));
-  const keptAfter = nextNames.filter((name) => oldNames.includes(name));
+  const oldNames = new Set(old.map((identity) => identity.name));
+  const nextNames = new Set(next.map((identity) => identity.name));
+  const keptBefore = [...oldNames].filter((name) => nextNames.has(name));
+  const keptAfter = [...nextNames].filter((name) => oldNames.has(name));
   return differing("identities in the order", keptBefore.join(", "), keptAfter.join(", "), true);
 }
 

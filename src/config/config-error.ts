@@ -19,6 +19,9 @@ export interface ConfigProblem {
  */
 export type ConfigErrorCode = "config-invalid" | "config-unreadable" | "config-untrusted";
 
+/** A wrong anchor or indentation can break every entry of a long file; the message stays one that people and logs can hold. */
+const MAX_SHOWN = 100;
+
 /** Everything that is wrong with `agentid.yaml` or `agentid.lock`, all at once. */
 export class ConfigError extends CodedError<ConfigErrorCode> {
   override readonly name = "ConfigError";
@@ -29,7 +32,9 @@ export class ConfigError extends CodedError<ConfigErrorCode> {
     problems: readonly ConfigProblem[],
     options: { hint?: string; cause?: unknown } = {},
   ) {
-    super(code, problems.map(formatProblem).join("\n"), options);
+    const more = problems.length - MAX_SHOWN;
+    const lines = problems.slice(0, MAX_SHOWN).map(formatProblem);
+    super(code, [...lines, ...(more > 0 ? [`… and ${more} more`] : [])].join("\n"), options);
     this.problems = problems;
   }
 }

@@ -65,12 +65,13 @@ function serviceNames(source: YamlSource): readonly ConfigProblem[] {
 
 function serviceReferences(source: YamlSource): readonly ConfigProblem[] {
   const known = entriesOf(source, "services").map(([name]) => name);
+  const knownNames = new Set(known);
   const firstToName = new Map<string, string>();
   return entriesOf(source, "identities").flatMap(([name, entry]) => {
     const service = valueAt(entry, ["service"]);
     if (typeof service !== "string") return [];
     const path = ["identities", name, "service"];
-    if (!known.includes(service)) {
+    if (!knownNames.has(service)) {
       return [source.problem(path, `no service ${JSON.stringify(service)}${suggestion(service, known)}`)];
     }
     const first = firstToName.get(service);
@@ -85,11 +86,12 @@ function serviceReferences(source: YamlSource): readonly ConfigProblem[] {
 /** An identity of its own that happens to be called like a service's default one would silently become that service's. */
 function defaultIdentities(source: YamlSource): readonly ConfigProblem[] {
   const identities = entriesOf(source, "identities");
+  const names = new Set(identities.map(([name]) => name));
   const named = new Set(identities.map(([, entry]) => valueAt(entry, ["service"])));
   return entriesOf(source, "services").flatMap(([service, entry]) => {
     if (named.has(service) || !isMapping(entry)) return [];
     const name = defaultIdentityName(service, Object.hasOwn(entry, "mcp") ? "mcp" : "http");
-    if (!identities.some(([identity]) => identity === name)) return [];
+    if (!names.has(name)) return [];
     return [
       source.problem(
         ["identities", name],

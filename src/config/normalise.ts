@@ -25,10 +25,11 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
     const entry = written.identities?.[name];
     return entry === undefined ? [] : [identityOf(name, entry, trustDomain, projectDirectory)];
   });
+  const byService = new Map(declared.map((identity) => [identity.service, identity]));
   const services = Object.entries(written.services ?? {}).map(([name, entry]) =>
-    serviceOf(name, entry, declared, trustDomain, projectDirectory),
+    serviceOf(name, entry, byService.get(name), trustDomain, projectDirectory),
   );
-  const identities = [...declared, ...defaultIdentitiesOf(services, declared)];
+  const identities = [...declared, ...services.filter(({ name }) => !byService.has(name)).map(defaultIdentityOf)];
   const { x509, jwt, ca } = written.lifetimes ?? {};
   return {
     ...origin,
@@ -89,14 +90,13 @@ function launchOf(entry: NonNullable<IdentityEntry["launch"]>, projectDirectory:
 function serviceOf(
   name: string,
   entry: ServiceEntry,
-  declared: readonly IdentityConfig[],
+  identity: IdentityConfig | undefined,
   trustDomain: TrustDomain,
   projectDirectory: string,
 ): ServiceConfig {
   const protocol = entry.mcp === undefined ? "http" : "mcp";
   const upstream = entry.mcp ?? entry.http;
   if (upstream === undefined) throw new TypeError(`service ${name} passed the schema without an upstream`);
-  const identity = declared.find((one) => one.service === name);
   return {
     name,
     id: identity?.id ?? SpiffeId.of(trustDomain, defaultIdentityName(name, protocol)),
@@ -117,22 +117,17 @@ function upstreamOf(entry: UpstreamEntry, projectDirectory: string): Upstream {
   return { kind: "mtls", ...endpoint };
 }
 
-/** After the identities of the file (D9), in the order of the services. No process ever has one: only the service's relay leg does. */
-function defaultIdentitiesOf(
-  services: readonly ServiceConfig[],
-  declared: readonly IdentityConfig[],
-): readonly IdentityConfig[] {
-  return services
-    .filter((service) => !declared.some((identity) => identity.service === service.name))
-    .map((service) => ({
-      name: service.id.name,
-      id: service.id,
-      facts: {},
-      launch: undefined,
-      service: service.name,
-      dnsNames: [],
-      hint: "",
-    }));
+/** Comes after the identities of the file (D9), in the order of the services. No process ever has one: only the service's relay leg does. */
+function defaultIdentityOf(service: ServiceConfig): IdentityConfig {
+  return {
+    name: service.id.name,
+    id: service.id,
+    facts: {},
+    launch: undefined,
+    service: service.name,
+    dnsNames: [],
+    hint: "",
+  };
 }
 
 function secondsOr(written: string | undefined, standard: number): number {

@@ -14,7 +14,7 @@ export function checkAgainst<Schema extends z.ZodType>(
 ): { value: z.infer<Schema>; problems: readonly [] } | { value: undefined; problems: readonly ConfigProblem[] } {
   const parsed = schema.safeParse(source.value);
   if (parsed.success) return { value: parsed.data, problems: [] };
-  const shape = z.toJSONSchema(schema, { io: "input" });
+  const shape = shapeOf(schema);
   return { value: undefined, problems: parsed.error.issues.flatMap((issue) => problemsOf(issue, [], shape, source)) };
 }
 
@@ -123,6 +123,18 @@ export function valueAt(value: unknown, path: ValuePath): unknown {
 }
 
 type JsonSchema = z.core.JSONSchema.BaseSchema;
+
+/** Made once a schema, and only when something is wrong. */
+function shapeOf(schema: z.ZodType): JsonSchema {
+  let shape = SHAPES.get(schema);
+  if (shape === undefined) {
+    shape = z.toJSONSchema(schema, { io: "input" });
+    SHAPES.set(schema, shape);
+  }
+  return shape;
+}
+
+const SHAPES = new WeakMap<z.ZodType, JsonSchema>();
 
 /** The keys that the schema knows at `path`, following the form that the written value has. */
 function knownKeysAt(shape: JsonSchema, path: ValuePath, value: unknown): readonly string[] {

@@ -1,4 +1,17 @@
-import { isAlias, isMap, isNode, isScalar, isSeq, LineCounter, type Node, type ParsedNode, parseDocument } from "yaml";
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  type ParsedNode,
+  parseDocument,
+  visit,
+  type YAMLMap,
+} from "yaml";
 import { messageOf } from "../coded-error.js";
 import type { ConfigProblem } from "./config-error.js";
 
@@ -39,21 +52,27 @@ export function parseYaml(text: string, file: string): YamlSource {
       merge: false,
       strict: true,
       stringKeys: true,
-      uniqueKeys: true,
+      // `duplicateKeys` does it in time that grows with the file, not with its square.
+      uniqueKeys: false,
       prettyErrors: false,
       // "silent" would also keep quiet about a second document.
       logLevel: "error",
     });
-    const faults = [...document.errors, ...document.warnings];
+    const faults = [
+      ...[...document.errors, ...document.warnings].map((fault) => place(fault.pos[0], [], lowerFirst(fault.message))),
+      ...duplicateKeys(document).map(({ key, offset }) =>
+        place(offset, [], `the key ${JSON.stringify(key)} is there twice; keys of a mapping must be unique`),
+      ),
+    ];
     const root = document.contents;
     return {
       file,
       value: faults.length > 0 ? undefined : document.toJS({ maxAliasCount: MAX_ALIASES }),
-      syntaxProblems: faults.map((fault) => place(fault.pos[0], [], lowerFirst(fault.message))),
+      syntaxProblems: faults,
       keys: (path) => {
         const node: unknown = path.length === 0 ? root : document.getIn(path, true);
         const mapping = isAlias(node) ? node.resolve(document) : node;
-        return isMap(mapping) ? mapping.items.map(({ key }) => String(isScalar(key) ? key.value : key)) : [];
+        return isMap(mapping) ? mapping.items.map(keyOf) : [];
       },
       problem: (path, message, at = "value") => place(offsetOf(root, path, at), path, message),
     };
@@ -84,7 +103,7 @@ function offsetOf(root: ParsedNode | null, path: ValuePath, at: "key" | "value")
   for (const [index, step] of path.entries()) {
     const last = index === path.length - 1;
     if (isMap(node)) {
-      const pair = node.items.find((item) => isScalar(item.key) && String(item.key.value) === step);
+      const pair = pairsOf(node).get(String(step));
       if (pair === undefined) return offset;
       const key = isNode(pair.key) ? startOf(pair.key) : undefined;
       const value: Node | null = isNode(pair.value) ? pair.value : null;
@@ -100,6 +119,40 @@ function offsetOf(root: ParsedNode | null, path: ValuePath, at: "key" | "value")
     }
   }
   return offset;
+}
+
+/** Every second and later key of a mapping that has it already: YAML 1.2 §3.2.1.1. */
+function duplicateKeys(document: Document.Parsed): readonly { readonly key: string; readonly offset: number }[] {
+  const found: { key: string; offset: number }[] = [];
+  visit(document, {
+    Map(_, mapping) {
+      const seen = new Set<string>();
+      for (const pair of mapping.items as YAMLMap["items"]) {
+        const key = keyOf(pair);
+        if (seen.has(key)) found.push({ key, offset: isNode(pair.key) ? (startOf(pair.key) ?? 0) : 0 });
+        seen.add(key);
+      }
+    },
+  });
+  return found;
+}
+
+type Pairs = ReadonlyMap<string, YAMLMap["items"][number]>;
+
+/** The pairs of a mapping by key, so that a file with thousands of entries and as many problems is still answered at once. */
+function pairsOf(mapping: YAMLMap): Pairs {
+  let pairs = PAIRS.get(mapping);
+  if (pairs === undefined) {
+    pairs = new Map(mapping.items.map((pair) => [keyOf(pair), pair]));
+    PAIRS.set(mapping, pairs);
+  }
+  return pairs;
+}
+
+const PAIRS = new WeakMap<YAMLMap, Pairs>();
+
+function keyOf({ key }: YAMLMap["items"][number]): string {
+  return String(isScalar(key) ? key.value : key);
 }
 
 function startOf(node: Node | null | undefined): number | undefined {

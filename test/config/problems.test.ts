@@ -27,6 +27,15 @@ reload: confrim
     ]);
   });
 
+  it("says the first hundred of thousands in words, in time that grows with the file and not with its square", () => {
+    const entries = (count: number, key: string) =>
+      `trustDomain: a\nidentities:\n${Array.from({ length: count }, (_, i) => `  x${i}: { ${key}: 1 }\n`).join("")}`;
+    expect(problemsOf(entries(4000, "uid"))).toEqual([]);
+    const said = problemsOf(entries(4000, "uidd"));
+    expect(said).toHaveLength(101);
+    expect(said.at(-1)).toBe("… and 7900 more");
+  });
+
   it("keeps quiet where nothing is wrong", () => {
     expect(problemsOf("trustDomain: shop.local\n")).toEqual([]);
   });
@@ -154,7 +163,12 @@ describe("what entries say of each other", () => {
 describe("YAML", () => {
   it.each([
     ["duplicate keys", "trustDomain: a\ntrustDomain: b\n", /agentid.yaml:2:1 {2}.*unique/],
-    ["duplicate identities", "trustDomain: a\nidentities:\n  x: { uid: 1 }\n  x: { uid: 2 }\n", /:4:3 {2}.*unique/],
+    [
+      "duplicate identities",
+      "trustDomain: a\nidentities:\n  x: { uid: 1 }\n  'x': { uid: 2 }\n",
+      /:4:3 {2}.*"x" is there twice.*unique/,
+    ],
+    ["a key three times", "a: 1\na: 1\na: 1\n", /:2:1 .*\n.*:3:1 /],
     ["broken syntax", "trustDomain: [a\n", /agentid.yaml:\d:\d/],
     ["two documents", "trustDomain: a\n---\ntrustDomain: b\n", /multiple documents/],
     ["unknown tags", "trustDomain: !!js/function a\n", /agentid.yaml:1:14 {2}unresolved tag/],
