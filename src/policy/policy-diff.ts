@@ -1,6 +1,6 @@
 import { coversIdentity, coversName, coversSegments } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
-import { describeScope, type Rule } from "./rule.js";
+import { describeRule, type Rule } from "./rule.js";
 
 export interface PolicyDifference {
   /** True unless it is shown that nothing denied before is allowed now. */
@@ -25,7 +25,7 @@ export function diffPolicySets(old: PolicySet, next: PolicySet): PolicyDifferenc
 }
 
 function line(sign: "-" | "+"): (rule: Rule) => string {
-  return (rule) => `${sign} ${rule.effect} ${rule.name}: ${describeScope(rule)}`;
+  return (rule) => `${sign} ${describeRule(rule)}`;
 }
 
 function allowsOf(set: PolicySet): readonly Rule[] {
