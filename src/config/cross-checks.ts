@@ -28,6 +28,7 @@ const GROUNDS = [
 export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
   return [
     ...identityNames(source),
+    ...pinnedWithoutPath(source),
     ...serviceNames(source),
     ...serviceReferences(source),
     ...defaultIdentities(source),
@@ -53,6 +54,16 @@ function identityNames(source: YamlSource): readonly ConfigProblem[] {
         "key",
       ),
     ];
+  });
+}
+
+/** A digest is pinned from a file: the launched command's, or the one that `exe` names. */
+function pinnedWithoutPath(source: YamlSource): readonly ConfigProblem[] {
+  return entriesOf(source, "identities").flatMap(([name, entry]) => {
+    const exe = valueAt(entry, ["exe"]);
+    if (!isMapping(exe) || !isMapping(entry) || exe.sha256 !== "pinned") return [];
+    if (Object.hasOwn(exe, "path") || Object.hasOwn(entry, "launch")) return [];
+    return [source.problem(["identities", name, "exe"], "a pinned digest needs the path of the file to pin")];
   });
 }
 

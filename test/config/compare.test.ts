@@ -21,8 +21,8 @@ describe("what permits more (WIDENED) and what does not", () => {
     ["another user", identity("{ uid: 1 }"), identity("{ uid: 2 }"), true, "~ identities.x.uid: 1 → 2"],
     [
       "another digest",
-      identity("{ exe: { sha256: pinned } }"),
-      identity(`{ exe: { sha256: ${"a".repeat(64)} } }`),
+      identity("{ exe: { path: /a, sha256: pinned } }"),
+      identity(`{ exe: { path: /a, sha256: ${"a".repeat(64)} } }`),
       true,
       "~ identities.x.exeSha256",
     ],
