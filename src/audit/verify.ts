@@ -14,7 +14,7 @@ export interface AuditVerification {
   readonly head: string;
 }
 
-export interface AuditProblem {
+interface AuditProblem {
   /** Place of the entry in the log, from 0. */
   readonly sequence: number;
   /** In words. */

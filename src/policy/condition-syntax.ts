@@ -3,7 +3,7 @@ import { RE2JS } from "re2js";
 import { CodedError } from "../coded-error.js";
 
 /** `args.amount` in a condition: where it stands and which members it reads. */
-export interface Reference {
+interface Reference {
   /** As written: `args.amount`. */
   readonly text: string;
   /** `["args", "amount"]`. */

@@ -19,7 +19,7 @@ const expectation = z.strictObject({
 });
 
 /** `policies/*.test.yaml`. */
-export const fixtureFileSchema = z.strictObject({
+const fixtureFileSchema = z.strictObject({
   tests: z.array(
     z.strictObject({
       name: z.string().min(1),
@@ -39,14 +39,14 @@ export interface PolicyTestReport {
   readonly untested: readonly string[];
 }
 
-export interface PolicyTest {
+interface PolicyTest {
   /** `policies/payments.test.yaml:2`. */
   readonly at: string;
   readonly name: string;
   readonly expectations: readonly PolicyTestExpectation[];
 }
 
-export interface PolicyTestExpectation {
+interface PolicyTestExpectation {
   readonly at: string;
   /** `agents/billing payments/issue_refund {"amount":900}`. */
   readonly call: string;

@@ -27,6 +27,5 @@ const rule = z.strictObject({
 /** `policies/*.yaml`: the one description from which types, messages and the editor's schema follow. */
 export const ruleFileSchema = z.strictObject({ rules: z.array(rule).nullable() });
 
-export type RuleFileText = z.infer<typeof ruleFileSchema>;
 export type RuleText = z.infer<typeof rule>;
 export type ScopeText = z.infer<typeof scope>;

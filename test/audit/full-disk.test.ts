@@ -13,7 +13,7 @@ let mounted: string | undefined;
 beforeAll(() => {
   const directory = mkdtempSync(join(tmpdir(), "agentid-full-"));
   try {
-    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k,mode=0700", "none", directory], { stdio: "ignore" });
+    execFileSync("/bin/mount", ["-t", "tmpfs", "-o", "size=64k,mode=0700", "none", directory], { stdio: "ignore" });
     mounted = directory;
   } catch {
     rmSync(directory, { recursive: true });
@@ -21,7 +21,7 @@ beforeAll(() => {
 });
 afterAll(() => {
   if (mounted === undefined) return;
-  execFileSync("umount", [mounted]);
+  execFileSync("/bin/umount", [mounted]);
   rmSync(mounted, { recursive: true });
 });
 

@@ -12,8 +12,9 @@ import { systemClock } from "../../src/platform/clock.js";
 
 test("what append returned for survives kill -9, and the log goes on", async () => {
   const directory = mkdtempSync(join(tmpdir(), "agentid-kill-"));
-  const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
-  const writer = spawn(process.execPath, ["--import", here("../source-hooks.ts"), here("writer.ts"), directory], {
+  const hooks = fileURLToPath(new URL("../source-hooks.ts", import.meta.url));
+  const program = fileURLToPath(new URL("./writer.ts", import.meta.url));
+  const writer = spawn(process.execPath, ["--import", hooks, program, directory], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   let acknowledged = -1;

@@ -34,7 +34,7 @@ export const PAYMENTS_YAML = `rules:
 export const id = (name: string) => `spiffe://shop.local/${name}`;
 
 /** Noon UTC of a Wednesday. */
-export const noon: Clock = { now: () => Date.UTC(2025, 0, 15, 12), after: () => () => {} };
+const noon: Clock = { now: () => Date.UTC(2025, 0, 15, 12), after: () => () => {} };
 
 export function load(...texts: string[]): LoadedPolicySet {
   return policySetOf(
