@@ -2,7 +2,7 @@ import { status } from "@grpc/grpc-js";
 import type { Caller } from "../attestation/caller.js";
 import type { ProcessFacts } from "../attestation/process-facts.js";
 import type { AuditFields, AuditLog } from "../audit/audit-log.js";
-import { codeOf } from "../coded-error.js";
+import { codeOf, messageOf } from "../coded-error.js";
 import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Connection, Connections } from "./connections.js";
@@ -82,6 +82,7 @@ export function createAuthorization(dependencies: {
         return { caller: connection.attested ?? (await connection.caller), connection };
       } catch (thrown) {
         connection.retire();
+        audit.append("svid.refused", { reason: codeOf(thrown), detail: messageOf(thrown) });
         throw statusOf(thrown);
       }
     },
@@ -129,10 +130,6 @@ export function parseWantedId(text: string): SpiffeId | undefined {
   try {
     return SpiffeId.parse(text);
   } catch (thrown) {
-    throw new StatusError(status.INVALID_ARGUMENT, `spiffe_id: ${statusMessage(thrown)}`, { cause: thrown });
+    throw new StatusError(status.INVALID_ARGUMENT, `spiffe_id: ${messageOf(thrown)}`, { cause: thrown });
   }
-}
-
-function statusMessage(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
 }

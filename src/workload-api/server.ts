@@ -91,6 +91,7 @@ export function createWorkloadApi(dependencies: WorkloadApiDependencies): Worklo
   grpc.addService(
     HealthService,
     healthService({
+      connections,
       ready: () => bundles.x509Bundle(trustDomain) !== undefined && jwtBundles.jwtBundle(trustDomain) !== undefined,
       onReadiness: (listener) => bundles.onBundleChange(listener),
       streams,
