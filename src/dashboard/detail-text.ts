@@ -71,10 +71,6 @@ function resultOf(call: Call): string {
 
 function identityDetail(identity: Identity, state: State, width: number): TextLine[] {
   const expiry = expiryOf(identity, state.now);
-  const processes = state.processes
-    .filter((event) => event.identity === identity.name)
-    .slice(-20)
-    .reverse();
   return [
     ...field("id", identity.spiffeId, width),
     ...field("given to", identity.how, width),
@@ -85,14 +81,21 @@ function identityDetail(identity: Identity, state: State, width: number): TextLi
     ),
     ...(expiry.next === "" ? [] : field("rotation", `${expiry.next}, ${identity.rotateAt ?? ""}`, width)),
     ...field("held by", identity.pids.length === 0 ? "no process" : `pid ${identity.pids.join(", ")}`, width),
-    ...processes.flatMap((event) =>
-      paragraph(
-        { text: clockTime(event.time), tone: "dim" },
-        `${event.change} pid ${event.pid}: ${event.detail}`,
-        width,
-      ),
-    ),
   ];
+}
+
+/** What became of the processes that asked for an identity or were launched, newest first. */
+export function processLines(state: State, width: number): TextLine[] {
+  if (state.processes.length === 0) return [line({ text: "no process has asked yet", tone: "dim" })];
+  return state.processes.toReversed().flatMap((event) => {
+    const refused = event.change === "refused" || event.change === "launch-refused";
+    const who = event.identity === undefined ? "" : ` as ${event.identity}`;
+    return paragraph(
+      { text: event.change.toUpperCase(), tone: refused ? "deny" : "plain" },
+      `${clockTime(event.time)}${who} pid ${event.pid}, uid ${event.uid}: ${event.detail}`,
+      width,
+    );
+  });
 }
 
 function serviceDetail(service: Service, width: number): TextLine[] {

@@ -16,20 +16,33 @@ const STYLES: Readonly<Record<Tone, TextStyle>> = {
 /** https://no-color.org: any value but the empty one. Then not a single style is written. */
 const withoutColour = (process.env.NO_COLOR ?? "") !== "";
 
-/** One line of the screen, exactly `width` cells wide. */
-export function Line({ content, width }: { readonly content: TextLine; readonly width: number }): ReactNode {
+interface LineProps {
+  readonly content: TextLine;
+  readonly width: number;
+  /** What stands left and right of it, outside of `width`. */
+  readonly border?: string;
+}
+
+/** One line of the screen, exactly `width` cells wide. A single text to lay out: frames have many of them. */
+export function Line({ content, width, border = "" }: LineProps): ReactNode {
   const spans = filledSpans(content.spans, width);
-  if (withoutColour) return <Text>{spans.map((span) => span.text).join("")}</Text>;
+  if (withoutColour) return <Text>{`${border}${spans.map((span) => span.text).join("")}${mirrored(border)}`}</Text>;
   return (
-    <Text inverse={content.selected === true}>
+    <Text>
+      {border}
       {spans.map((span, index) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: the pieces of one line have no identity beyond their place
-        <Text key={index} {...STYLES[span.tone ?? "plain"]}>
+        <Text key={index} inverse={content.selected === true} {...STYLES[span.tone ?? "plain"]}>
           {span.text}
         </Text>
       ))}
+      {mirrored(border)}
     </Text>
   );
+}
+
+function mirrored(border: string): string {
+  return [...border].reverse().join("");
 }
 
 export interface FrameProps {
@@ -50,11 +63,7 @@ export function Frame({ title, note = "", lines, width, height }: FrameProps): R
       <Text>{topBorder(title, note, width)}</Text>
       {rows.map((row, index) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: a line of the screen is its place
-        <Box key={index}>
-          <Text>│ </Text>
-          <Line content={row} width={inner} />
-          <Text> │</Text>
-        </Box>
+        <Line key={index} content={row} width={inner} border="│ " />
       ))}
       <Text>{`└${"─".repeat(width - 2)}┘`}</Text>
     </Box>

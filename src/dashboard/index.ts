@@ -39,6 +39,8 @@ export async function runDashboard(options: DashboardOptions): Promise<"quit" | 
     if (!isScreen || options.plain === true || options.json === true) {
       return await streamLog({ ...shared, json: options.json === true });
     }
+    // React reads this once when it is loaded; its development build takes twice the processor time and memory.
+    process.env.NODE_ENV = "production";
     // Loaded only for a screen: a log stream needs neither React nor Ink.
     const { runScreen } = await import("./run-screen.js");
     return await runScreen({ ...shared, stdin, suspendable: options.suspendable === true });

@@ -1,6 +1,6 @@
 import { Box, Text } from "ink";
 import type { ReactNode } from "react";
-import { detailOf } from "./detail-text.js";
+import { detailOf, processLines } from "./detail-text.js";
 import { Frame, Line } from "./frame.js";
 import { type Layout, layoutOf, missingRoom } from "./layout.js";
 import { overlayText } from "./overlay-lines.js";
@@ -36,15 +36,18 @@ export function Screen({ state }: { readonly state: State }): ReactNode {
 function Body({ state, layout }: { readonly state: State; readonly layout: Layout }): ReactNode {
   const { columns, listHeight, listRows, bottomHeight, leftColumns } = layout;
   const list = listFrame(state, { width: columns - FRAME_COLUMNS, rows: listRows });
-  const besideIdentities = state.screen === "calls" || state.screen === "denials";
-  const detailColumns = besideIdentities ? columns - leftColumns : columns;
+  const isCallList = state.screen === "calls" || state.screen === "denials";
+  const isIdentities = state.screen === "identities";
+  const detailColumns = isCallList || isIdentities ? columns - leftColumns : columns;
   const detail = detailOf(currentRow(state), state, detailColumns - FRAME_COLUMNS);
+  const processes = { title: "Processes", lines: processLines(state, leftColumns - FRAME_COLUMNS) };
   return (
     <>
       <Frame {...list} width={columns} height={listHeight} />
       <Box>
-        {besideIdentities ? <IdentitiesFrame state={state} width={leftColumns} height={bottomHeight} /> : null}
+        {isCallList ? <IdentitiesFrame state={state} width={leftColumns} height={bottomHeight} /> : null}
         <Frame {...detail} width={detailColumns} height={bottomHeight} />
+        {isIdentities ? <Frame {...processes} width={leftColumns} height={bottomHeight} /> : null}
       </Box>
     </>
   );

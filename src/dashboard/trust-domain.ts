@@ -2,7 +2,17 @@ import type { AgentidEvent, CallDecidedEvent } from "../control-api/events.js";
 import type { Status } from "../control-api/routes.js";
 import { emptyCallLog, recordCalls } from "./call-log.js";
 import { countCall, noCalls } from "./call-rate.js";
-import { type Identity, MAX_PROBLEMS, MAX_PROCESSES, MAX_RELOADS, type ReloadEvent, type State } from "./state.js";
+import {
+  type Identity,
+  MAX_PROBLEMS,
+  MAX_PROCESSES,
+  MAX_RELOADS,
+  type ProcessEvent,
+  type ReloadEvent,
+  type State,
+} from "./state.js";
+
+const REFUSAL_NOTICE_MS = 6_000;
 
 /** The state with what the daemon says of itself; its word replaces what the events since the last status added up to. */
 export function applyStatus(state: State, status: Status): State {
@@ -51,7 +61,7 @@ function applyEvent(state: State, event: AgentidEvent): State {
     case "identity":
       return { ...state, identities: state.identities.map((identity) => withChange(identity, event)) };
     case "process":
-      return { ...state, processes: [...state.processes, event].slice(-MAX_PROCESSES) };
+      return withRefusalNotice({ ...state, processes: [...state.processes, event].slice(-MAX_PROCESSES) }, event);
     case "reload":
       return withPendingReload(
         { ...state, reloads: [...state.reloads, event].slice(-MAX_RELOADS) },
@@ -62,6 +72,14 @@ function applyEvent(state: State, event: AgentidEvent): State {
     case "stopping":
       return { ...state, connection: { is: "stopping", reason: event.reason } };
   }
+}
+
+/** A process that got nothing never shows up as a caller, so whatever screen is open says it, if it is news. */
+function withRefusalNotice(state: State, event: ProcessEvent): State {
+  const isRefusal = event.change === "refused" || event.change === "launch-refused";
+  if (!isRefusal || Date.parse(event.time) < state.now - REFUSAL_NOTICE_MS) return state;
+  const text = `${event.change}: pid ${event.pid}, uid ${event.uid}, ${event.detail}`;
+  return { ...state, notice: { text, until: state.now + REFUSAL_NOTICE_MS } };
 }
 
 /** Events from before the status are in its counts already: the daemon repeats what it still holds. */

@@ -361,6 +361,16 @@ describe("the daemon", () => {
   });
 });
 
+test("a process that is refused now is said on any screen; one of the past is not", () => {
+  const dashboard = play();
+  const refused = { event: "process", change: "refused", pid: 5120, uid: 1000, detail: "python3 other.py" } as const;
+  dashboard.send({ is: "events", events: [numbered(refused, 1, "2026-11-22T12:00:00.000Z")] });
+  expect(dashboard.state().notice).toBeUndefined();
+  dashboard.send({ is: "events", events: [numbered(refused, 2, "2026-11-22T12:04:32.900Z")] });
+  expect(dashboard.state().notice?.text).toBe("refused: pid 5120, uid 1000, python3 other.py");
+  expect(dashboard.state().processes).toHaveLength(2);
+});
+
 test("hostile text is cleaned before it becomes state", () => {
   const dashboard = play();
   const hostile = "\u001b]52;c;ZXZpbA==\u0007\u202egnp.exe\u009b31m";

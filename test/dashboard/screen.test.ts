@@ -1,10 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { type PlayedDaemon, playDaemon } from "./played-daemon.js";
 import { allowedCall, call, waitingReload } from "./recorded-events.js";
 import { compileDashboard, openTerminal, type Program, type TerminalSession } from "./terminal-session.js";
+
+// Each test starts a program; on a busy machine that alone takes seconds.
+vi.setConfig({ testTimeout: 60_000 });
 
 let program: Program;
 let daemon: PlayedDaemon;
@@ -149,6 +152,9 @@ describe("keys", () => {
     await session.until((shown) => shown.includes("┌ Denials") && !shown.includes("ALLOW"));
     session.type("3");
     await session.until(/given to launch: python agents\/billing\.py/);
+    daemon.emit({ event: "process", change: "refused", pid: 6001, uid: 1000, detail: "python3 other.py" });
+    await session.until(/REFUSED .* pid 6001, uid 1000/);
+    await session.until("refused: pid 6001, uid 1000, python3 other.py");
     session.type("4");
     await session.until("reachable around");
     session.type("6");

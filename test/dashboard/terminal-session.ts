@@ -51,7 +51,7 @@ export interface TerminalSession {
   type(keys: string): void;
   resize(columns: number, rows: number): void;
   kill(signal: string): void;
-  /** Resolves when the screen shows it; rejects with the screen after ten seconds. */
+  /** Resolves when the screen shows it; rejects with the screen after twenty seconds. */
   until(what: string | RegExp | ((text: string) => boolean)): Promise<string>;
   readonly exited: Promise<number>;
 }
@@ -62,7 +62,7 @@ export interface TerminalOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 20_000;
 
 /** Runs a Node program in a pseudo-terminal and reads its screen as a person does. */
 export function openTerminal(args: readonly string[], options: TerminalOptions): TerminalSession {
