@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 /*
- * Read with node:fs alone. Loading koffi touches process.stderr (through node:util), which makes a pipe non-blocking, also for everybody who shares it;
- * so this must run, and must be able to run, before koffi is loaded.
+ * Read with node:fs alone. Loading koffi or node:http touches process.stderr (Node's own node:util and node:assert do), which makes a pipe non-blocking,
+ * also for everybody who shares it; so this must run, and must be able to run, before they are loaded.
  */
 
 const O_NONBLOCK = 0o4000;

@@ -1,0 +1,134 @@
+import { request } from "node:http";
+import { CodedError, codeOf, messageOf } from "../coded-error.js";
+import type { LaunchGrant } from "../control-api/routes.js";
+import { CONFIG_FILE, controlSocketPath, findProjectDirectory } from "../platform/directories.js";
+import type { InheritedState } from "../platform/inherited-state.js";
+import { becomeProcess } from "./become.js";
+import { commandPathOrExit, complain } from "./exit-like-a-shell.js";
+import { launchedEnvironment } from "./launch-environment.js";
+
+/*
+ * Never touches process.stdin, stdout or stderr, and loads neither the command framework nor zod: an agent's start waits for this.
+ */
+
+const EXIT = { failed: 1, usage: 2, denied: 3, notRunning: 4 } as const;
+const USAGE = "usage: agentid run NAME -- CMD [ARG…]";
+
+/** The daemon said no, in its own words. */
+class Refusal extends CodedError<"launch-refused"> {
+  override readonly name = "Refusal";
+  readonly status: number;
+
+  constructor(status: number, detail: string, hint: string | undefined) {
+    super("launch-refused", detail, hint === undefined ? {} : { hint });
+    this.status = status;
+  }
+}
+
+/** Asks the daemon for the launch that `args` describe and becomes the command, or exits. */
+export async function launch(args: readonly string[], initialState: InheritedState): Promise<never> {
+  const { name, argv } = parse(args);
+  // A command that does not exist is the shell's business, not the daemon's.
+  commandPathOrExit(argv[0] ?? "", process.env);
+  const grant = await askForLaunch(controlSocket(), { name, argv, workingDirectory: process.cwd() }).catch(giveUp);
+  return becomeProcess(argv, launchedEnvironment(process.env, grant), { initialState });
+}
+
+function parse(args: readonly string[]): { name: string; argv: readonly string[] } {
+  const dashes = args.indexOf("--");
+  const before = dashes === -1 ? args : args.slice(0, dashes);
+  const argv = dashes === -1 ? [] : args.slice(dashes + 1);
+  const [name, ...unknown] = before;
+  if (name === undefined || name.startsWith("-") || unknown.length > 0 || argv.length === 0) {
+    complain(USAGE);
+    process.exit(EXIT.usage);
+  }
+  return { name, argv };
+}
+
+/** The socket that AGENTID_CONTROL names, else that of the project around the working directory. */
+function controlSocket(): string {
+  const named = process.env.AGENTID_CONTROL;
+  if (named !== undefined && named !== "") {
+    if (named.startsWith("unix:///")) return named.slice("unix://".length);
+    complain(`agentid: AGENTID_CONTROL must be unix:///PATH, not ${JSON.stringify(named)}`);
+    process.exit(EXIT.usage);
+  }
+  const project = findProjectDirectory(process.cwd());
+  if (project === undefined) {
+    complain(`agentid: no ${CONFIG_FILE} in this folder or above it\n  next: agentid init, or change into the project`);
+    process.exit(EXIT.usage);
+  }
+  return controlSocketPath(project);
+}
+
+/** POST /v1/launch. Rejects with Refusal, or with Node's error when nobody answers. */
+function askForLaunch(socketPath: string, wanted: object): Promise<LaunchGrant> {
+  const body = JSON.stringify(wanted);
+  return new Promise((resolve, reject) => {
+    const asking = request(
+      {
+        socketPath,
+        method: "POST",
+        path: "/v1/launch",
+        agent: false,
+        headers: { "content-type": "application/json", "content-length": Buffer.byteLength(body) },
+      },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("error", reject);
+        response.on("end", () => {
+          try {
+            resolve(grantIn(response.statusCode ?? 0, parseJson(Buffer.concat(chunks).toString("utf8"))));
+          } catch (thrown) {
+            reject(thrown);
+          }
+        });
+      },
+    );
+    asking.on("error", reject);
+    asking.end(body);
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // not ours: what follows says that the answer was not understood
+  }
+}
+
+function grantIn(status: number, answer: unknown): LaunchGrant {
+  if (status === 200 && isGrant(answer)) return answer;
+  const problem = typeof answer === "object" && answer !== null ? (answer as Record<string, unknown>) : {};
+  const detail =
+    typeof problem.detail === "string" ? problem.detail : `the daemon's answer (${status}) was not understood`;
+  throw new Refusal(status, detail, typeof problem.hint === "string" ? problem.hint : undefined);
+}
+
+function isGrant(answer: unknown): answer is LaunchGrant {
+  if (typeof answer !== "object" || answer === null) return false;
+  const { setEnv, keepEnv } = answer as Record<string, unknown>;
+  return (
+    typeof setEnv === "object" &&
+    setEnv !== null &&
+    Object.values(setEnv).every((value) => typeof value === "string") &&
+    Array.isArray(keepEnv) &&
+    keepEnv.every((name) => typeof name === "string")
+  );
+}
+
+function giveUp(thrown: unknown): never {
+  if (thrown instanceof Refusal) {
+    complain(`agentid: ${thrown.message}${thrown.hint === undefined ? "" : `\n  ${thrown.hint}`}`);
+    process.exit(thrown.status >= 400 && thrown.status < 500 ? EXIT.denied : EXIT.failed);
+  }
+  if (["ENOENT", "ECONNREFUSED", "ENOTSOCK"].includes(codeOf(thrown))) {
+    complain("agentid: no trust domain is running for this project\n  next: agentid dev");
+    process.exit(EXIT.notRunning);
+  }
+  complain(`agentid: the daemon could not be asked: ${messageOf(thrown)}`);
+  process.exit(EXIT.failed);
+}
