@@ -51,6 +51,11 @@ async function open(): Promise<AuditLogFile> {
 }
 const file = (name = "log.ndjson") => join(directory, name);
 const linesOf = (name = "log.ndjson") => readFileSync(file(name), "utf8").trimEnd().split("\n");
+/** What somebody writes who knows how hashes are made, but leaves the later entries alone. */
+const forged = (line: string) => {
+  const { hash: _hash, ...content } = JSON.parse(line.replace('"i":7', '"i":8')) as Record<string, unknown>;
+  return canonicalize({ ...content, hash: hash("sha256", canonicalize(content), "hex") });
+};
 const copyOf = (path: string) => {
   copyFileSync(path, `${path}.copy`);
   return `${path}.copy`;
@@ -149,6 +154,7 @@ test.each<[string, (lines: string[]) => string[], number]>([
   ["two entries swapped", (lines) => lines.toSpliced(7, 2, lines[8] ?? "", lines[7] ?? ""), 7],
   ["the first entry removed", (lines) => lines.slice(1), 0],
   ["a line that is no entry", (lines) => lines.toSpliced(7, 1, "hello"), 7],
+  ["an entry changed and its own hash made to fit", (lines) => lines.with(7, forged(lines[7] ?? "")), 8],
   ["an empty line", (lines) => lines.toSpliced(7, 0, ""), 7],
 ])(
   "%s: the entry is named, and the log goes on in a new file that pins the broken one",
