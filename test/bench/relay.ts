@@ -20,11 +20,13 @@ else await runPart(PART);
 
 async function compare(): Promise<void> {
   const children: ChildProcess[] = [];
+  const byPart = new Map<string, ChildProcess>();
   const start = <Answer>(part: string, message: object): Promise<Answer> => {
     const child = fork(new URL("./run.ts", import.meta.url), ["relay"], {
       env: { ...process.env, AGENTID_BENCH_PART: part },
     });
     children.push(child);
+    byPart.set(part, child);
     child.send(message);
     return new Promise((resolve, reject) => {
       child.once("message", (answer) => resolve(answer as Answer));
@@ -43,27 +45,36 @@ async function compare(): Promise<void> {
         allowH2: false,
         connect: url.startsWith("https") ? tls : {},
       });
-    const targets = {
-      "direct, no proxy": pool(`http://127.0.0.1:${upstream.port}`),
-      "bare undici mTLS proxy": pool(`https://127.0.0.1:${bare.port}`),
-      "relay, inbound leg": pool(`https://127.0.0.1:${relay.inbound}`),
-      "relay, both legs": pool(`http://127.0.0.1:${relay.outbound}`),
-    };
-    say(
-      `${"".padEnd(24)} ${"p50 ms".padStart(8)} ${"p99 ms".padStart(8)} ${"added p50".padStart(10)} ${"max/s".padStart(8)}`,
-    );
+    /** Microseconds of processor time that `part` has used. */
+    const usageOf = (part: string): Promise<number> =>
+      new Promise((resolve) => {
+        const child = byPart.get(part);
+        if (child === undefined) return resolve(0);
+        child.once("message", (usage: NodeJS.CpuUsage) => resolve(usage.user + usage.system));
+        child.send("usage");
+      });
+    const targets = [
+      { name: "direct, no proxy", pool: pool(`http://127.0.0.1:${upstream.port}`), part: "none" },
+      { name: "bare undici mTLS proxy", pool: pool(`https://127.0.0.1:${bare.port}`), part: "bare-proxy" },
+      { name: "relay, inbound leg", pool: pool(`https://127.0.0.1:${relay.inbound}`), part: "relay" },
+      { name: "relay, both legs", pool: pool(`http://127.0.0.1:${relay.outbound}`), part: "relay" },
+    ];
+    say(`${"".padEnd(24)}   p50 ms   p99 ms  added p50    max/s  µs processor/call`);
     let direct = 0;
     let bareRate = 0;
-    for (const [name, target] of Object.entries(targets)) {
+    for (const { name, pool: target, part } of targets) {
       const { p50, p99 } = await atFixedRate(target);
+      const before = await usageOf(part);
       const highest = await atHighestRate(target);
-      if (name.startsWith("direct")) direct = p50;
-      if (name.startsWith("bare")) bareRate = highest;
-      const ratio = name.startsWith("relay") ? `  ${(highest / bareRate).toFixed(2)} × bare` : "";
-      const columns = [p50.toFixed(3), p99.toFixed(3)].map((text) => text.padStart(8)).join(" ");
-      say(
-        `${name.padEnd(24)} ${columns} ${(p50 - direct).toFixed(3).padStart(10)} ${String(highest).padStart(8)}${ratio}`,
-      );
+      const processor = ((await usageOf(part)) - before) / (highest * SECONDS);
+      if (part === "none") direct = p50;
+      if (part === "bare-proxy") bareRate = highest;
+      const ratio = part === "relay" ? `   ${(highest / bareRate).toFixed(2)} × bare` : "";
+      const columns = [
+        ...[p50.toFixed(3).padStart(8), p99.toFixed(3).padStart(8), (p50 - direct).toFixed(3).padStart(10)],
+        ...[String(highest).padStart(8), processor.toFixed(0).padStart(18)],
+      ];
+      say(`${name.padEnd(24)} ${columns.join(" ")}${ratio}`);
       await target.close();
     }
   } finally {

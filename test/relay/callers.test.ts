@@ -61,6 +61,36 @@ except urllib.error.HTTPError as e: print(e.code, e.read().decode())`;
   });
 });
 
+it("a process that executes something else keeps the connection but not the identity (D5)", async () => {
+  const { stdout: python } = await run("python3", ["-c", "import os, sys; print(os.path.realpath(sys.executable))"]);
+  const relay = await runRelay({
+    services: [invoices.service],
+    identities: [identity("agents/python", { facts: { exePath: python.trim() } })],
+    rules: "rules:\n  - { name: all, allow: { from: agents/*, to: invoices } }\n",
+  });
+  const address = new URL(relay.urlOf("invoices"));
+  const ask = `
+def ask(s):
+    s.sendall(b"GET /v1/x HTTP/1.1\\r\\nHost: ${address.host}\\r\\n\\r\\n")
+    text = b""
+    while not (text.endswith(b"agents/python") or text.endswith(b"}")): text += s.recv(65536)
+    print(text.split(b" ")[1].decode(), text[-40:].decode(), flush=True)
+`;
+  // The same program, the same executable, the same PID and start time: only the kernel's word on execve tells.
+  const second = `import socket${ask}ask(socket.socket(fileno=FD))`;
+  const first = `import os, socket, sys${ask}
+s = socket.create_connection(("127.0.0.1", ${address.port}))
+ask(s)
+ask(s)
+s.set_inheritable(True)
+os.execv(sys.executable, [sys.executable, "-c", ${JSON.stringify(second)}.replace("FD", str(s.fileno()))])`;
+  const { stdout } = await run(python.trim(), ["-c", first]);
+  expect(stdout.split("\n").map((line) => line.slice(0, 3))).toEqual(["200", "200", "403", ""]);
+  const shown = relay.events.findLast(({ event }) => event === "call");
+  expect(shown).toMatchObject({ verdict: "DENY", caller: "(none)", rule: "process-changed" });
+  await relay.close();
+});
+
 it("a connection closes when its identity is taken out of the configuration", async () => {
   const seen: string[] = [];
   const cut = await runRelay({
