@@ -8,18 +8,8 @@ import type { YamlSource } from "./yaml-source.js";
 /** Seconds of every lifetime that the file does not give; D24. */
 export const STANDARD_LIFETIMES = { x509: 600, jwt: 300, ca: 86_400 } as const;
 
-/** What makes an entry of `identities` more than a name. */
-const GROUNDS = [
-  "launch",
-  "user",
-  "uid",
-  "group",
-  "gid",
-  "supplementaryGroup",
-  "supplementaryGid",
-  "exe",
-  "service",
-] as const;
+/** What an entry of `identities` may say without saying whose identity it is. */
+const NOT_GROUNDS: readonly string[] = ["dnsNames", "hint"];
 
 /**
  * What one value cannot know of another: names, references, and numbers that bound each other.
@@ -46,7 +36,8 @@ function identityNames(source: YamlSource): readonly ConfigProblem[] {
   return entriesOf(source, "identities").flatMap(([name, entry]) => {
     const wrong = checkIdentityName(name);
     if (wrong !== undefined) return [source.problem(["identities", name], wrong, "key")];
-    if (!isMapping(entry) || GROUNDS.some((ground) => Object.hasOwn(entry, ground))) return [];
+    // With an unknown key, most likely a mistyped ground, that key is the problem.
+    if (!isMapping(entry) || Object.keys(entry).some((key) => !NOT_GROUNDS.includes(key))) return [];
     return [
       source.problem(
         ["identities", name],

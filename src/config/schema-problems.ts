@@ -15,7 +15,16 @@ export function checkAgainst<Schema extends z.ZodType>(
   const parsed = schema.safeParse(source.value);
   if (parsed.success) return { value: parsed.data, problems: [] };
   const shape = shapeOf(schema);
-  return { value: undefined, problems: parsed.error.issues.flatMap((issue) => problemsOf(issue, [], shape, source)) };
+  return {
+    value: undefined,
+    problems: causes(parsed.error.issues).flatMap((issue) => problemsOf(issue, [], shape, source)),
+  };
+}
+
+/** A mistyped key is the cause, that its mapping then lacks something only follows from it. */
+function causes(issues: readonly Issue[]): readonly Issue[] {
+  const mistyped = new Set(issues.flatMap((one) => (one.code === "unrecognized_keys" ? [one.path.join("\0")] : [])));
+  return issues.filter((one) => one.code !== "custom" || !mistyped.has(one.path.join("\0")));
 }
 
 function problemsOf(issue: Issue, base: ValuePath, shape: JsonSchema, source: YamlSource): readonly ConfigProblem[] {
@@ -64,7 +73,7 @@ function unionProblems(
     (issues) => !issues.some((one) => one.code === "invalid_type" && one.path.length === 0),
   );
   const chosen = ofThisForm[0];
-  if (chosen !== undefined) return chosen.flatMap((one) => problemsOf(one, path, shape, source));
+  if (chosen !== undefined) return causes(chosen).flatMap((one) => problemsOf(one, path, shape, source));
   const kinds = issue.errors.flatMap((issues) =>
     issues.flatMap((one) => (one.code === "invalid_type" ? [kindName(one.expected)] : [])),
   );

@@ -4,6 +4,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { stripVTControlCharacters } from "node:util";
 import { type Mutant, mutants } from "./mutants.ts";
 
 /*
@@ -96,8 +97,8 @@ function kill(mutant: Mutant): Outcome {
     const run = vitest(mutant.tests);
     if (run.status === 0) return report(mutant, "SURVIVED: no test noticed");
     // A mutant that does not even load would be killed by any test, and prove nothing.
-    if (!/Tests .*failed/.test(plain(run.stdout)))
-      return report(mutant, `did not run: ${plain(run.stdout).slice(-600)}`);
+    if (!/Tests .*failed/.test(stripVTControlCharacters(run.stdout)))
+      return report(mutant, `did not run: ${stripVTControlCharacters(run.stdout).slice(-600)}`);
     return report(mutant, undefined);
   } finally {
     writeFileSync(file, honest);
@@ -118,11 +119,6 @@ function vitest(files: readonly string[]): SpawnSyncReturns<string> {
     maxBuffer: 64 * 1024 * 1024,
     env: { ...process.env, NO_COLOR: "1" },
   });
-}
-
-function plain(text: string): string {
-  const escape = String.fromCharCode(27);
-  return text.replaceAll(new RegExp(`${escape}\\[[0-9;]*m`, "g"), "");
 }
 
 function print(line: string): void {
