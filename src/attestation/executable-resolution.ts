@@ -20,8 +20,8 @@ export interface Command {
 
 /** What runs in the end when a command is executed. */
 export interface FinalProgram {
-  /** The executable image, without symbolic links: what the kernel will name. */
-  readonly exePath: string;
+  /** The executable image, without symbolic links: what the kernel will name. Asks a version manager's shim where there is one. Throws CommandError. */
+  exePath(): Promise<string>;
   /** The command line as it will stand in /proc. */
   readonly argv: readonly string[];
   /** Scripts executed through their first line on the way, absolute, in order. */
@@ -46,7 +46,7 @@ const RUNTIMES = [
  */
 export async function resolveCommand(command: Command): Promise<FinalProgram> {
   const [name = "", ...rest] = command.argv;
-  const shim = await askShim(name, command);
+  const shim = await shimNamed(name, command);
   if (shim !== undefined) return { exePath: shim, argv: [name, ...rest], scripts: [] };
   return followInterpreters(name, rest, command);
 }
@@ -57,7 +57,7 @@ async function followInterpreters(name: string, rest: readonly string[], command
   const scripts: string[] = [];
   for (let step = 0; step < MAX_INTERPRETERS; step += 1) {
     const line = await firstLine(program);
-    if (line === undefined) return { exePath: realpathSync(program), argv, scripts };
+    if (line === undefined) return { exePath: async () => realpathSync(program), argv, scripts };
     scripts.push(program);
     // execve(2): the interpreter, its one optional argument, the script's path as it was executed, the remaining arguments.
     const executed = argv[0]?.includes("/") ? argv[0] : program;
@@ -65,7 +65,7 @@ async function followInterpreters(name: string, rest: readonly string[], command
     program = resolve(command.workingDirectory, line.interpreter);
     if (basename(line.interpreter) === "env") {
       const inner = afterEnv(argv);
-      const shim = await askShim(inner[0] ?? "", command);
+      const shim = await shimNamed(inner[0] ?? "", command);
       if (shim !== undefined) return { exePath: shim, argv: inner, scripts };
       argv = inner;
       program = findCommand(inner[0] ?? "", command.workingDirectory, command.env);
@@ -74,15 +74,18 @@ async function followInterpreters(name: string, rest: readonly string[], command
   throw new CommandError("command-unresolvable", `${name} leads through more than ${MAX_INTERPRETERS} interpreters`);
 }
 
-/** The image behind a shim, or undefined when `name` is no runtime or PATH leads to the runtime itself. */
-async function askShim(name: string, command: Command): Promise<string | undefined> {
+/** How to ask for the image behind a shim; undefined when `name` is no runtime or PATH leads to the runtime itself. */
+async function shimNamed(name: string, command: Command): Promise<(() => Promise<string>) | undefined> {
   const runtime = RUNTIMES.find((candidate) => candidate.name.test(basename(name)));
   if (runtime === undefined) return undefined;
   const program = findCommand(name, command.workingDirectory, command.env);
   const isImage = runtime.image.test(basename(realpathSync(program))) && (await firstLine(program)) === undefined;
-  if (isImage) return undefined;
+  return isImage ? undefined : () => askShim(program, runtime.ask, command);
+}
+
+async function askShim(program: string, ask: readonly string[], command: Command): Promise<string> {
   try {
-    const { stdout } = await promisify(execFile)(program, runtime.ask, {
+    const { stdout } = await promisify(execFile)(program, ask, {
       cwd: command.workingDirectory,
       env: { ...command.env },
       timeout: ASK_TIMEOUT_MS,
@@ -92,8 +95,8 @@ async function askShim(name: string, command: Command): Promise<string | undefin
     if (!isAbsolute(answer)) throw new Error(`it answered ${JSON.stringify(answer)}`);
     return realpathSync(answer);
   } catch (cause) {
-    throw new CommandError("command-unresolvable", `${name} does not say which program it runs`, {
-      hint: `Try it: ${program} ${runtime.ask.join(" ")}. Or name the runtime itself in \`launch\`.`,
+    throw new CommandError("command-unresolvable", `${program} does not say which program it runs`, {
+      hint: `Try it: ${program} ${ask.join(" ")}. Or name the runtime itself in \`launch\`.`,
       cause,
     });
   }

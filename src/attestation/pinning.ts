@@ -27,10 +27,11 @@ export interface PinDifference {
  */
 export async function pinLaunch(command: Command): Promise<PinnedLaunch> {
   const program = await resolveCommand(command);
-  const exe = { path: program.exePath, sha256: await sha256OfFile(program.exePath) };
+  const path = await program.exePath();
+  const exe = { path, sha256: await sha256OfFile(path) };
   const files: Record<string, string> = {};
-  for (const path of filesOf(command, program)) {
-    files[relative(command.workingDirectory, path)] = await sha256OfFile(path);
+  for (const file of filesOf(command, program)) {
+    files[relative(command.workingDirectory, file)] = await sha256OfFile(file);
   }
   return { exe, files };
 }
