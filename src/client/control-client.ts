@@ -7,17 +7,17 @@ import { type FollowItem, type FollowOptions, followEvents } from "./follow-even
 import { ndjsonLines } from "./ndjson.js";
 
 /** The routes that answer once; `events` streams and has a method of its own. */
-export type CallName = Exclude<RouteName, "events">;
-export type CallInput<Name extends CallName> = z.input<(typeof routes)[Name]["input"]>;
-export type CallOutput<Name extends CallName> = z.output<(typeof routes)[Name]["output"]>;
+type CallName = Exclude<RouteName, "events">;
+type CallInput<Name extends CallName> = z.input<(typeof routes)[Name]["input"]>;
+type CallOutput<Name extends CallName> = z.output<(typeof routes)[Name]["output"]>;
 
-export interface CallOptions {
+interface CallOptions {
   readonly signal?: AbortSignal | undefined;
   /** Default 30,000. */
   readonly timeoutMs?: number;
 }
 
-export interface EventsOptions {
+interface EventsOptions {
   /** Events numbered `since` or later that the daemon still holds come first; 0 is all of them, absent is only new ones. */
   readonly since?: number | undefined;
   readonly signal?: AbortSignal | undefined;

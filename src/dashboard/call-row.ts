@@ -20,7 +20,7 @@ export function callColumns(calls: readonly Call[], names: ReadonlySet<string>):
 }
 
 /** `12:04:31.7  DENY   billing   → payments  issue_refund {amount:4200}   small-refunds: 4200 <= 1000 is false` */
-export function callSpans(call: Call, columns: CallColumns, names: ReadonlySet<string>, width: number): Span[] {
+function callSpans(call: Call, columns: CallColumns, names: ReadonlySet<string>, width: number): Span[] {
   const { decided } = call;
   const denied = decided.verdict === "DENY";
   const head: Span[] = [

@@ -110,7 +110,7 @@ function serviceDetail(service: Service, width: number): TextLine[] {
   ];
 }
 
-export function reloadDetail(reload: ReloadEvent, width: number): TextLine[] {
+function reloadDetail(reload: ReloadEvent, width: number): TextLine[] {
   return [
     ...field("outcome", reload.widened ? `${reload.outcome}, WIDENED` : reload.outcome, width),
     ...field("at", clockTime(reload.time), width),

@@ -6,7 +6,7 @@
 export type ScreenName = "calls" | "denials" | "identities" | "services" | "policy" | "problems";
 
 /** The screens in the order of their numbers. */
-export const SCREENS: readonly ScreenName[] = ["calls", "denials", "identities", "services", "policy", "problems"];
+const SCREENS: readonly ScreenName[] = ["calls", "denials", "identities", "services", "policy", "problems"];
 
 export type Action =
   | { readonly do: "screen"; readonly screen: ScreenName }

@@ -1,7 +1,7 @@
 import type { Size, State } from "./state.js";
 
-export const MIN_COLUMNS = 80;
-export const MIN_ROWS = 24;
+const MIN_COLUMNS = 80;
+const MIN_ROWS = 24;
 /** Top and bottom border. */
 const BORDER = 2;
 

@@ -10,7 +10,7 @@ export type ProcessEvent = Extract<AgentidEvent, { event: "process" }>;
 export type Service = Status["services"][number];
 export type Problem = Status["problems"][number];
 
-export type Connection =
+type Connection =
   | { readonly is: "connecting" }
   | { readonly is: "live" }
   | { readonly is: "stopping"; readonly reason: string }

@@ -258,6 +258,34 @@ describe("the end", () => {
   });
 });
 
+test("Ctrl-Z gives the shell its terminal back, and fg the dashboard", async () => {
+  const session = openTerminal(["--norc", "-i"], {
+    columns: 100,
+    rows: 30,
+    file: "bash",
+    environment: { PS1: "shell> " },
+  });
+  terminal = session;
+  await session.until("shell>");
+  session.type(`'${process.execPath}' '${program.main}' '${daemon.socketPath}' '{"suspendable":true}'\r`);
+  await session.until(complete("no calls yet"));
+  session.type("\u001a");
+  await session.until("Stopped");
+  expect(session.usesAlternateScreen()).toBe(false);
+  session.type("fg\r");
+  await session.until(complete("no calls yet"));
+  expect(session.usesAlternateScreen()).toBe(true);
+  session.type("q");
+  await session.until("dashboard ended with quit");
+});
+
+test("where the daemon would be stopped too, Ctrl-Z says that it is off", async () => {
+  const session = open(100, 30);
+  await session.until(complete("no calls yet"));
+  session.type("\u001a");
+  await session.until("Ctrl-Z is off here: q quits");
+});
+
 describe("the daemon", () => {
   test("gone: says so, keeps the last screen, and finds the same daemon again", async () => {
     daemon.emit(call());

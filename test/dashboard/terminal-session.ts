@@ -60,15 +60,17 @@ export interface TerminalOptions {
   readonly columns: number;
   readonly rows: number;
   readonly environment?: Readonly<Record<string, string>>;
+  /** The program; Node where it is absent. */
+  readonly file?: string;
 }
 
 const DEADLINE_MS = 20_000;
 
-/** Runs a Node program in a pseudo-terminal and reads its screen as a person does. */
+/** Runs a program in a pseudo-terminal and reads its screen as a person does. */
 export function openTerminal(args: readonly string[], options: TerminalOptions): TerminalSession {
   const terminal = new xterm.Terminal({ cols: options.columns, rows: options.rows, allowProposedApi: true });
   const { NO_COLOR: _a, FORCE_COLOR: _b, CI: _c, ...inherited } = process.env;
-  const child = spawn(process.execPath, [...args], {
+  const child = spawn(options.file ?? process.execPath, [...args], {
     cols: options.columns,
     rows: options.rows,
     env: { ...inherited, TERM: "xterm-256color", TZ: "UTC", ...options.environment },
