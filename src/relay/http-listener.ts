@@ -1,4 +1,5 @@
 import type { Server as HttpServer, IncomingMessage, ServerOptions, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { codeOf } from "../coded-error.js";
 import type { RefusalCode } from "./refusal.js";
@@ -17,12 +18,25 @@ export const httpListenerOptions: ServerOptions = {
 };
 
 const MAX_CONNECTIONS = 1_024;
+/** How long a refused peer may take to close its side. */
+const LINGER_MS = 5_000;
+
+/** A prepared listener's end. */
+export interface HttpListener {
+  /** Stops listening, lets running requests finish for `graceMs`, then cuts them. */
+  close(graceMs: number): Promise<void>;
+}
 
 /** Sets what has no option, and refuses in words what never becomes a request. */
 export function prepareHttpListener(
   server: HttpServer,
   refused: (socket: Duplex, code: RefusalCode, reason: string) => void,
-): void {
+): HttpListener {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
   server.maxConnections = MAX_CONNECTIONS;
   // Node would silently drop headers beyond its own count; ours is checked and refused.
   server.maxHeadersCount = 0;
@@ -60,6 +74,20 @@ export function prepareHttpListener(
     refused(socket, "http-malformed", reason);
     endWith(socket, 400, "Bad Request", "http-malformed", reason);
   });
+  return {
+    async close(graceMs) {
+      // Not only what Node counts as HTTP connections: also those that never came out of their TLS handshake.
+      const cut = () => {
+        for (const socket of sockets) socket.destroy();
+      };
+      if (!server.listening) return cut();
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      const timer = setTimeout(cut, graceMs);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
 }
 
 /** Ends a connection on which no request can be answered with one canned answer. */
@@ -70,17 +98,7 @@ export function endWith(socket: Duplex, status: number, title: string, code: str
   );
   // What still comes is thrown away; without reading it the answer would be lost in a reset.
   socket.resume();
-}
-
-/** Stops listening, lets running requests finish for `graceMs`, then cuts them. */
-export async function closeListener(server: HttpServer, graceMs: number): Promise<void> {
-  if (!server.listening) {
-    server.closeAllConnections();
-    return;
-  }
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  const cut = setTimeout(() => server.closeAllConnections(), graceMs);
-  await closed;
-  clearTimeout(cut);
+  const patience = setTimeout(() => socket.destroy(), LINGER_MS);
+  patience.unref();
+  socket.once("close", () => clearTimeout(patience));
 }

@@ -8,7 +8,7 @@ import { type Exchange, filled, newExchange, type RelayParts, type Step, type St
 import { forward } from "./forward.js";
 import { headerOf, TICKET_HEADER } from "./headers.js";
 import { inboundNames, type ListenerNames } from "./host-check.js";
-import { closeListener, endWith, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
+import { endWith, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
 import { listenOnLoopback } from "./listen.js";
 import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "./mutual-tls.js";
 import { nextHop } from "./next-hop.js";
@@ -70,7 +70,7 @@ export async function openInboundLeg(
     const caller = peers.get(socket)?.peer.id.toString() ?? "(none)";
     recordRefusedConnection(parts, { leg: "inbound", service: leg.service(), caller, callerDetail: "", code, reason });
   };
-  prepareHttpListener(server, refused);
+  const listener = prepareHttpListener(server, refused);
   admitVerifiedOnly(server, parts, peers, (socket, { code, reason }) => {
     refused(socket, "certificate-refused", `${reason} (${code})`);
     endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
@@ -89,7 +89,7 @@ export async function openInboundLeg(
     async close(graceMs) {
       forgetRotation();
       forgetBundles();
-      await closeListener(server, graceMs);
+      await listener.close(graceMs);
     },
   };
 }

@@ -1,4 +1,4 @@
-import { createServer, type Server } from "node:http";
+import { createServer } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
@@ -10,7 +10,7 @@ import { type Exchange, filled, newExchange, type RelayParts, type Step, type St
 import { forward } from "./forward.js";
 import { TICKET_HEADER } from "./headers.js";
 import { type ListenerNames, outboundNames } from "./host-check.js";
-import { closeListener, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
+import { type HttpListener, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
 import { listenOnLoopback } from "./listen.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
@@ -55,14 +55,14 @@ export async function openOutboundLeg(
   const relaying: readonly Step[] = [read, identify, goOn];
   const deciding: readonly Step[] = [read, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
 
-  const listeners: Server[] = [];
+  const listeners: HttpListener[] = [];
   const open = async (host: "127.0.0.1" | "::1", port: number) => {
     const server = createServer(httpListenerOptions, (request, response) => {
       const service = leg.service();
       const exchange = newExchange("outbound", service, request, response);
       void runPipeline(parts, decidesOutbound(service) ? deciding : relaying, exchange);
     });
-    prepareHttpListener(server, (socket, code, reason) => {
+    const listener = prepareHttpListener(server, (socket, code, reason) => {
       const who = connections.get(socket)?.who;
       const callerDetail = who === undefined ? "" : describe(who);
       const caller = identityOf(parts, who)?.name ?? "(none)";
@@ -70,7 +70,7 @@ export async function openOutboundLeg(
     });
     server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections)));
     const bound = await listenOnLoopback(server, host, port, leg.service().name);
-    if (bound !== undefined) listeners.push(server);
+    if (bound !== undefined) listeners.push(listener);
     return bound;
   };
 
@@ -80,7 +80,7 @@ export async function openOutboundLeg(
     names = outboundNames(port);
     await open("::1", port);
   } catch (error) {
-    await Promise.all(listeners.map((server) => closeListener(server, 0)));
+    await Promise.all(listeners.map((listener) => listener.close(0)));
     throw error;
   }
 
@@ -93,7 +93,7 @@ export async function openOutboundLeg(
       }
     },
     async close(graceMs) {
-      await Promise.all(listeners.map((server) => closeListener(server, graceMs)));
+      await Promise.all(listeners.map((listener) => listener.close(graceMs)));
     },
   };
 }

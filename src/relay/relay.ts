@@ -46,6 +46,7 @@ export function createRelay(parts: RelayParts): Relay {
   const legs = new Map<string, ServiceLegs>();
   let subscriptions: (() => void)[] = [];
   let closed = false;
+  let updating: Promise<unknown> = Promise.resolve();
 
   /** D24: local callers are checked again at each rotation, also those whose only request is a long stream. */
   function watchIdentities(): void {
@@ -65,7 +66,14 @@ export function createRelay(parts: RelayParts): Relay {
     for (const { outbound } of legs.values()) outbound.recheckCallers();
   }
 
-  async function update(services: readonly RunningService[]): Promise<void> {
+  /** One after the other: a reload that comes during another must find its outcome. */
+  function update(services: readonly RunningService[]): Promise<void> {
+    const next = updating.then(() => change(services));
+    updating = next.catch(() => undefined);
+    return next;
+  }
+
+  async function change(services: readonly RunningService[]): Promise<void> {
     if (closed) throw new CodedError("relay-closed", "the relay is closed");
     const opened: ServiceLegs[] = [];
     const replaced = new Map<string, RunningService>();
@@ -111,6 +119,7 @@ export function createRelay(parts: RelayParts): Relay {
     },
     async close({ graceMs }) {
       closed = true;
+      await updating;
       watchIdentities();
       // Callers first: what they wait for still runs behind them.
       await Promise.all([...legs.values()].map(({ outbound }) => outbound.close(graceMs)));

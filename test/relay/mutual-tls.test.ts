@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { createServer as createTlsHttpServer, request as tlsRequest } from "node:https";
+import { connect as connectTcp } from "node:net";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { X509BundleSource } from "../../src/identity/svid-source.js";
@@ -204,6 +205,17 @@ it("a foreign caller's connection drains when its certificate expires", async ()
   await busyClosed;
   expect(await answer).toMatch(/200 OK.*a\r\n.*rrived/s);
   await relay.close();
+});
+
+it("close does not wait for a peer that never finishes its handshake", async () => {
+  const silent = connectTcp(running.relay.addressesOf("invoices")?.mtls.port ?? 0, "127.0.0.1");
+  await once(silent, "connect");
+  // Once a later connection has been served, the silent one has been accepted too.
+  expect(await exchangeRaw(await connected(running), GET)).toMatchObject({ status: 200 });
+  const cut = once(silent.resume(), "close");
+  silent.on("error", () => undefined);
+  await running.relay.close({ graceMs: 50 });
+  await cut;
 });
 
 describe("a service that speaks mutual TLS itself", () => {

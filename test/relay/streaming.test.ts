@@ -132,6 +132,51 @@ describe("streams", () => {
   });
 });
 
+describe("bodies", () => {
+  it.each([
+    { method: "HEAD", body: undefined, arrives: "" },
+    { method: "GET", body: undefined, arrives: "" },
+    { method: "DELETE", body: "x", arrives: "x" },
+    { method: "PATCH", body: "patched", arrives: "patched" },
+    { method: "POST", body: "", arrives: "" },
+  ])("$method arrives with its body and nothing else", async ({ method, body, arrives }) => {
+    let arrived: string | undefined;
+    invoices.answer = async (request, response) => {
+      const chunks: Buffer[] = [];
+      for await (const chunk of request) chunks.push(chunk as Buffer);
+      arrived = `${request.method} ${Buffer.concat(chunks).toString()}`;
+      response
+        .writeHead(method === "HEAD" ? 204 : 200, { "X-Length": "7" })
+        .end(method === "HEAD" ? undefined : "answer!");
+    };
+    const response = await fetch(url, { method, ...(body === undefined ? {} : { body }) });
+    expect(await response.text()).toBe(method === "HEAD" ? "" : "answer!");
+    expect(response.headers.get("x-length")).toBe("7");
+    expect(arrived).toBe(`${method} ${arrives}`);
+  });
+
+  it("a chunked body arrives whole, its trailers do not", async () => {
+    let trailers: unknown;
+    let arrived = "";
+    invoices.answer = (request, response) => {
+      request.on("data", (chunk) => {
+        arrived += chunk;
+      });
+      request.on("end", () => {
+        trailers = { ...request.trailers };
+        response.end("done");
+      });
+    };
+    const head = `POST /v1/x HTTP/1.1\r\nHost: ${url.host}\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n`;
+    const answer = await sendRaw(
+      Number(url.port),
+      `${head}3\r\nabc\r\n2;ext=1\r\nde\r\n0\r\nAuthorization: forged\r\n\r\n`,
+    );
+    expect(answer.status).toBe(200);
+    expect({ arrived, trailers }).toEqual({ arrived: "abcde", trailers: {} });
+  });
+});
+
 describe("headers", () => {
   it("removes what only a relay may say, what Connection names and what is for one hop, and sets its own", async () => {
     await sendRaw(
