@@ -2,12 +2,19 @@ import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { watchProject } from "../../src/config/watch.js";
+import { type Clock, systemClock } from "../../src/platform/clock.js";
 import { project } from "./project.js";
 
 const FILES = { "agentid.yaml": "trustDomain: a\n", "policies/a.yaml": "rules: []\n" };
 
+/** A quiet time ten times as long, so that a busy machine does not tear apart what a test saves together. */
+const patient: Clock = {
+  now: systemClock.now,
+  after: (delayMs, callback) => systemClock.after(delayMs * 10, callback),
+};
+
 /** A watched project: `next` is the next call's files, relative to the project. */
-async function watched(files: Readonly<Record<string, string>> = FILES, policies = "policies") {
+async function watched(files: Readonly<Record<string, string>> = FILES, policies = "policies", clock = systemClock) {
   const directory = await project(files);
   const calls: string[][] = [];
   const errors: unknown[] = [];
@@ -17,6 +24,7 @@ async function watched(files: Readonly<Record<string, string>> = FILES, policies
       calls.push(changed.map((file) => relative(directory, file)));
     },
     onError: (error) => errors.push(error),
+    clock,
   });
   onTestFinished(() => watch.close());
   await watch.ready;
@@ -62,7 +70,7 @@ describe("what is seen", () => {
   });
 
   it("several files saved together, as one change", async () => {
-    const { save, next, calls } = await watched();
+    const { save, next, calls } = await watched(FILES, "policies", patient);
     await Promise.all(["agentid.yaml", "agentid.lock", "policies/a.yaml", "policies/b.yml"].map((name) => save(name)));
     expect(await next()).toEqual(["agentid.lock", "agentid.yaml", "policies/a.yaml", "policies/b.yml"]);
     expect(calls).toHaveLength(1);
@@ -86,7 +94,7 @@ describe("what is seen", () => {
   });
 
   it("a policies folder replaced by another", async () => {
-    const { file, next } = await watched({ ...FILES, "other/b.yaml": "" });
+    const { file, next } = await watched({ ...FILES, "other/b.yaml": "" }, "policies", patient);
     await rename(file("policies"), file("gone"));
     await rename(file("other"), file("policies"));
     expect(await next()).toEqual(["policies/a.yaml", "policies/b.yaml"]);
@@ -129,7 +137,7 @@ describe("what is seen", () => {
 
 describe("what is not seen", () => {
   it("editors' temporary files, other files, other folders", async () => {
-    const { save, next, calls, file } = await watched();
+    const { save, next, calls, file } = await watched(FILES, "policies", patient);
     await mkdir(file("node_modules/x"), { recursive: true });
     await Promise.all(
       [
@@ -181,6 +189,7 @@ describe("calls", () => {
         log.push("end");
       },
       onError: (error) => log.push(String(error)),
+      clock: patient,
     });
     onTestFinished(() => watch.close());
     await watch.ready;
