@@ -22,12 +22,10 @@ export const requireSecurityHeader: ServerInterceptor = (method, call) => {
   });
 };
 
-/** What is wrong with the header, or undefined. A repeated header arrives as a list, or joined by a comma. */
+/** What is wrong with the header, or undefined. HTTP/2 joins a repeated header by commas, which is then another value. */
 function refusalOf(metadata: Metadata): string | undefined {
-  const values = metadata.get(HEADER);
-  if (values.length === 0) return `security header missing from request: send the metadata "${HEADER}: true"`;
-  if (values.length > 1)
-    return `security header given ${values.length} times: send the metadata "${HEADER}: true" once`;
-  if (values[0] !== "true") return `security header must be exactly "true": send the metadata "${HEADER}: true"`;
-  return undefined;
+  const [value, ...more] = metadata.get(HEADER);
+  if (value === "true" && more.length === 0) return undefined;
+  const wrong = value === undefined ? "missing from request" : 'must be exactly "true", and only once';
+  return `security header ${wrong}: send the metadata "${HEADER}: true"`;
 }
