@@ -83,12 +83,17 @@ export function findSocket(table: string, local: string, remote: string): Socket
 
 /** `127.0.0.1`, 8080 → `0100007F:1F90`: each 32-bit word in this machine's byte order, the port in plain hex. */
 export function hexEndpoint(address: string, port: number, family: 4 | 6): string {
-  const bytes = family === 4 ? ipv4Bytes(address) : ipv6Bytes(address);
+  const bytes = addressBytes(address, family);
   let hex = "";
   for (let word = 0; word < bytes.length; word += 4) {
     for (let byte = 3; byte >= 0; byte -= 1) hex += (bytes[word + byte] ?? 0).toString(16).padStart(2, "0");
   }
   return `${hex}:${port.toString(16).padStart(4, "0")}`.toUpperCase();
+}
+
+/** The address in network order; an IPv4 address in family 6 is written as mapped. */
+export function addressBytes(address: string, family: 4 | 6): readonly number[] {
+  return family === 4 ? ipv4Bytes(address) : ipv6Bytes(address);
 }
 
 /** The IPv4 address inside `::ffff:127.0.0.1`, or the address itself. */

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
 import { findSocket, hexEndpoint, parseStat, type SocketTableRow, withoutIpv4Mapping } from "./linux-proc-text.js";
+import { socketByEnds } from "./linux-socket-diag.js";
 import type { OwnerOfConnection, TcpEndpoints } from "./platform.js";
 
 /** How long the search may keep the event loop before it lets others run. */
@@ -30,16 +31,33 @@ export async function ownerOfTcpConnection(
 }
 
 async function socketOf({ client, server }: TcpEndpoints): Promise<SocketTableRow | undefined> {
-  const from = withoutIpv4Mapping(client.address);
-  const to = withoutIpv4Mapping(server.address);
-  if (isIPv4(from)) {
+  const ends = {
+    client: { address: withoutIpv4Mapping(client.address), port: client.port },
+    server: { address: withoutIpv4Mapping(server.address), port: server.port },
+  };
+  const isV4 = isIPv4(ends.client.address);
+  const found = socketByEnds(ends, isV4 ? 4 : 6);
+  if (found === "unavailable") return socketInTable(ends, isV4);
+  return found === "none" ? undefined : found;
+}
+
+/** The same from /proc/net/tcp and tcp6. */
+export async function socketInTable(
+  { client, server }: TcpEndpoints,
+  isV4: boolean,
+): Promise<SocketTableRow | undefined> {
+  if (isV4) {
     const table = await readFile("/proc/net/tcp", "latin1");
-    const found = findSocket(table, hexEndpoint(from, client.port, 4), hexEndpoint(to, server.port, 4));
+    const found = findSocket(
+      table,
+      hexEndpoint(client.address, client.port, 4),
+      hexEndpoint(server.address, server.port, 4),
+    );
     if (found !== undefined) return found;
   }
   // An IPv6 socket that speaks IPv4 stands in the other table, with mapped addresses.
   const table = await readFile("/proc/net/tcp6", "latin1").catch(() => "");
-  return findSocket(table, hexEndpoint(from, client.port, 6), hexEndpoint(to, server.port, 6));
+  return findSocket(table, hexEndpoint(client.address, client.port, 6), hexEndpoint(server.address, server.port, 6));
 }
 
 interface Holder {

@@ -1,7 +1,11 @@
 import { closeSync, openSync, readlinkSync, realpathSync } from "node:fs";
+import { isIPv4 } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { CodedError } from "../../src/coded-error.js";
 import { linux } from "../../src/platform/linux.js";
+import { withoutIpv4Mapping } from "../../src/platform/linux-proc-text.js";
+import { socketByEnds } from "../../src/platform/linux-socket-diag.js";
+import { socketInTable } from "../../src/platform/linux-tcp-owner.js";
 import {
   atEnd,
   CONNECTOR,
@@ -110,6 +114,15 @@ describe.runIf(process.platform === "linux")("the kernel's word on connections",
       child.tell("share");
       await child.line();
       expect(await linux.ownerOfTcpConnection(endpoints, [child.pid])).toMatchObject({ kind: "shared" });
+      // The two ways of asking for the socket agree.
+      const plain = {
+        client: { ...endpoints.client, address: withoutIpv4Mapping(endpoints.client.address) },
+        server: { ...endpoints.server, address: withoutIpv4Mapping(endpoints.server.address) },
+      };
+      const isV4 = isIPv4(plain.client.address);
+      const found = socketByEnds(plain, isV4 ? 4 : 6);
+      expect(found).toMatchObject({ uid: process.getuid?.() });
+      expect(await socketInTable(plain, isV4)).toEqual(found);
       const swapped = { client: endpoints.client, server: { ...endpoints.server, port: 1 } };
       expect(await linux.ownerOfTcpConnection(swapped, [])).toMatchObject({ kind: "unknown" });
     },
