@@ -4,6 +4,7 @@ const MAX_RECORDED_JSON = 1024;
 
 /** A value as a condition's explanation shows it: JSON, short, every control, format and bidi character escaped. */
 export function displayValue(value: unknown): string {
+  if (typeof value === "number" || typeof value === "boolean") return String(value);
   const text = value instanceof Date ? `timestamp("${value.toISOString()}")` : (JSON.stringify(value) ?? "(absent)");
   const short = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
   return short.replaceAll(/[\p{C}\u2028\u2029]/gu, (character) =>

@@ -76,8 +76,9 @@ export function compileCondition(source: string): Condition {
       const part = source.slice(start, end);
       const run = parse(part);
       readSyntax(run.ast);
-      return { source: part, start, end, run };
+      return { source: part, text: oneLine(part), start, end, run };
     });
+    if (parts.length === 1) return parts[0];
     return parts.find((part) => outcomeOf(part.run, input).outcome === wanted);
   };
 
@@ -88,11 +89,15 @@ export function compileCondition(source: string): Condition {
       if (outcome.outcome === "true") {
         return `${oneLine(source)}: ${withValues(source, 0, source.length, input)} is true`;
       }
-      const part = failingPart(input, outcome.outcome) ?? { source, start: 0, end: source.length };
-      if (outcome.outcome === "error") return `${oneLine(part.source)}: ${outcome.why}`;
+      const part = failingPart(input, outcome.outcome) ?? {
+        source,
+        text: oneLine(source),
+        start: 0,
+        end: source.length,
+      };
+      if (outcome.outcome === "error") return `${part.text}: ${outcome.why}`;
       const valued = withValues(part.source, part.start, part.end, input);
-      const text = oneLine(part.source);
-      return valued === text ? `${text} is false` : `${text}: ${valued} is false`;
+      return valued === part.text ? `${part.text} is false` : `${part.text}: ${valued} is false`;
     },
     valuesUsed(input) {
       const values: Record<string, unknown> = {};
@@ -120,6 +125,8 @@ export function compileCondition(source: string): Condition {
 
 interface ConditionPart {
   readonly source: string;
+  /** The source on one line. */
+  readonly text: string;
   readonly start: number;
   readonly end: number;
   readonly run: ParseResult;

@@ -72,7 +72,8 @@ export async function runPolicyTests(
   const tests: PolicyTest[] = [];
   for (const name of await fixtureFilesIn(directory)) {
     const file = `${basename(directory)}/${name}`;
-    const yaml = new YamlFile(file, await readFile(join(directory, name), "utf8"));
+    const yaml = await readFixtures(file, join(directory, name), problems);
+    if (yaml === undefined) continue;
     const content = yaml.parse(fixtureFileSchema);
     content?.tests.forEach((test, index) => {
       const at: PathInFile = ["tests", index];
@@ -164,6 +165,16 @@ function requestOf(
   const prefix = target.startsWith(`${service.identity}/`) ? service.identity : service.name;
   const tool = target.slice(prefix.length + 1);
   return mcpAccessRequest({ caller, service: id, method: "tools/call", tool, args: expected.with ?? {} });
+}
+
+async function readFixtures(file: string, path: string, problems: PolicyProblem[]): Promise<YamlFile | undefined> {
+  try {
+    return new YamlFile(file, await readFile(path, "utf8"));
+  } catch (thrown) {
+    const place = { file, line: 0, column: 0, hint: undefined };
+    problems.push({ severity: "error", code: "policy-file-unreadable", message: messageOf(thrown), ...place });
+    return undefined;
+  }
 }
 
 async function fixtureFilesIn(directory: string): Promise<readonly string[]> {

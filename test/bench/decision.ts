@@ -7,7 +7,9 @@ import { createDecisionPoint } from "../../src/policy/decision-point.js";
 import { policySetOf } from "../../src/policy/policy-set.js";
 import { TrustDomain } from "../../src/spiffe/spiffe-id.js";
 
-const ROUNDS = 200_000;
+/** The best of so many rounds: what other processes take is no cost of ours. */
+const ROUNDS = 8;
+const PER_ROUND = 25_000;
 const trustDomain = TrustDomain.parse("shop.local");
 
 for (const count of [10, 10_000]) {
@@ -53,15 +55,18 @@ for (const count of [10, 10_000]) {
   };
   for (const [name, request] of Object.entries(cases)) {
     const decision = decisions.decide(request);
-    for (let i = 0; i < 20_000; i += 1) decisions.decide(request);
-    const started = performance.now();
-    for (let i = 0; i < ROUNDS; i += 1) decisions.decide(request);
-    const micros = ((performance.now() - started) * 1000) / ROUNDS;
+    const micros = Math.min(...Array.from({ length: ROUNDS }, () => microsOf(() => decisions.decide(request))));
     const verdict = decision.allowed ? "ALLOW" : "DENY";
     process.stdout.write(
       `${String(count).padStart(6)} rules  ${name.padEnd(27)} ${verdict.padEnd(5)} ${micros.toFixed(2)} µs\n`,
     );
   }
+}
+
+function microsOf(run: () => void): number {
+  const started = performance.now();
+  for (let i = 0; i < PER_ROUND; i += 1) run();
+  return ((performance.now() - started) * 1000) / PER_ROUND;
 }
 
 /** Rules spread over 200 callers, 50 tool servers and as many tools as rules; every ninth has a condition, a few are patterns. */

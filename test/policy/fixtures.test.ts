@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -85,6 +85,12 @@ test("a fixture that names what does not exist is a problem with its place, not 
     ":5:17: unknown service in payment/get_invoice (did you mean payments?)",
     ":6:17: invoices is an http service: write GET invoices /path",
   ]);
+});
+
+test("a fixture file that cannot be read is a problem", async () => {
+  mkdirSync(join(directory, "folder.test.yaml"));
+  const { problems } = await run("tests: []");
+  expect(problems).toMatchObject([{ severity: "error", code: "policy-file-unreadable" }]);
 });
 
 test("no fixtures and no folder are an empty report", async () => {
