@@ -65,18 +65,49 @@ interface Holder {
   readonly startTime: bigint;
 }
 
+/** One pass over all processes, for every socket that was asked for before it began. */
+interface Search {
+  readonly holders: Map<string, Holder[]>;
+  readonly firstPids: Set<number>;
+  readonly done: Promise<void>;
+}
+
+let next: Search | undefined;
+let previous: Promise<void> = Promise.resolve();
+
+/** A pass under way may have gone by the holder already, so a question joins the pass that begins after it. */
 async function holdersOf(link: string, candidates: readonly number[]): Promise<readonly Holder[]> {
-  const holders: Holder[] = [];
+  next ??= announceSearch();
+  const search = next;
+  const holders = search.holders.get(link) ?? [];
+  search.holders.set(link, holders);
+  for (const pid of candidates) search.firstPids.add(pid);
+  await search.done;
+  return holders;
+}
+
+function announceSearch(): Search {
+  const holders = new Map<string, Holder[]>();
+  const firstPids = new Set<number>();
+  const done = previous.then(() => {
+    next = undefined;
+    return searchProcesses(holders, firstPids);
+  });
+  previous = done.catch(() => undefined);
+  return { holders, firstPids, done };
+}
+
+async function searchProcesses(wanted: ReadonlyMap<string, Holder[]>, firstPids: ReadonlySet<number>): Promise<void> {
   let sliceStart = performance.now();
-  for (const pid of new Set([...candidates, ...allPids()])) {
+  for (const pid of new Set([...firstPids, ...allPids()])) {
     const startTime = startTimeOf(pid);
-    if (startTime !== undefined && holds(pid, link)) holders.push({ pid, startTime });
+    if (startTime === undefined) continue;
+    for (const link of linksOf(pid, wanted)) wanted.get(link)?.push({ pid, startTime });
     if (performance.now() - sliceStart > SLICE_MS) {
       await new Promise<void>((resolve) => setImmediate(resolve));
       sliceStart = performance.now();
     }
   }
-  return holders;
 }
 
 function allPids(): number[] {
@@ -93,20 +124,23 @@ function startTimeOf(pid: number): bigint | undefined {
   }
 }
 
-function holds(pid: number, link: string): boolean {
+/** Those of the wanted links that the process holds. */
+function linksOf(pid: number, wanted: ReadonlyMap<string, unknown>): ReadonlySet<string> {
   const directory = `/proc/${pid}/fd`;
+  const held = new Set<string>();
   let descriptors: string[];
   try {
     descriptors = readdirSync(directory);
   } catch {
-    return false; // it has exited, or it is another user's and not for us to see
+    return held; // it has exited, or it is another user's and not for us to see
   }
   for (const descriptor of descriptors) {
     try {
-      if (readlinkSync(`${directory}/${descriptor}`) === link) return true;
+      const link = readlinkSync(`${directory}/${descriptor}`);
+      if (wanted.has(link)) held.add(link);
     } catch {
       // this descriptor was closed between the listing and now
     }
   }
-  return false;
+  return held;
 }

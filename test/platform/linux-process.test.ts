@@ -1,5 +1,5 @@
 import { closeSync, openSync, readlinkSync, realpathSync } from "node:fs";
-import { isIPv4 } from "node:net";
+import { isIPv4, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { CodedError } from "../../src/coded-error.js";
 import { linux } from "../../src/platform/linux.js";
@@ -127,6 +127,24 @@ describe.runIf(process.platform === "linux")("the kernel's word on connections",
       expect(await linux.ownerOfTcpConnection(swapped, [])).toMatchObject({ kind: "unknown" });
     },
   );
+
+  test("connections asked for at the same time are each told their own process", async () => {
+    const listening = await listen({ host: "127.0.0.1", port: 0 });
+    const children = [0, 1, 2].map(() => start(process.execPath, ["-e", CONNECTOR, String(listening.port)]));
+    const sockets = await Promise.all(children.map(() => listening.accepted()));
+    const ask = (socket: Socket) =>
+      linux.ownerOfTcpConnection(
+        {
+          client: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
+          server: { address: socket.localAddress ?? "", port: socket.localPort ?? 0 },
+        },
+        [],
+      );
+    const owners = await Promise.all([...sockets, ...sockets].map(ask));
+    const found = owners.map((owner) => (owner.kind === "process" ? owner.pid : 0));
+    expect(found.slice(0, 3)).toEqual(found.slice(3));
+    expect(new Set(found)).toEqual(new Set(children.map(({ pid }) => pid)));
+  });
 
   test("the chain of parents ends at the first process", () => {
     const chain = linux.ancestors(process.pid);
