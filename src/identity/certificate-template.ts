@@ -12,6 +12,7 @@ import {
   SubjectAlternativeNameExtension,
 } from "@peculiar/x509";
 import { contextTag, encodeElement, encodePositiveInteger, encodeTime, TAG } from "../spiffe/der.js";
+import { P256_KEY_INFO_PREFIX } from "./p256-key.js";
 
 /**
  * The certificates that we issue, with everything constant encoded once.
@@ -76,12 +77,10 @@ export function signCertificate(
 
 /** SHA-1 of the public key's bits. RFC 5280 §4.2.1.2 (1): a name for the key, not a protection. */
 export function subjectKeyIdentifier(publicKeyInfo: Buffer): Buffer {
-  return createHash("sha1").update(publicKeyInfo.subarray(P256_POINT_OFFSET)).digest();
+  return createHash("sha1")
+    .update(publicKeyInfo.subarray(P256_KEY_INFO_PREFIX.length - 1))
+    .digest();
 }
-
-/** A P-256 SubjectPublicKeyInfo is this prefix and the 65 octets of the uncompressed point. RFC 5480 §2. */
-export const P256_KEY_INFO_PREFIX = Buffer.from("3059301306072a8648ce3d020106082a8648ce3d030107034200", "hex");
-const P256_POINT_OFFSET = P256_KEY_INFO_PREFIX.length;
 
 /** `C=US, O=SPIFFE` and the serial number, so that two authorities of one trust domain have different names (RFC 5280 path building goes by name). As SPIRE. */
 export function authorityName(serial: Buffer): Buffer {

@@ -6,11 +6,11 @@ import {
   authorityExtensions,
   authorityName,
   leafNames,
-  P256_KEY_INFO_PREFIX,
   sharedLeafExtensions,
   signCertificate,
   subjectKeyIdentifier,
 } from "./certificate-template.js";
+import { encodeP256Key, type P256Key } from "./p256-key.js";
 
 /** D24. Rotation needs time between preparing and activating. */
 const SHORTEST_LIFETIME_SECONDS = 10;
@@ -155,12 +155,9 @@ function newSerial(random: RandomBytes): Buffer {
   }
 }
 
-function generateKey(): { privateKey: KeyObject; privateKeyPkcs8: Buffer; publicKeyInfo: Buffer } {
+function generateKey(): P256Key {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  const privateKeyPkcs8 = privateKey.export({ format: "der", type: "pkcs8" });
-  // The PKCS#8 of an EC key ends with its public point (RFC 5915 §3); exporting the public key as well costs twice the time.
-  const publicKeyInfo = Buffer.concat([P256_KEY_INFO_PREFIX, privateKeyPkcs8.subarray(-65)]);
-  return { privateKey, privateKeyPkcs8, publicKeyInfo };
+  return encodeP256Key(privateKey);
 }
 
 /** Certificates know whole seconds. */

@@ -4,8 +4,8 @@ import { SpiffeId, SpiffeIdError, type TrustDomain } from "./spiffe-id.js";
 import { type ParsedCertificate, parseCertificate } from "./x509-certificate.js";
 import { X509SvidError } from "./x509-svid-error.js";
 
-export { parseX509Chain, splitX509Chain } from "./x509-certificate.js";
-export { X509SvidError, type X509SvidErrorCode } from "./x509-svid-error.js";
+export { parseX509Chain } from "./x509-certificate.js";
+export type { X509SvidErrorCode } from "./x509-svid-error.js";
 
 /** A peer that has proved nothing but whose chain is good: TLS proves that it holds the leaf's key. */
 export interface VerifiedX509Svid {
@@ -47,11 +47,7 @@ export function verifyX509Svid(
   return { id, leaf: leaf.x509, notAfter: new Date(Math.min(...path.map((certificate) => certificate.notAfter))) };
 }
 
-/** The SPIFFE ID of a leaf whose certificate alone satisfies X509-SVID §2–4. No path is verified. Throws X509SvidError. */
-export function spiffeIdOfLeaf(certificate: Buffer | X509Certificate): SpiffeId {
-  return checkLeaf(parseCertificate(certificate));
-}
-
+/** The leaf's own rules, X509-SVID §2–4. */
 function checkLeaf(leaf: ParsedCertificate): SpiffeId {
   const id = idOf(leaf);
   // §3.1: "An X.509 SVID … leaf … MUST have a non-root path component."

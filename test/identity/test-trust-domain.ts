@@ -51,12 +51,12 @@ export function createTestClock(start = Date.parse("2026-11-22T12:00:00Z")): Tes
 }
 
 /** A record in memory that can be made unwritable, as a full disk makes the real one. */
-export interface TestAuditLog extends AuditLog {
+interface TestAuditLog extends AuditLog {
   readonly entries: AuditEntry[];
   writable: boolean;
 }
 
-export function createTestAuditLog(clock: Clock): TestAuditLog {
+function createTestAuditLog(clock: Clock): TestAuditLog {
   const entries: AuditEntry[] = [];
   return {
     entries,
@@ -83,7 +83,7 @@ export function identity(name: string, more: Partial<IdentityConfig> = {}): Iden
   return { name, id, facts: {}, launch: undefined, service: undefined, dnsNames: [], hint: "", ...more };
 }
 
-export const lifetimes: Lifetimes = { x509Seconds: 600, jwtSeconds: 300, caSeconds: 86_400 };
+const lifetimes: Lifetimes = { x509Seconds: 600, jwtSeconds: 300, caSeconds: 86_400 };
 
 /** A whole issuing side on a clock that tests move. */
 export function createTestTrustDomain(

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { generateKeyPair, SignJWT } from "jose";
 import { describe, expect, it } from "vitest";
 import type { Jwk } from "../../src/spiffe/jwt-bundle.js";
-import { type JwtSvidErrorCode, parseAndValidateJwtSvid } from "../../src/spiffe/jwt-svid.js";
+import { JwtSvidError, type JwtSvidErrorCode, parseAndValidateJwtSvid } from "../../src/spiffe/jwt-svid.js";
 import type { TrustDomain } from "../../src/spiffe/spiffe-id.js";
 
 const NOW = new Date("2026-11-22T12:00:00Z");
@@ -48,7 +48,8 @@ function refusal(token: string, audience?: string): JwtSvidErrorCode | "accepted
   try {
     validate(token, audience);
   } catch (thrown) {
-    return (thrown as { code: JwtSvidErrorCode }).code;
+    if (!(thrown instanceof JwtSvidError)) throw thrown;
+    return thrown.code;
   }
   return "accepted";
 }

@@ -2,6 +2,7 @@ import { X509Certificate } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import type { TrustDomain } from "../../src/spiffe/spiffe-id.js";
 import { parseX509Chain, verifyX509Svid, type X509SvidErrorCode } from "../../src/spiffe/x509-svid.js";
+import { X509SvidError } from "../../src/spiffe/x509-svid-error.js";
 import {
   basicConstraints,
   type CertificateOptions,
@@ -44,7 +45,8 @@ function refusal(chain: readonly TestCertificate[], roots: readonly TestCertific
   try {
     verify(chain, roots, now);
   } catch (thrown) {
-    return (thrown as { code: string }).code;
+    if (!(thrown instanceof X509SvidError)) throw thrown;
+    return thrown.code;
   }
   return "accepted";
 }
