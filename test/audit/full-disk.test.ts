@@ -21,7 +21,8 @@ beforeAll(() => {
 });
 afterAll(() => {
   if (mounted === undefined) return;
-  execFileSync("/bin/umount", [mounted]);
+  // Lazily: a failed test leaves its log open, and must not leave the mount behind.
+  execFileSync("/bin/umount", ["-l", mounted]);
   rmSync(mounted, { recursive: true });
 });
 
