@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import type { AuditFields, AuditValue } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
@@ -176,7 +176,7 @@ function inline(value: Json): string {
 }
 
 function digestOf(request: AccessRequest): string {
-  return createHash("sha256").update(JSON.stringify(request)).digest("hex");
+  return hash("sha256", JSON.stringify(request));
 }
 
 function appended(parts: RelayParts, kind: "decision" | "call", fields: AuditFields): void {
