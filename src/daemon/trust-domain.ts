@@ -1,3 +1,4 @@
+import { realpathSync } from "node:fs";
 import { messageOf } from "../coded-error.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { socketPathIn } from "../platform/directories.js";
@@ -112,6 +113,15 @@ async function startWorkloadApi(foundation: Foundation, attesting: Attesting, is
 
 function warnAtStart({ project, problem }: Foundation): void {
   for (const warning of project.warnings) problem("warning", "policy-warning", warning);
+  for (const { name, facts } of project.config.identities) {
+    const runs = facts.exePath === undefined ? undefined : targetOfLink(facts.exePath);
+    if (runs === undefined) continue;
+    problem(
+      "warning",
+      "exe-is-link",
+      `${name}: ${facts.exePath} is a link; the kernel names ${runs}, so no process will match`,
+    );
+  }
   for (const { name, upstream } of project.config.services) {
     if (upstream.kind !== "tcp") continue;
     problem(
@@ -119,6 +129,17 @@ function warnAtStart({ project, problem }: Foundation): void {
       "around-relay",
       `service ${name} listens on TCP port ${upstream.port}: anything on this machine can call it around the relay`,
     );
+  }
+}
+
+/** The file behind a symbolic link, or undefined for a path that is itself or not there. */
+function targetOfLink(path: string): string | undefined {
+  try {
+    const target = realpathSync(path);
+    return target === path ? undefined : target;
+  } catch {
+    // Not there yet: what is not there runs nowhere.
+    return undefined;
   }
 }
 
