@@ -7,7 +7,7 @@ import { CodedError } from "../coded-error.js";
 import { findCommand } from "../platform/command-path.js";
 
 /** A command cannot be resolved to what will run. */
-export class CommandError extends CodedError<"command-unresolvable"> {
+class CommandError extends CodedError<"command-unresolvable"> {
   override readonly name = "CommandError";
 }
 

@@ -4,11 +4,11 @@ import type { ExecutableDigests } from "./hash-cache.js";
 import { type ExpectedProgram, LaunchedProcess } from "./launched-process.js";
 
 /** A launch cannot be followed. Code `launch-unverifiable`. */
-export class LaunchError extends CodedError<"launch-unverifiable"> {
+class LaunchError extends CodedError<"launch-unverifiable"> {
   override readonly name = "LaunchError";
 }
 
-export interface BeginLaunch {
+interface BeginLaunch {
   /** The process that asked, as attested: it will execute the command (`Caller.facts` fits). */
   readonly launcher: { readonly pid: number; readonly startTime: bigint; readonly execGeneration: string | undefined };
   /** The identity, `agents/billing`. */
@@ -16,7 +16,7 @@ export interface BeginLaunch {
   readonly expected: ExpectedProgram;
 }
 
-export interface LaunchEvent {
+interface LaunchEvent {
   readonly name: string;
   readonly pid: number;
   readonly startTime: bigint;

@@ -72,7 +72,7 @@ export interface EnvironmentGrant {
 }
 
 /** Why the variable is removed at launch, or undefined when it stays. */
-export function whyRemoved(name: string): string | undefined {
+function whyRemoved(name: string): string | undefined {
   const rule = REMOVED.find(({ names }) => names.test(name));
   if (rule !== undefined) return rule.why;
   return LOOKS_SECRET.some((pattern) => pattern.test(name.toUpperCase())) ? "it looks like a secret" : undefined;

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { CodedError } from "../coded-error.js";
 
 /** A command's name leads to no program. `command-not-found` is a shell's exit code 127, `command-not-executable` its 126. */
-export class CommandPathError extends CodedError<"command-not-found" | "command-not-executable"> {
+class CommandPathError extends CodedError<"command-not-found" | "command-not-executable"> {
   override readonly name = "CommandPathError";
 }
 

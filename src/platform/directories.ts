@@ -13,7 +13,7 @@ const MAX_SOCKET_PATH_BYTES = process.platform === "darwin" ? 103 : 107;
 const LONGEST_SOCKET_NAME = 40;
 
 /** A directory of ours is not ours alone. Code `directory-unsafe`. */
-export class DirectoryError extends CodedError<"directory-unsafe"> {
+class DirectoryError extends CodedError<"directory-unsafe"> {
   override readonly name = "DirectoryError";
 }
 
@@ -40,11 +40,6 @@ export function openStateDirectory(projectDirectory: string): string {
   const ignore = join(directory, ".gitignore");
   if (!existsSync(ignore)) writeFileSync(ignore, "*\n", { mode: 0o600 });
   return directory;
-}
-
-/** Path of the project's state folder, whether or not it exists. */
-export function stateDirectoryOf(projectDirectory: string): string {
-  return join(projectDirectory, STATE_DIRECTORY);
 }
 
 /**
@@ -84,7 +79,7 @@ export function socketPathIn(directory: string, name: string): string {
 }
 
 /** Makes `directory` with mode 0700 or checks that it is a real directory of ours that nobody else may enter. Throws DirectoryError. */
-export function makePrivateDirectory(directory: string): void {
+function makePrivateDirectory(directory: string): void {
   try {
     mkdirSync(directory, { mode: 0o700 });
     chmodSync(directory, 0o700); // whatever the umask took away

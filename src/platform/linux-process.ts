@@ -38,7 +38,7 @@ export function openPidfd(pid: number): number {
 }
 
 /** A pidfd becomes readable when its process exits; polled without waiting. */
-export function pidfdIsAlive(pidfd: number): boolean {
+function pidfdIsAlive(pidfd: number): boolean {
   pollfd.writeInt32LE(pidfd, 0);
   pollfd.writeInt16LE(POLLIN, 4);
   pollfd.writeInt16LE(0, 6);

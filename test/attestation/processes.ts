@@ -125,7 +125,7 @@ export const CONNECTOR = `
     const [word, ...rest] = line.split(" ");
     if (word === "exec") process.execve(rest[0], rest, process.env);
     if (word === "setuid") { process.setgroups([]); process.setgid(65534); process.setuid(65534); console.log("done"); }
-    if (word === "share") require("node:child_process").spawn("sleep", ["60"], { stdio: [socket._handle, "ignore", "ignore"] }).on("spawn", () => console.log("shared"));
+    if (word === "share") require("node:child_process").spawn("cat", { stdio: [socket._handle, "ignore", "ignore"] }).on("spawn", () => console.log("shared"));
     if (word === "exit") process.exit(0);
   });
 `;
