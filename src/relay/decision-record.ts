@@ -22,11 +22,20 @@ export function relayDecision(parts: RelayParts, allowed: boolean, rule: string,
     at: undefined,
     reason,
     message: undefined,
-    policyDigest: parts.decisionPoint().policyDigest,
+    policyDigest: policyDigest(parts),
     values: {},
     conditional: false,
     durationMicros: 0,
   };
+}
+
+/** A decision point that fails is a reason to deny, not a reason to leave the denial out of the record. */
+function policyDigest(parts: RelayParts): string {
+  try {
+    return parts.decisionPoint().policyDigest;
+  } catch {
+    return "";
+  }
 }
 
 /**

@@ -42,7 +42,7 @@ export interface DecidedCall {
 }
 
 /** Who calls: an identity that was verified, by the kernel's word (outbound) or by certificate (inbound). */
-export interface VerifiedCaller {
+interface VerifiedCaller {
   readonly id: SpiffeId;
   /** Who in kernel words; empty where the caller came by certificate from outside this daemon. */
   readonly detail: string;

@@ -3,7 +3,7 @@ import { Refusal } from "./refusal.js";
 /** Headers as they came, in order: name, value, name, value (`IncomingMessage.rawHeaders`). */
 export type RawHeaders = readonly string[];
 
-export const MAX_HEADERS = 100;
+const MAX_HEADERS = 100;
 export const DECISION_HEADER = "Agentid-Decision";
 /** In-process ticket from our outbound to our inbound leg; see `calls-in-flight.ts`. */
 export const TICKET_HEADER = "agentid-ticket";

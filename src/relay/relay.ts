@@ -10,7 +10,7 @@ import { createTickets, type Tickets } from "./tickets.js";
 import { connectUpstream, type UpstreamConnection } from "./upstream.js";
 
 /** Where a service is reached. */
-export interface ServiceAddresses {
+interface ServiceAddresses {
   /** Base URL of the outbound leg, for programs that know nothing of TLS: `http://127.0.0.1:21234`. */
   readonly url: string;
   /** Where it takes mutual TLS: the inbound leg, or the service itself. */

@@ -1,7 +1,7 @@
 import type { ServiceConfig, Upstream } from "../config/config.js";
 
 /** Where a service answers once it runs: a service that the daemon started has become a Unix socket. */
-export type ReachableUpstream = Exclude<Upstream, { kind: "command" }>;
+type ReachableUpstream = Exclude<Upstream, { kind: "command" }>;
 
 /** A service of the configuration whose upstream can be connected to. */
 export interface RunningService extends Omit<ServiceConfig, "upstream"> {

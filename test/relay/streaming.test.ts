@@ -278,6 +278,29 @@ describe("the record", () => {
     expect(running.record.entries.at(-1)).toMatchObject({ kind: "call", fields: { status: 200 } });
   });
 
+  it("holds the denial that follows from a decision point that fails (D13)", async () => {
+    const broken = await runRelay({
+      services: [invoices.service],
+      rules: "rules:\n  - { name: all, allow: { from: agents/tests, to: invoices } }\n",
+      change: (parts) => ({
+        ...parts,
+        decisionPoint: () => {
+          throw new Error("the policy engine is gone");
+        },
+      }),
+    });
+    expect((await fetch(url)).status).toBe(200);
+    const arrived = invoices.arrived.length;
+    const response = await fetch(`${broken.urlOf("invoices")}/v1/x`);
+    expect(response.status).toBe(503);
+    expect(await response.json()).toMatchObject({ code: "decision-failed", rule: "decision-failed" });
+    expect(broken.record.entries.findLast(({ kind }) => kind === "decision")?.fields).toMatchObject({
+      verdict: "DENY",
+    });
+    expect(invoices.arrived.length).toBe(arrived);
+    await broken.close();
+  });
+
   it("that cannot be written denies: nothing arrives at the service", async () => {
     expect((await fetch(url)).status).toBe(200);
     const arrived = invoices.arrived.length;
