@@ -19,7 +19,8 @@ function statusText(status: StatusReport): string {
     `  Workload API  ${status.workloadApi}`,
     `  policy        ${status.policy.digest.slice(0, 8)}, ${status.policy.rules} rules in ${status.policy.files} files`,
     `  authority     valid until ${status.authority.notAfter}, next ${status.authority.rotateAt}`,
-    `  calls         ${status.counts.calls}, ${status.counts.denied} denied; record has ${status.recordSize} entries`,
+    `  calls         ${status.counts.calls}, ${status.counts.denied} denied`,
+    `  record        ${status.recordSize} entries, head ${status.recordHead}`,
     "identities",
     ...status.identities.map(({ spiffeId, how, notAfter, pids }) => {
       const held = pids.length > 0 ? `, pid ${pids.join(" ")}` : "";

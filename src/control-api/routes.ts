@@ -44,6 +44,9 @@ export const status = z.object({
   problems: z.array(z.object({ severity: z.enum(["warning", "error"]), code: z.string(), message: z.string() })),
   counts: z.object({ calls: z.number().int(), denied: z.number().int() }),
   recordSize: z.number().int(),
+  recordHead: z
+    .string()
+    .describe("hash of the newest entry: kept elsewhere, it shows later that the record was cut or written anew"),
   nextEvent: z.number().int().describe("number that the next event will get"),
 });
 export type Status = z.infer<typeof status>;

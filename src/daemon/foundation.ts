@@ -1,8 +1,8 @@
 import { join, resolve } from "node:path";
 import type { AuditLog } from "../audit/audit-log.js";
-import { openAuditLog } from "../audit/chained-log.js";
+import { type AuditLogFile, openAuditLog } from "../audit/chained-log.js";
 import { createMemoryAuditLog } from "../audit/memory-log.js";
-import { CodedError } from "../coded-error.js";
+import { CodedError, messageOf } from "../coded-error.js";
 import { findProject, LOCK_FILE_NAME } from "../config/load.js";
 import { writeLock } from "../config/lock-file.js";
 import { type Clock, systemClock } from "../platform/clock.js";
@@ -38,7 +38,7 @@ export interface Foundation {
   readonly platform: Platform;
   readonly folders: Folders;
   readonly bus: EventBus;
-  readonly audit: AuditLog;
+  readonly audit: AuditLog & { readonly head: string };
   readonly problem: (severity: "warning" | "error", code: string, message: string) => void;
   /** What to undo at the end, last first. Every part adds what it started. */
   readonly undo: (() => unknown)[];
@@ -65,9 +65,11 @@ export async function openFoundation(options: TrustDomainOptions, undo: (() => u
   await savePins(directory, project, ephemeral);
 
   const bus = createEventBus(clock);
+  const problem: Foundation["problem"] = (severity, code, message) =>
+    bus.emit({ event: "problem", severity, code, message });
   const audit = ephemeral
     ? createMemoryAuditLog({ clock })
-    : await openAuditLog(join(folders.state, "audit"), { clock });
+    : await openRecord(join(folders.state, "audit"), clock, problem);
   undo.push(() => audit.close());
   audit.append("daemon.start", {
     trustDomain: project.config.trustDomain.name,
@@ -86,9 +88,20 @@ export async function openFoundation(options: TrustDomainOptions, undo: (() => u
     folders,
     bus,
     audit,
-    problem: (severity, code, message) => bus.emit({ event: "problem", severity, code, message }),
+    problem,
     undo,
   };
+}
+
+/** The record in files. What was altered while nobody looked is a problem on every screen, not a line in a log. */
+async function openRecord(directory: string, clock: Clock, problem: Foundation["problem"]): Promise<AuditLogFile> {
+  const log = await openAuditLog(directory, {
+    clock,
+    onTampered: ({ message }) => problem("error", "audit-tampered", message),
+  });
+  // Opening checks a long log at its end only; the rest is read while calls go on.
+  log.verify().catch((thrown: unknown) => problem("error", "audit-unreadable", messageOf(thrown)));
+  return log;
 }
 
 /** Writes the pins that a load made; an ephemeral trust domain leaves the lock as it is. */

@@ -20,7 +20,7 @@ export interface StatusSources {
   readonly relay: Relay;
   readonly services: ServiceSupervisor;
   readonly live: LiveView;
-  readonly audit: AuditLog;
+  readonly audit: AuditLog & { readonly head: string };
   readonly bus: EventBus;
 }
 
@@ -68,6 +68,7 @@ export function statusReport(sources: StatusSources): Status {
     problems: [...sources.live.problems],
     counts: sources.live.counts,
     recordSize: sources.audit.size,
+    recordHead: sources.audit.head,
     nextEvent: sources.bus.next,
   };
 }

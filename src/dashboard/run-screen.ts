@@ -86,6 +86,8 @@ export async function runScreen(options: ScreenOptions): Promise<"quit" | "daemo
   const onTerminal = (lend: SuspendTerminal): void => {
     suspendTerminal = lend;
   };
+  // Before the first frame, not after it as Ink does: what is typed at what one sees is a key, not an echo or a signal.
+  stdin.setRawMode(true);
   const instance: Instance = render(createElement(App, { store, onTerminal }), {
     stdin,
     stdout,
@@ -104,6 +106,7 @@ export async function runScreen(options: ScreenOptions): Promise<"quit" | "daemo
     ending.abort();
     instance.unmount();
     await instance.waitUntilExit();
+    stdin.setRawMode(false);
   }
   return outcome;
 }

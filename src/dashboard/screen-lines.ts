@@ -135,9 +135,12 @@ function noteOf(state: State, count: number): string {
 }
 
 function emptyText(state: State): string {
+  if (state.status === undefined) return "waiting for the daemon";
   switch (state.screen) {
     case "calls":
-      return state.filter.text === "" ? "no calls yet" : "no call matches the filter";
+      return state.filter.text === ""
+        ? "no calls yet; start an agent with: agentid run NAME -- COMMAND"
+        : "no call matches the filter";
     case "denials":
       return state.filter.text === "" ? "nothing was denied" : "no denial matches the filter";
     case "identities":

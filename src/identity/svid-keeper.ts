@@ -66,6 +66,8 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
   /** Ids that had an SVID before: for their listeners the next one is a replacement, even if the identity was gone in between. */
   const known = new Set<string>();
   const retryAt = new Map<string, number>();
+  /** Found due and not yet replaced. */
+  let pending: string[] = [];
   let sweepAt = Number.POSITIVE_INFINITY;
   let cancelSweep = () => {};
   let closed = false;
@@ -154,19 +156,22 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     cancelSweep = onceAt(clock, at, sweep);
   }
 
-  /** Replaces what is due, those with listeners first, a few at a time. */
+  /** Replaces what is due, those with listeners first, a few at a time; looks for more when all of them are done. */
   function sweep(): void {
     sweepAt = Number.POSITIVE_INFINITY;
     const now = clock.now();
-    const due = [...held.keys()].filter((key) => isDue(key, now));
-    due.sort((one, other) => Number(listeners.has(other)) - Number(listeners.has(one)));
-    for (const key of due.slice(0, REPLACEMENTS_A_TURN)) tryReplace(key);
-    if (due.length > REPLACEMENTS_A_TURN) {
+    if (pending.length === 0) {
+      pending = [...held.keys()].filter((key) => isDue(key, now));
+      pending.sort((one, other) => Number(listeners.has(other)) - Number(listeners.has(one)));
+    }
+    for (const key of pending.splice(0, REPLACEMENTS_A_TURN)) if (isDue(key, now)) tryReplace(key);
+    if (pending.length > 0) {
       sweepSoon(0);
       return;
     }
-    const times = [...held].map(([key, { svid }]) => retryAt.get(key) ?? svid.rotateAt.getTime());
-    if (times.length > 0) sweepSoon(Math.max(times.reduce((a, b) => Math.min(a, b)) - now, SHORTEST_SWEEP_MS));
+    let next = Number.POSITIVE_INFINITY;
+    for (const [key, { svid }] of held) next = Math.min(next, retryAt.get(key) ?? svid.rotateAt.getTime());
+    if (held.size > 0) sweepSoon(Math.max(next - now, SHORTEST_SWEEP_MS));
   }
 
   function isDue(key: string, now: number): boolean {

@@ -102,6 +102,7 @@ export function trustDomainStatus(now: number, changes: Partial<Status> = {}): S
     problems: [],
     counts: { calls: 0, denied: 0 },
     recordSize: 0,
+    recordHead: "0".repeat(64),
     nextEvent: 0,
     ...changes,
   });
