@@ -7,6 +7,7 @@ import { ownerOfTcpConnection } from "./linux-tcp-owner.js";
 import type { Ancestor, PeerCredentials, Platform } from "./platform.js";
 
 const PR_SET_DUMPABLE = 4;
+const MAX_ANCESTORS = 1024;
 const prctl = libc.func("int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)");
 
 export const linux: Platform = {
@@ -28,7 +29,8 @@ export const linux: Platform = {
 function ancestors(pid: number): readonly Ancestor[] {
   const chain: Ancestor[] = [];
   let parent = read(pid)?.parentPid ?? 0;
-  while (parent > 0) {
+  // Bounded, because numbers that are used again while they are read could lead in a circle.
+  while (parent > 0 && chain.length < MAX_ANCESTORS) {
     const current = read(parent);
     if (current === undefined) break;
     chain.push(current.ancestor);
