@@ -4,7 +4,7 @@ import type { Jwk } from "../spiffe/jwt-bundle.js";
 import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
 
 /** What becomes a JWT-SVID. */
-export interface JwtSvidRequest {
+interface JwtSvidRequest {
   readonly id: SpiffeId;
   /** At least one. JWT-SVID §3.2. */
   readonly audiences: readonly string[];

@@ -24,8 +24,6 @@ import type { KeyStore } from "./key-store.js";
 import { createListeners } from "./listeners.js";
 import { onceAt } from "./once-at.js";
 
-export type { AuthorityGeneration } from "./authority-generation.js";
-
 /** The trust domain's own authority: what is signed with now, and everything that verifiers must know. */
 export interface TrustDomainAuthority {
   readonly trustDomain: TrustDomain;

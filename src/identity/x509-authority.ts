@@ -18,7 +18,7 @@ const SERIAL_BYTES = 16;
 const EMPTY_NAME = Buffer.of(0x30, 0x00);
 
 /** What becomes an X.509-SVID. */
-export interface X509SvidRequest {
+interface X509SvidRequest {
   readonly id: SpiffeId;
   readonly dnsNames: readonly string[];
   /** Wished for; the certificate ends no later than the authority's own. */
@@ -26,7 +26,7 @@ export interface X509SvidRequest {
 }
 
 /** A certificate as the authority signed it, with the key made for it. */
-export interface IssuedX509Svid {
+interface IssuedX509Svid {
   /** DER, leaf first; the root is not in it. */
   readonly certificates: readonly Buffer[];
   readonly privateKey: KeyObject;

@@ -35,7 +35,7 @@ export interface ParsedCertificate {
   readonly unprocessedCritical: readonly string[];
 }
 
-export interface KeyUsage {
+interface KeyUsage {
   readonly critical: boolean;
   readonly digitalSignature: boolean;
   readonly keyCertSign: boolean;

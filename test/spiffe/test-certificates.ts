@@ -17,7 +17,7 @@ export const HOUR = 3_600_000;
 export const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
 export const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
 
-export interface TestKeys {
+interface TestKeys {
   readonly algorithm: webcrypto.RsaHashedKeyGenParams | (EcKeyGenParams & { hash: string }) | { name: "Ed25519" };
   readonly pair: webcrypto.CryptoKeyPair;
 }
