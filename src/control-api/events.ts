@@ -25,9 +25,9 @@ const callBase = {
   reason: z.string(),
 };
 
-export const callDecided = z.object({ event: z.literal("call"), verdict: z.enum(["ALLOW", "DENY"]), ...callBase });
+const callDecided = z.object({ event: z.literal("call"), verdict: z.enum(["ALLOW", "DENY"]), ...callBase });
 
-export const callEnded = z.object({
+const callEnded = z.object({
   event: z.literal("call.ended"),
   time,
   sequence: z.number().int(),
@@ -37,7 +37,7 @@ export const callEnded = z.object({
   error: z.string().optional(),
 });
 
-export const identityChanged = z.object({
+const identityChanged = z.object({
   event: z.literal("identity"),
   time,
   sequence: z.number().int(),
@@ -49,7 +49,7 @@ export const identityChanged = z.object({
   serial: z.string().optional(),
 });
 
-export const processSeen = z.object({
+const processSeen = z.object({
   event: z.literal("process"),
   time,
   sequence: z.number().int(),
@@ -71,7 +71,7 @@ export const reloadDone = z.object({
   policyDigest: z.string(),
 });
 
-export const problemSeen = z.object({
+const problemSeen = z.object({
   event: z.literal("problem"),
   time,
   sequence: z.number().int(),
@@ -82,7 +82,7 @@ export const problemSeen = z.object({
   resolved: z.boolean().optional(),
 });
 
-export const ready = z.object({
+const ready = z.object({
   event: z.literal("ready"),
   time,
   sequence: z.number().int(),
@@ -93,7 +93,7 @@ export const ready = z.object({
   services: z.record(z.string(), z.object({ url: z.string(), mtls: z.string() })),
 });
 
-export const stopping = z.object({
+const stopping = z.object({
   event: z.literal("stopping"),
   time,
   sequence: z.number().int(),

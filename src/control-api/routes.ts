@@ -67,8 +67,8 @@ export const launchGrant = z.object({
 });
 export type LaunchGrant = z.infer<typeof launchGrant>;
 
-export const attestRequest = z.object({ pid: z.number().int().positive() });
-export const attestation = z.object({
+const attestRequest = z.object({ pid: z.number().int().positive() });
+const attestation = z.object({
   pid: z.number().int(),
   facts: z.array(z.object({ name: z.string(), value: z.string(), source: z.string() })),
   missing: z.array(z.object({ name: z.string(), reason: z.string() })),
@@ -78,7 +78,7 @@ export const attestation = z.object({
 });
 export type AttestationReport = z.infer<typeof attestation>;
 
-export const consideredRule = z.object({
+const consideredRule = z.object({
   rule: z.string(),
   at: z.string(),
   effect: z.enum(["allow", "deny"]),
@@ -114,7 +114,7 @@ export const problem = z.object({
 });
 export type Problem = z.infer<typeof problem>;
 
-export const auditPage = z.object({
+const auditPage = z.object({
   size: z.number().int(),
   entries: z.array(
     z.object({
@@ -129,7 +129,7 @@ export const auditPage = z.object({
 
 const nothing = z.object({});
 
-export const reloadAnswer = z.object({
+const reloadAnswer = z.object({
   sequence: z
     .number()
     .int()

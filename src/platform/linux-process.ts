@@ -42,7 +42,11 @@ function pidfdIsAlive(pidfd: number): boolean {
   pollfd.writeInt32LE(pidfd, 0);
   pollfd.writeInt16LE(POLLIN, 4);
   pollfd.writeInt16LE(0, 6);
-  const ready = poll(pollfd, 1, 0) as number;
+  let ready: number;
+  do {
+    ready = poll(pollfd, 1, 0) as number;
+    // A signal to this thread (SIGCHLD of a service, SIGWINCH) interrupts even a poll that does not wait, and says nothing of the process.
+  } while (ready === -1 && lastErrno() === ERRNO.EINTR);
   return ready === 0 && (pollfd.readInt16LE(6) & POLLNVAL) === 0;
 }
 

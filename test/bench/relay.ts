@@ -78,7 +78,8 @@ async function compare(): Promise<void> {
       await target.close();
     }
   } finally {
-    for (const child of children) child.kill();
+    // They end by themselves then, and leave no file behind.
+    for (const child of children) child.disconnect();
   }
 }
 

@@ -9,6 +9,8 @@ import { createEventBus, type EventBus } from "../../src/daemon/event-bus.js";
 import { systemClock } from "../../src/platform/clock.js";
 import { numbered, trustDomainStatus, waitingReload, whyDenied } from "./recorded-events.js";
 
+type ReloadEvent = Extract<AgentidEvent, { event: "reload" }>;
+
 export interface PlayedDaemon {
   readonly socketPath: string;
   emit(event: NewEvent): AgentidEvent;
@@ -35,20 +37,30 @@ export async function playDaemon(): Promise<PlayedDaemon> {
   const answers: string[] = [];
   let bus: EventBus = createEventBus(systemClock);
   let changes: Partial<Status> = {};
+  let pendingReload: ReloadEvent | undefined;
+  const problems: Status["problems"] = [];
   let pid = 4000;
   const startedAt = new Date().toISOString();
   let server = newServer();
+
+  /** What the daemon's status says of the events that it told. */
+  function remember(event: AgentidEvent): void {
+    if (event.event === "reload") pendingReload = event.outcome === "waiting" ? event : undefined;
+    if (event.event === "problem") problems.push(event);
+  }
 
   function newServer(): ReturnType<typeof createControlServer> {
     const answerReload =
       (word: string, outcome: "applied" | "refused") => (input: { sequence?: number | undefined }) => {
         answers.push(`${word} ${input.sequence}`);
-        return bus.emit(waitingReload({ outcome })) as Extract<AgentidEvent, { event: "reload" }>;
+        pendingReload = undefined;
+        return bus.emit(waitingReload({ outcome })) as ReloadEvent;
       };
     return createControlServer({
       handlers: {
         ...everyRouteNotPlayed,
-        status: () => trustDomainStatus(Date.now(), { pid, startedAt, nextEvent: bus.next, ...changes }),
+        status: () =>
+          trustDomainStatus(Date.now(), { pid, startedAt, nextEvent: bus.next, pendingReload, problems, ...changes }),
         explain: ({ decision }) => {
           if (decision === "unknown000000000") throw new CodedError("decision-unknown", "no such decision");
           return whyDenied(decision);
@@ -67,7 +79,9 @@ export async function playDaemon(): Promise<PlayedDaemon> {
     answers,
     emit: (event) => {
       const emitted = bus.emit(event);
-      return numbered(event, emitted.sequence, emitted.time);
+      const checked = numbered(event, emitted.sequence, emitted.time);
+      remember(checked);
+      return checked;
     },
     setStatus: (next) => {
       changes = next;

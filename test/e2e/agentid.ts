@@ -8,7 +8,7 @@ import type { AgentidEvent } from "../../src/control-api/events.js";
 
 /** Drives the real binary, as a newcomer does: what `bin/agentid.js` prints, answers and leaves behind. */
 
-export const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export const bin = join(root, "bin", "agentid.js");
 
 /** An ordinary user to run the daemon and its agents as, where the tests run as root; else the user of the tests. */

@@ -90,7 +90,7 @@ describe.skipIf(python === undefined)("real agents of one user with one interpre
   });
 
   it.skipIf(ordinaryUser === undefined)("another user's connection has no identity", async () => {
-    const url = dev.ready.services["invoices"]?.url ?? "";
+    const url = dev.ready.services.invoices?.url ?? "";
     const other = await run("curl", ["-s", "-o", "-", `${url}/v1/invoices`], {
       cwd: "/",
       user: { uid: 65_533, gid: 65_533 },

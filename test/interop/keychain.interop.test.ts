@@ -23,6 +23,10 @@ spawnSync("mkdir", ["-p", project]);
 writeFileSync(join(project, "agentid.yaml"), "trustDomain: locked.local\nidentities:\n  a: { uid: 1 }\n");
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
+interface Failed {
+  readonly error: { readonly code: string };
+}
+
 interface Run {
   readonly events: readonly AgentidEvent[];
   readonly errors: readonly string[];
@@ -46,10 +50,13 @@ async function run(keyring: boolean): Promise<Run> {
   let authority: string | undefined;
   const ended = new Promise((resolve) => child.once("close", resolve));
   for await (const line of createInterface({ input: child.stdout })) {
-    const parsed = JSON.parse(line) as AgentidEvent | { error: { code: string } };
-    if ("error" in parsed) errors.push(parsed.error.code);
-    else events.push(parsed);
-    if ("event" in parsed && parsed.event === "ready") {
+    const parsed = JSON.parse(line) as AgentidEvent | Failed;
+    if (!("event" in parsed)) {
+      errors.push(parsed.error.code);
+      continue;
+    }
+    events.push(parsed);
+    if (parsed.event === "ready") {
       const status = spawnSync(process.execPath, [bin, "status", "--json", "--project", project], {
         env: { ...env, HOME: home },
         encoding: "utf8",

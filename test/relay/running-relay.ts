@@ -128,7 +128,18 @@ export async function runRelay(options: {
     projectDirectory,
   };
   const relay = createRelay(options.change?.(parts) ?? parts);
-  await relay.start(options.services);
+  const closeTrustDomain = () => {
+    keeper.close();
+    authority.close();
+    rmSync(projectDirectory, { recursive: true, force: true });
+  };
+  try {
+    await relay.start(options.services);
+  } catch (error) {
+    await relay.close({ graceMs: 0 });
+    closeTrustDomain();
+    throw error;
+  }
 
   return {
     ...{ relay, record, events, keeper, registry, authority, bundles, identities, parts },
@@ -140,9 +151,7 @@ export async function runRelay(options: {
     urlOf: (name: string) => relay.addressesOf(name)?.url ?? "",
     async close() {
       await relay.close({ graceMs: 0 });
-      keeper.close();
-      authority.close();
-      rmSync(projectDirectory, { recursive: true, force: true });
+      closeTrustDomain();
     },
   };
 }
