@@ -2,32 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-
-/**
- * The one direction of the layers: what a folder of src/ may import besides itself and `coded-error`.
- * docs/architecture.md draws it; this table is the rule.
- */
-const MAY_KNOW: Record<string, readonly string[]> = {
-  spiffe: [],
-  platform: [],
-  "control-api": ["spiffe"],
-  audit: ["platform"],
-  attestation: ["platform"],
-  config: ["spiffe", "platform"],
-  policy: ["audit", "config", "spiffe", "platform", "control-api"],
-  identity: ["attestation", "audit", "config", "spiffe", "platform"],
-  "workload-api": ["identity", "attestation", "audit", "config", "spiffe", "platform"],
-  relay: ["policy", "identity", "attestation", "audit", "config", "control-api", "spiffe", "platform"],
-  client: ["control-api", "spiffe", "platform"],
-  dashboard: ["client", "control-api", "platform"],
-  daemon: [
-    ...["workload-api", "relay", "policy", "identity", "attestation", "audit", "config"],
-    ...["control-api", "spiffe", "platform"],
-  ],
-  demo: ["client", "control-api", "daemon", "config", "audit", "platform", "spiffe"],
-  // Thin: `daemon` for dev, up and ci; the pure parts for the offline commands.
-  commands: ["client", "control-api", "dashboard", "daemon", "demo", "config", "policy", "audit", "spiffe", "platform"],
-};
+import { MAY_KNOW } from "./layers.js";
 
 const src = join(dirname(fileURLToPath(import.meta.url)), "..", "src");
 

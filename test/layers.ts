@@ -1,0 +1,25 @@
+/**
+ * The one direction of the layers: what a folder of src/ may import besides itself and `coded-error`.
+ * This table is the rule; docs/architecture.md shows it, and a test compares the two.
+ */
+export const MAY_KNOW: Record<string, readonly string[]> = {
+  spiffe: [],
+  platform: [],
+  "control-api": ["spiffe"],
+  audit: ["platform"],
+  attestation: ["platform"],
+  config: ["spiffe", "platform"],
+  policy: ["audit", "config", "spiffe", "platform", "control-api"],
+  identity: ["attestation", "audit", "config", "spiffe", "platform"],
+  "workload-api": ["identity", "attestation", "audit", "config", "spiffe", "platform"],
+  relay: ["policy", "identity", "attestation", "audit", "config", "control-api", "spiffe", "platform"],
+  client: ["control-api", "spiffe", "platform"],
+  dashboard: ["client", "control-api", "platform"],
+  daemon: [
+    ...["workload-api", "relay", "policy", "identity", "attestation", "audit", "config"],
+    ...["control-api", "spiffe", "platform"],
+  ],
+  demo: ["client", "control-api", "daemon", "config", "audit", "platform", "spiffe"],
+  // Thin: `daemon` for dev, up and ci; the pure parts for the offline commands.
+  commands: ["client", "control-api", "dashboard", "daemon", "demo", "config", "policy", "audit", "spiffe", "platform"],
+};
