@@ -122,7 +122,8 @@ function isGrant(answer: unknown): answer is LaunchGrant {
 
 function giveUp(thrown: unknown): never {
   if (thrown instanceof Refusal) {
-    complain(`agentid: ${thrown.message}${thrown.hint === undefined ? "" : `\n  ${thrown.hint}`}`);
+    const lines = [thrown.message, ...(thrown.hint?.split("\n") ?? [])];
+    complain(`agentid: ${lines.join("\n  ")}`);
     process.exit(thrown.status >= 400 && thrown.status < 500 ? EXIT.denied : EXIT.failed);
   }
   if (["ENOENT", "ECONNREFUSED", "ENOTSOCK"].includes(codeOf(thrown))) {

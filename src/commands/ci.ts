@@ -20,8 +20,12 @@ export default class Ci extends AgentidCommand {
   static override usage = "ci [--expect-denied PATTERN]... [--report FILE]... -- CMD...";
 
   async run(): Promise<unknown> {
-    const { flags, argv } = await this.parse(Ci);
-    const command = argv.map(String);
+    // Split here: where the command has a `--` of its own, oclif would take that one for ours.
+    const dashes = this.argv.indexOf("--");
+    const command = dashes === -1 ? [] : this.argv.slice(dashes + 1);
+    const { flags, argv } = await this.parse(Ci, dashes === -1 ? this.argv : this.argv.slice(0, dashes));
+    if (argv.length > 0)
+      this.error(`${String(argv[0])} stands before --: agentid ci -- ${argv.join(" ")}`, { exit: EXIT.usage });
     if (command.length === 0) this.error("a command is missing: agentid ci -- CMD…", { exit: EXIT.usage });
     const { runInEphemeralTrustDomain } = await import("../daemon/ephemeral-run.js");
     const report = await runInEphemeralTrustDomain({
