@@ -3,22 +3,12 @@ import { dirname, join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { EXIT } from "../../src/commands/base-command.js";
 import { MAY_KNOW } from "../layers.js";
-import {
-  agentid,
-  bin,
-  giveTo,
-  makeProject,
-  python,
-  type RunningDev,
-  root,
-  run,
-  runtimeBase,
-  startDev,
-} from "./agentid.js";
+import { agentid, bin, giveTo, makeProject, python, type RunningDev, run, runtimeBase, startDev } from "./agentid.js";
 import { type ConsoleBlock, consoleBlocks, DecisionIds, promiseOf } from "./console-block.js";
 
 /** The pages say what is true: their commands are run, their tables compared with the code, their links followed. */
 
+const root = dirname(dirname(bin));
 const page = (name: string): string => readFileSync(join(root, name), "utf8");
 const readme = page("README.md");
 const pages = ["README.md", ...markdownBelow("docs")];
