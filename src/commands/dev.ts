@@ -11,6 +11,7 @@ export default class Dev extends AgentidCommand {
     "Without a terminal, or with --plain, the dashboard is a log stream; with --json it is one JSON event a line, the first of which is `ready`.";
   static override flags = {
     plain: Flags.boolean({ summary: "a log stream instead of the dashboard" }),
+    detached: Flags.boolean({ hidden: true, summary: "for `agentid up`: say that it is ready, then nothing more" }),
     ephemeral: Flags.boolean({ summary: "keep nothing on disk: keys, certificates and record live in memory" }),
   };
 
@@ -23,7 +24,8 @@ export default class Dev extends AgentidCommand {
       environment: process.env,
     });
     stopOnSignals(domain);
-    if (this.jsonEnabled()) printEvents(domain, (event) => `${JSON.stringify(event)}\n`);
+    if (flags.detached) process.stdout.write(`${JSON.stringify(domain.ready)}\n`);
+    else if (this.jsonEnabled()) printEvents(domain, (event) => `${JSON.stringify(event)}\n`);
     else if (flags.plain || process.stdout.isTTY !== true || process.stdin.isTTY !== true) {
       const { logLine } = await import("../dashboard/log-stream.js");
       printEvents(domain, (event) => `${logLine(event)}\n`);

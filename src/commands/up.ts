@@ -17,7 +17,7 @@ export default class Up extends AgentidCommand {
     const project = flags.project === undefined ? [] : ["--project", flags.project];
     const child = spawn(
       process.execPath,
-      [bin, "dev", "--json", ...project, ...(flags.ephemeral ? ["--ephemeral"] : [])],
+      [bin, "dev", "--json", "--detached", ...project, ...(flags.ephemeral ? ["--ephemeral"] : [])],
       { detached: true, stdio: ["ignore", "pipe", "pipe"] },
     );
     let complaint = "";
