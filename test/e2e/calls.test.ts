@@ -166,6 +166,34 @@ describe.skipIf(python === undefined)("policy files while it runs", () => {
   });
 });
 
+describe.skipIf(python === undefined)("policy files saved under load", () => {
+  it("no call is dropped, and each is decided by a whole policy set", async () => {
+    const project = makeShop();
+    const dev = await startDev(project);
+    const billing = startProgram(process.execPath, [bin, "run", "billing", "--", ...billingCommand], { cwd: project });
+    try {
+      await billing.line();
+      const policy = join(project, "policies", "shop.yaml");
+      let reloads = 0;
+      const answers = new Set<string>();
+      for (let call = 0; reloads < 6; call += 1) {
+        if (call % 10 === 0) writeFileSync(policy, `${POLICY}# ${call}\n${call % 20 === 0 ? "" : OTHER_RULE}`);
+        billing.write("GET /v1/invoices\n");
+        answers.add((await billing.line()).slice(0, 3));
+        reloads = dev.events.filter((event) => event.event === "reload" && event.outcome === "applied").length;
+      }
+      expect([...answers]).toEqual(["200"]);
+    } finally {
+      await billing.end();
+      await dev.stop();
+    }
+  });
+});
+
+const OTHER_RULE = `  - name: planner-writes
+    allow: { from: agents/planner, to: services/invoices, method: POST, path: /v1/** }
+`;
+
 describe("user and binary hash", () => {
   it("the pinned binary has the identity; a copy with one byte more, run with the same command line, has none", async () => {
     const node = process.execPath;
