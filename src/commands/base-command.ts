@@ -9,6 +9,8 @@ const EXIT_CODES: Readonly<Record<string, number>> = {
   "launch-refused": EXIT.denied,
   "not-administrator": EXIT.denied,
   "bad-request": EXIT.usage,
+  // As shells have it for Ctrl-C.
+  interrupted: 130,
 };
 
 /**

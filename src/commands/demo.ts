@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { Flags } from "@oclif/core";
+import { CodedError } from "../coded-error.js";
 import { AgentidCommand, EXIT } from "./base-command.js";
 
 export default class Demo extends AgentidCommand {
@@ -14,7 +15,7 @@ export default class Demo extends AgentidCommand {
     const { demonstrate } = await import("../demo/demonstration.js");
     const stop = new AbortController();
     for (const signal of ["SIGINT", "SIGTERM"] as const)
-      process.once(signal, () => stop.abort(new Error(`stopped by ${signal}`)));
+      process.once(signal, () => stop.abort(new CodedError("interrupted", `stopped by ${signal}`)));
     const tty = process.stdout.isTTY === true;
     const result = await demonstrate({
       packageDirectory: fileURLToPath(new URL("../..", import.meta.url)),

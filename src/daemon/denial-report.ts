@@ -1,4 +1,17 @@
-import type { EphemeralRunReport } from "./ephemeral-run.js";
+import type { CallDecidedEvent } from "../control-api/events.js";
+
+/** What `agentid ci` reports. */
+export interface EphemeralRunReport {
+  readonly trustDomain: string;
+  readonly command: readonly string[];
+  readonly commandExitCode: number;
+  /** The command's own where it is not 0; else 3 when a denial was not expected; else 0. */
+  readonly exitCode: number;
+  readonly calls: number;
+  readonly denials: readonly (CallDecidedEvent & { readonly expected: boolean })[];
+  /** Patterns of `expectDenied` that no denial matched. */
+  readonly expectedButAbsent: readonly string[];
+}
 
 /** The report as JUnit XML, which every CI shows: one case for the command and one for each denial. */
 export function junitReport(report: EphemeralRunReport): string {

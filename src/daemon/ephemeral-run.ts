@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { CodedError, codeOf } from "../coded-error.js";
 import type { CallDecidedEvent } from "../control-api/events.js";
-import { junitReport } from "./denial-report.js";
+import { type EphemeralRunReport, junitReport } from "./denial-report.js";
 import { startTrustDomain } from "./trust-domain.js";
 
 export interface EphemeralRunOptions {
@@ -14,18 +14,6 @@ export interface EphemeralRunOptions {
   /** `.xml` is written as JUnit, everything else as JSON. */
   readonly reportFiles: readonly string[];
   readonly environment: NodeJS.ProcessEnv;
-}
-
-export interface EphemeralRunReport {
-  readonly trustDomain: string;
-  readonly command: readonly string[];
-  readonly commandExitCode: number;
-  /** The command's own where it is not 0; else 3 when a denial was not expected; else 0. */
-  readonly exitCode: number;
-  readonly calls: number;
-  readonly denials: readonly (CallDecidedEvent & { readonly expected: boolean })[];
-  /** Patterns of `expectDenied` that no denial matched. */
-  readonly expectedButAbsent: readonly string[];
 }
 
 const DENIED = 3;
