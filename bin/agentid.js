@@ -82,9 +82,11 @@ if (!isEnough(process.versions.node)) {
 }
 
 const [command, ...rest] = process.argv.slice(2);
-const entry = join(root, "dist", command === "run" ? "client/run.js" : "commands/index.js");
+// `run` becomes the command without the command framework; its --help is the framework's.
+const launches = command === "run" && !["--help", "-h"].includes(rest[0] ?? "");
+const entry = join(root, "dist", launches ? "client/run.js" : "commands/index.js");
 if (!existsSync(entry)) fail("agentid is not built yet: run `npm start` or `npm test` in the clone");
-if (command === "run") {
+if (launches) {
   const { run } = await import(entry);
   await run(rest);
 } else {

@@ -53,10 +53,11 @@ function printEvents(domain: RunningTrustDomain, format: (event: AgentidEvent) =
 /** The dashboard is a process of its own, so that drawing never delays a call. Quitting it stops the trust domain. */
 function showDashboard(domain: RunningTrustDomain): void {
   const bin = fileURLToPath(new URL("../../bin/agentid.js", import.meta.url));
-  const child = spawn(process.execPath, [bin, "dashboard"], {
+  const child = spawn(process.execPath, [bin, "dashboard", "--attached"], {
     stdio: "inherit",
     env: { ...process.env, AGENTID_CONTROL: domain.ready.control },
   });
+  if (child.pid !== undefined) domain.admitDashboard(child.pid);
   child.once("exit", () => void domain.stop("the dashboard was closed"));
   child.once("error", (error) => void domain.stop(error.message));
   domain.beforeStop(async () => {

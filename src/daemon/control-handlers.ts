@@ -23,15 +23,18 @@ export interface GatekeeperOptions {
   readonly launches: LaunchRegistry;
   readonly audit: AuditLog;
   readonly bus: EventBus;
+  /** The dashboard that this daemon started: exactly that process, whatever its parents' past. */
+  readonly isOwnDashboard: (pid: number, startTime: bigint) => boolean;
 }
 
 /** Who may use the control socket (D25). The returned function throws CodedError `not-administrator`; the refusal is on record first. */
-export function createGatekeeper({ platform, launches, audit, bus }: GatekeeperOptions) {
+export function createGatekeeper({ platform, launches, audit, bus, isOwnDashboard }: GatekeeperOptions) {
   return function requireAdministrator(peer: ControlPeer, route: RouteName): void {
     const credentials = platform.peerOfUnixSocket(peer.fd);
     const handle = platform.openProcess(credentials);
     try {
       const { startTime } = handle.status();
+      if (isOwnDashboard(credentials.pid, startTime)) return;
       const answer = mayAdminister(
         { pid: credentials.pid, uid: credentials.uid, startTime },
         {
@@ -48,6 +51,9 @@ export function createGatekeeper({ platform, launches, audit, bus }: GatekeeperO
       throw new CodedError(
         "not-administrator",
         `process ${pid} may not administer this trust domain: ${answer.reason}`,
+        {
+          hint: "the dashboard of agentid dev may, and every terminal that was open before the first agent was launched",
+        },
       );
     } finally {
       handle.close();

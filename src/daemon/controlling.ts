@@ -13,6 +13,8 @@ export interface Controlling {
   readonly control: string;
   /** What programs need to find the trust domain: addresses, never a secret. */
   readonly environmentOf: () => Readonly<Record<string, string>>;
+  /** From here on process `pid`, a child of ours, is the dashboard. */
+  readonly admitDashboard: (pid: number) => void;
 }
 
 export interface Parts {
@@ -55,9 +57,16 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       ]),
     ),
   });
+  let dashboard: { readonly pid: number; readonly startTime: bigint } | undefined;
   const server = createControlServer({
     subscribe: (since, listener) => bus.subscribe(since, listener),
-    requireAdministrator: createGatekeeper({ platform, launches, audit, bus }),
+    requireAdministrator: createGatekeeper({
+      platform,
+      launches,
+      audit,
+      bus,
+      isOwnDashboard: (pid, startTime) => dashboard?.pid === pid && dashboard.startTime === startTime,
+    }),
     handlers: createControlHandlers({
       status: {
         startedAt: new Date(clock.now()),
@@ -95,5 +104,13 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
   });
   await server.listen(controlSocket);
   undo.push(() => server.close());
-  return { control, environmentOf };
+  return {
+    control,
+    environmentOf,
+    admitDashboard(pid) {
+      const handle = platform.openProcess({ pid });
+      dashboard = { pid, startTime: handle.status().startTime };
+      handle.close();
+    },
+  };
 }

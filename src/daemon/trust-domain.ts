@@ -18,6 +18,8 @@ export interface RunningTrustDomain {
   /** What programs need to find the trust domain: addresses, never a secret. */
   readonly environment: Readonly<Record<string, string>>;
   subscribe(since: number | undefined, listener: (event: AgentidEvent) => void): () => void;
+  /** Lets the dashboard that the caller has started as its child, and no other process, use the control socket unasked. */
+  admitDashboard(pid: number): void;
   /** Runs `step` first when stopping. */
   beforeStop(step: () => Promise<void>): void;
   /** Stops in order and leaves nothing behind. Idempotent; every caller waits for the same end. */
@@ -56,7 +58,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   // The first thing that programs can reach: an SVID must not wait for a slow service.
   const workloadApi = await startWorkloadApi(foundation, attesting, issuing);
   const relaying = await startRelaying(foundation, attesting, issuing);
-  const { control, environmentOf } = await startControlling(foundation, {
+  const { control, environmentOf, admitDashboard } = await startControlling(foundation, {
     attesting,
     issuing,
     relaying,
@@ -75,6 +77,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   }) as ReadyEvent;
   return {
     ...ending,
+    admitDashboard,
     ready,
     environment: environmentOf(),
     subscribe: (since, listener) => bus.subscribe(since, listener),
