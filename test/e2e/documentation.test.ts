@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { dirname, join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { EXIT } from "../../src/commands/base-command.js";
+import { openTerminal } from "../dashboard/terminal-session.js";
 import { MAY_KNOW } from "../layers.js";
 import { agentid, bin, giveTo, makeProject, python, type RunningDev, run, runtimeBase, startDev } from "./agentid.js";
 import { type ConsoleBlock, consoleBlocks, DecisionIds, promiseOf } from "./console-block.js";
@@ -102,6 +103,46 @@ describe("what is compared", () => {
     expect(() => consoleBlocks("```console\n$ true\n```\n")).toThrow("marked");
   });
 });
+
+describe.skipIf(python === undefined)("README.md: the picture of the dashboard", () => {
+  it("is what a terminal of 100 × 30 shows, but for numbers", async () => {
+    const picture = /```text\n([\s\S]*?)```/.exec(readme)?.[1] ?? "";
+    const project = mkdtempSync(join(runtimeBase(), "picture-"));
+    // The terminal is that of the tests' own user.
+    const shop = { cwd: project, user: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 } };
+    expect((await agentid(["init", "--template", "mcp-server", "--trust-domain", "shop.local"], shop)).code).toBe(0);
+    const environment = { TMPDIR: runtimeBase(), XDG_RUNTIME_DIR: "" };
+    const terminal = openTerminal([bin, "dev", "--project", project], { columns: 100, rows: 30, environment });
+    try {
+      await terminal.until("● live");
+      const done = await agentid(["run", "billing", "--", "python3", "agents/billing.py"], shop);
+      expect(done.stderr).toBe("");
+      await terminal.until("Last denial");
+      const screen = facts(terminal.text());
+      expect(screen).toEqual(expect.arrayContaining(facts(picture)));
+      expect(facts(picture).length).toBeGreaterThanOrEqual(10);
+    } finally {
+      terminal.type("q");
+      expect(await terminal.exited).toBe(0);
+    }
+  }, 60_000);
+});
+
+/** Lines of a screen that say something of the shop's calls and of the keys, without what differs from run to run. */
+function facts(screen: string): string[] {
+  return screen
+    .split("\n")
+    .filter((line) => /agentid {2}|billing|calls 2|Identities|mcp\/payments|small-refunds/.test(line))
+    .map((line) =>
+      line
+        .replaceAll(/denial \w+ ─+/g, "denial ─")
+        .replaceAll(/[█░]+/g, "█")
+        .replaceAll(/policy \w{4} /g, "policy ")
+        .replaceAll(/[\d.:]+/g, "N")
+        .replaceAll(/ +/g, " "),
+    )
+    .filter((line) => !line.includes("who"));
+}
 
 describe("tables and links", () => {
   it("README.md lists every command there is, with its summary", async () => {
