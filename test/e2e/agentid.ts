@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { afterAll } from "vitest";
 import type { AgentidEvent } from "../../src/control-api/events.js";
 
 /** Drives the real binary, as a newcomer does: what `bin/agentid.js` prints, answers and leaves behind. */
@@ -78,14 +79,16 @@ function cleanEnvironment(cwd: string): NodeJS.ProcessEnv {
 }
 
 let base: string | undefined;
+// Not at the exit of the process: the test runner ends its workers without one.
+afterAll(() => {
+  if (base !== undefined) rmSync(base, { recursive: true, force: true });
+});
 
 /** One short folder for sockets, so that what is left behind can be counted. */
 export function runtimeBase(): string {
   if (base === undefined) {
     base = mkdtempSync(join(tmpdir(), "ae-"));
     chmodSync(base, 0o777);
-    const made = base;
-    process.on("exit", () => rmSync(made, { recursive: true, force: true }));
   }
   return base;
 }
