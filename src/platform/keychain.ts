@@ -44,7 +44,9 @@ export async function openKeychain(
 
 async function probe(load: () => Promise<unknown>): Promise<Keytar | undefined> {
   const module: unknown = await load();
-  const keytar = isKeytar(module) ? module : (module as { default?: unknown } | undefined)?.default;
+  // The default is the module itself; of its named exports Node finds only some, since it is CommonJS.
+  const whole = (module as { default?: unknown } | undefined)?.default;
+  const keytar = isKeytar(whole) ? whole : module;
   if (!isKeytar(keytar)) return undefined;
   await keytar.getPassword("agentid", "probe");
   return keytar;
@@ -65,9 +67,9 @@ async function loadKeytar(): Promise<unknown> {
 }
 
 function isKeytar(value: unknown): value is Keytar {
-  return (
-    typeof value === "object" && value !== null && "getPassword" in value && typeof value.getPassword === "function"
-  );
+  if (typeof value !== "object" || value === null) return false;
+  const methods: readonly (keyof Keytar)[] = ["getPassword", "setPassword", "deletePassword"];
+  return methods.every((name) => typeof Reflect.get(value, name) === "function");
 }
 
 /** On Linux the secret service is reached over the session's D-Bus; without an address of one libsecret may try to start its own and hang. */
