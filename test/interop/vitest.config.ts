@@ -7,5 +7,6 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 300_000,
     maxWorkers: 1,
+    retry: process.env.CI ? 1 : 0,
   },
 });

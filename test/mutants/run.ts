@@ -79,7 +79,12 @@ function baseline({ mutants: wanted }: Choice): readonly Outcome[] {
     print(`green   ${files.length} test files on the code as it is`);
     return [];
   }
-  print(run.stdout.slice(-4000));
+  print(
+    stripVTControlCharacters(run.stdout)
+      .split("\n")
+      .filter((line) => /FAIL|Error|❯ test/.test(line))
+      .join("\n"),
+  );
   const [mutant] = wanted;
   return mutant === undefined ? [] : [{ mutant, problem: "the cited tests fail on the code as it is" }];
 }
