@@ -68,6 +68,8 @@ export async function demonstrate(options: DemonstrationOptions): Promise<Demons
           return claims.every(([, holds]) => holds);
         },
         (thrown: unknown) => {
+          // Ctrl-C reaches the agents too: that they have gone is not what a scene failed to show.
+          options.signal.throwIfAborted();
           narrator.proved(messageOf(thrown), false);
           return false;
         },

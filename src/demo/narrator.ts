@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { styleText } from "node:util";
 
 /** Tells the demonstration: a sentence before, what was seen, a sentence after. Words carry everything; colour only helps. */
@@ -15,9 +16,11 @@ export interface NarratorOptions {
   readonly colour: boolean;
   /** Milliseconds to read a sentence; 0 with `--fast`. */
   readonly pauseMs: number;
+  /** Ends a pause at once. */
+  readonly signal: AbortSignal;
 }
 
-export function createNarrator({ write, colour, pauseMs }: NarratorOptions): Narrator {
+export function createNarrator({ write, colour, pauseMs, signal }: NarratorOptions): Narrator {
   const style = (format: Parameters<typeof styleText>[0], text: string) =>
     colour ? styleText(format, text, { validateStream: false }) : text;
   const line = (text = "") => write(`${text}\n`);
@@ -35,7 +38,7 @@ export function createNarrator({ write, colour, pauseMs }: NarratorOptions): Nar
     },
     async after(text) {
       line(`   ${style("cyan", text)}`);
-      if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      if (pauseMs > 0) await setTimeout(pauseMs, undefined, { signal }).catch(() => undefined);
     },
     say: line,
   };
