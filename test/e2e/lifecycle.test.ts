@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { agentid, type RunningDev, runtimeBase, startDev } from "./agentid.js";
+import { agentid, ordinaryUser, type RunningDev, run, runtimeBase, startDev } from "./agentid.js";
 import { makeShop } from "./shop.js";
 
 const running: RunningDev[] = [];
@@ -96,6 +96,17 @@ describe("a trust domain's life", () => {
     expect(code).toBe(0);
     expect(socketsLeft()).toEqual([]);
   });
+
+  it.skipIf(ordinaryUser === undefined)(
+    "its memory and environment are closed to other processes of the user",
+    async () => {
+      const project = makeShop();
+      const dev = await started(project);
+      const read = (pid: number | string) => run("sh", ["-c", `cat /proc/${pid}/environ >/dev/null`], { cwd: project });
+      expect((await read("self")).code).toBe(0);
+      expect(await read(dev.pid)).toMatchObject({ code: 1, stderr: expect.stringContaining("Permission denied") });
+    },
+  );
 
   it("without a daemon commands say so and exit 4; without a project 1", async () => {
     const project = makeShop();
