@@ -1,6 +1,6 @@
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,6 +27,8 @@ interface Outcome {
 
 const chosen = choose(process.argv.slice(2));
 const copy = mkdtempSync(join(tmpdir(), "agentid-mutants-"));
+// Some tests start programs of the copy as another user.
+chmodSync(copy, 0o755);
 let outcomes: readonly Outcome[] = [];
 try {
   for (const name of COPIED) {
