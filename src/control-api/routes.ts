@@ -143,7 +143,7 @@ export const routes = {
   events: {
     method: "GET",
     path: "/v1/events",
-    input: z.object({ since: z.coerce.number().int().optional() }),
+    input: z.object({ since: z.coerce.number().int().min(0).optional() }),
     output: agentidEvent,
     stream: true,
   },
@@ -167,7 +167,7 @@ export const routes = {
   audit: {
     method: "GET",
     path: "/v1/audit",
-    input: z.object({ from: z.coerce.number().int().default(0), limit: z.coerce.number().int().default(200) }),
+    input: z.object({ from: z.coerce.number().int().min(0).default(0), limit: z.coerce.number().int().min(1).max(1000).default(200) }),
     output: auditPage,
   },
   shutdown: { method: "POST", path: "/v1/shutdown", input: nothing, output: nothing },
