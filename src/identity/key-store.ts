@@ -5,12 +5,16 @@ export interface StoredAuthority {
   readonly x509Certificate: string;
   readonly x509PrivateKeyPkcs8: string;
   readonly jwtPrivateKeyPkcs8: string;
+  /** Absent from what the first version saved. */
+  readonly witPrivateKeyPkcs8?: string | undefined;
 }
 
 /** An authority that signs no more: nothing of it is kept that could sign. */
 export interface StoredOldAuthority {
   readonly x509Certificate: string;
   readonly jwtPublicKey: Jwk;
+  /** Absent from what the first version saved. */
+  readonly witPublicKey?: Jwk | undefined;
 }
 
 /** What must survive a restart so that the trust domain stays the same. */

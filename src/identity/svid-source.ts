@@ -48,6 +48,35 @@ export interface JwtSvid {
   readonly hint: string;
 }
 
+/** A signed WIT-SVID with its private key. Incubating: SPIFFE WIT-SVID. */
+export interface WitSvid {
+  readonly id: SpiffeId;
+  /** Compact JWS. */
+  readonly token: string;
+  /** Proves possession: its public part is the token's `cnf.jwk`. */
+  readonly privateJwk: JsonWebKey;
+  readonly issuedAt: Date;
+  readonly expiresAt: Date;
+  /** When it will be replaced. */
+  readonly rotateAt: Date;
+  readonly hint: string;
+  /** `jti`, for the record. */
+  readonly tokenId: string;
+}
+
+export interface WitSvidSource {
+  /** The WIT-SVID valid now for `id`, issued on first use. Throws CodedError `identity-unknown` or `not-ready`. */
+  witSvid(id: SpiffeId): WitSvid;
+  /** Called after each replacement of `id`'s WIT-SVID; the returned function unsubscribes. */
+  onWitRotation(id: SpiffeId, listener: (svid: WitSvid) => void): () => void;
+}
+
+export interface WitBundleSource {
+  /** The WIT bundle of one trust domain as a JWK Set (WR-4), or undefined. */
+  witBundle(trustDomain: TrustDomain): { readonly keys: readonly JsonWebKey[] } | undefined;
+  onBundleChange(listener: () => void): () => void;
+}
+
 /** Issues JWT-SVIDs; never caches across different audience lists. */
 export interface JwtSvidIssuer {
   /** Throws CodedError `identity-unknown` or `not-ready`. */

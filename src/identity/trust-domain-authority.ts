@@ -7,6 +7,7 @@ import {
   type AuthorityGeneration,
   bundleOf,
   type GenerationSlots,
+  isComplete,
   knownPart,
   newGeneration,
   restoreSlots,
@@ -36,6 +37,8 @@ export interface TrustDomainAuthority {
   readonly x509Authorities: readonly Buffer[];
   /** Public key of every valid JWT authority. The same array until the bundle changes. */
   readonly jwtKeys: readonly Jwk[];
+  /** Public key of every valid WIT authority. The same array until the bundle changes. */
+  readonly witKeys: readonly Jwk[];
   /**
    * Prepares an authority (unless one is) and activates it now: listeners hear of the bundle first, then of the new signer.
    * The old one stays in the bundle until it expires. Throws what saving and recording throw; then nothing has changed.
@@ -88,7 +91,14 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
 
   function openSlots(): GenerationSlots {
     const stored = keyStore.load();
-    if (stored !== undefined) return restoreSlots(trustDomain, stored);
+    if (stored !== undefined) {
+      const restored = restoreSlots(trustDomain, stored);
+      if (!isComplete(stored)) {
+        keyStore.save(storedForm(restored));
+        record("complete", restored);
+      }
+      return restored;
+    }
     const fresh = { active: life.create(), prepared: undefined, old: [] };
     keyStore.save(storedForm(fresh));
     record("create", fresh);
@@ -112,14 +122,16 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
     transiting = false;
   }
 
-  function record(transition: AuthorityTransition | "create", after: GenerationSlots): void {
-    const kind = transition === "create" || transition === "prepare" ? "authority.created" : "authority.rotated";
+  function record(transition: AuthorityTransition | "create" | "complete", after: GenerationSlots): void {
+    const creates = transition === "create" || transition === "complete" || transition === "prepare";
+    const kind = creates ? "authority.created" : "authority.rotated";
     const { active, prepared } = after;
     const fields = {
       trustDomain: trustDomain.name,
       transition,
       active: active.x509.keyId,
       activeJwt: active.jwt.keyId,
+      activeWit: active.wit.keyId,
       notAfter: active.notAfter.toISOString(),
       prepared: prepared?.x509.keyId ?? null,
       old: after.old.map(({ jwtPublicKey }) => jwtPublicKey.kid ?? ""),
@@ -179,6 +191,10 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
     get jwtKeys() {
       upToDate();
       return bundle.jwtKeys;
+    },
+    get witKeys() {
+      upToDate();
+      return bundle.witKeys;
     },
     rotate() {
       if (upToDate().prepared === undefined) transit("prepare");
