@@ -11,8 +11,10 @@ import { preparePrivateDirectory, readPrivateFile, removeUnfinishedWrites, write
 /** The keychain's name for all our keys. */
 const SERVICE = "agentid";
 
+const upstreamChain = z.array(z.base64()).optional();
 const authority = z.strictObject({
   x509Certificate: z.base64(),
+  upstreamChain,
   x509PrivateKeyPkcs8: z.base64(),
   jwtPrivateKeyPkcs8: z.base64(),
   witPrivateKeyPkcs8: z.base64().optional(),
@@ -29,6 +31,8 @@ const publicKey = (use: "jwt-svid" | "wit-svid") =>
   });
 const oldAuthority = z.strictObject({
   x509Certificate: z.base64(),
+  upstreamChain,
+  tainted: z.literal(true).optional(),
   jwtPublicKey: publicKey("jwt-svid"),
   witPublicKey: publicKey("wit-svid").optional(),
 });
