@@ -6,6 +6,7 @@ import { createMemoryKeyStore, type KeyStore } from "../identity/key-store.js";
 import { createIdentityRegistry, type UpdatableIdentityRegistry } from "../identity/registry.js";
 import { createSvidKeeper, type SvidKeeper } from "../identity/svid-keeper.js";
 import { createTrustDomainAuthority, type TrustDomainAuthority } from "../identity/trust-domain-authority.js";
+import { createWitKeeper, type WitKeeper } from "../identity/wit-keeper.js";
 import { openKeychain } from "../platform/keychain.js";
 import type { Foundation } from "./foundation.js";
 
@@ -15,6 +16,7 @@ export interface Issuing {
   readonly bundles: TrustBundles;
   readonly registry: UpdatableIdentityRegistry;
   readonly keeper: SvidKeeper;
+  readonly witKeeper: WitKeeper;
 }
 
 export async function startIssuing(foundation: Foundation): Promise<Issuing> {
@@ -40,6 +42,15 @@ export async function startIssuing(foundation: Foundation): Promise<Issuing> {
     onProblem: (thrown) => problem("error", "svid", messageOf(thrown)),
   });
   undo.push(() => keeper.close());
+  const witKeeper = createWitKeeper({
+    authority,
+    registry,
+    lifetimes: () => foundation.project.config.lifetimes,
+    clock,
+    audit,
+    onProblem: (thrown) => problem("error", "svid", messageOf(thrown)),
+  });
+  undo.push(() => witKeeper.close());
   keeper.onChange(({ change, identity, svid }) =>
     bus.emit({
       event: "identity",
@@ -51,7 +62,7 @@ export async function startIssuing(foundation: Foundation): Promise<Issuing> {
         : { notAfter: svid.notAfter.toISOString(), rotateAt: svid.rotateAt.toISOString(), serial: svid.serial }),
     }),
   );
-  return { authority, bundles, registry, keeper };
+  return { authority, bundles, registry, keeper, witKeeper };
 }
 
 async function openKeyStore({ options, project, folders, problem }: Foundation): Promise<KeyStore> {

@@ -83,7 +83,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
 
 async function startWorkloadApi(foundation: Foundation, attesting: Attesting, issuing: Issuing): Promise<string> {
   const { bus, clock, audit, folders, undo, project } = foundation;
-  const { registry, keeper, bundles } = issuing;
+  const { registry, keeper, witKeeper, bundles } = issuing;
   const api = createWorkloadApi({
     trustDomain: project.config.trustDomain,
     attestor: attesting.attestor,
@@ -92,6 +92,8 @@ async function startWorkloadApi(foundation: Foundation, attesting: Attesting, is
     bundles,
     jwtIssuer: keeper,
     jwtBundles: bundles,
+    witSvids: witKeeper,
+    witBundles: bundles,
     audit,
     clock,
     observer: {

@@ -33,7 +33,7 @@ const FETCH_BUNDLES = "FetchX509Bundles";
 export function fetchX509Svid(d: X509Dependencies): handleServerStreamingCall<X509SVIDRequest, X509SVIDResponse> {
   return d.streams.handle(async (call) => {
     const who = await d.authorization.identifyCaller(call);
-    const rotations = followRotations(d.svids);
+    const rotations = followRotations(d.svids.onRotation);
     return {
       read() {
         const granted = d.authorization.entitled(who, FETCH_SVID);

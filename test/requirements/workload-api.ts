@@ -281,27 +281,25 @@ export const workloadApiRequirements = [
     level: "M",
     statement: "Where the WIT profile is not supported both RPCs are Unimplemented",
     source: "WA §7",
+    notCovered: "the WIT profile (Incubating) is served, so nothing answers Unimplemented",
   },
   {
     id: "WR-2",
     level: "M",
     statement: "Supported: a WIT-SVID for each identity, or the one named",
     source: "WA §7.2.1",
-    notCovered: "the WIT profile (Incubating) is not served yet",
   },
   {
     id: "WR-3",
     level: "M",
     statement: "wit_svid_key is a private JWK made by the server and matches cnf.jwk",
     source: "WIT-SVID",
-    notCovered: "the WIT profile (Incubating) is not served yet",
   },
   {
     id: "WR-4",
     level: "M",
     statement: "FetchWITBundles: every JWK has a unique kid",
     source: "WIT-SVID",
-    notCovered: "the WIT profile (Incubating) is not served yet",
   },
   {
     id: "WR-5",
