@@ -16,12 +16,14 @@ const MAY_KNOW: Record<string, readonly string[]> = {
   config: ["spiffe", "platform"],
   policy: ["audit", "config", "spiffe", "platform", "control-api"],
   identity: ["attestation", "audit", "config", "spiffe", "platform"],
+  federation: ["identity", "audit", "config", "spiffe", "platform"],
   "workload-api": ["identity", "attestation", "audit", "config", "spiffe", "platform"],
   relay: ["policy", "identity", "attestation", "audit", "config", "control-api", "spiffe", "platform"],
-  client: ["control-api", "spiffe", "platform"],
+  // Of workload-api the generated stubs only: the SPIFFE client speaks the protocol and knows no server.
+  client: ["control-api", "spiffe", "platform", "workload-api"],
   dashboard: ["client", "control-api", "platform"],
   daemon: [
-    ...["workload-api", "relay", "policy", "identity", "attestation", "audit", "config"],
+    ...["federation", "workload-api", "relay", "policy", "identity", "attestation", "audit", "config"],
     ...["control-api", "spiffe", "platform"],
   ],
   demo: ["client", "control-api", "daemon", "config", "audit", "platform", "spiffe"],
@@ -70,6 +72,17 @@ describe("layers", () => {
   it("every import goes in the allowed direction", () => {
     expect(imports.length).toBeGreaterThan(10);
     expect(violations(imports)).toEqual([]);
+  });
+
+  it("the client knows the Workload API's generated stubs and nothing else of it", () => {
+    const found = sources
+      .filter((name) => name.startsWith("client/"))
+      .map((name) => readFileSync(join(src, name), "utf8"));
+    const specifiers = found.flatMap((text) =>
+      [...text.matchAll(/"([^"]*workload-api\/[^"]*\.js)"/g)].map(([, path]) => path),
+    );
+    expect(specifiers.length).toBeGreaterThan(0);
+    expect(specifiers.filter((path) => !path?.includes("/workload-api/generated/"))).toEqual([]);
   });
 
   it("would notice an import against the direction", () => {

@@ -62,6 +62,21 @@ interface Claims {
   readonly notBefore: number | undefined;
 }
 
+/** What a token says of itself; nobody has vouched for it yet. */
+export interface ReadJwtSvid extends ValidatedJwtSvid {
+  readonly notBefore: Date | undefined;
+}
+
+/** Reads `token` by the rules of JWT-SVID §2, §3 and §5.1 without looking at signature, audience or time. Throws JwtSvidError. */
+export function readJwtSvid(token: string): ReadJwtSvid {
+  const { headerPart, payloadPart } = splitToken(token);
+  const { keyId } = readHeader(parsePart(headerPart, "header"));
+  const claims = parsePart(payloadPart, "payload");
+  const { id, audience, expiresAt, notBefore } = readClaims(claims);
+  const begins = notBefore === undefined ? undefined : new Date(notBefore * 1000);
+  return { id, audience, expiresAt: new Date(expiresAt * 1000), notBefore: begins, claims, keyId };
+}
+
 /**
  * Validates `token` for `audience` at `now`, with the bundle of its subject's own trust domain and no other (JR-11, JR-15).
  * `aud` may be a string or a list, `typ` and `kid` may be missing (JS-6). No leeway: issuer and validator share this machine's clock.

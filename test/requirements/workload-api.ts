@@ -73,14 +73,12 @@ export const workloadApiRequirements = [
     level: "M",
     statement: "Our client falls back to SPIFFE_ENDPOINT_SOCKET and refuses addresses outside the standard's grammar",
     source: "WE §4; go-spiffe workloadapi/addr.go",
-    notCovered: "there is no public Workload API client library yet",
   },
   {
     id: "EP-15",
     level: "S",
     statement: "Our client tries again on Unavailable and PermissionDenied, never on InvalidArgument or Unimplemented",
     source: "WE §6, App. A",
-    notCovered: "there is no public Workload API client library yet",
   },
 
   {
@@ -139,7 +137,6 @@ export const workloadApiRequirements = [
     level: "S",
     statement: "Our client reconnects at once when the server closes and keeps its state over a bad message",
     source: "WA §4.2, §4.5",
-    notCovered: "there is no public Workload API client library yet",
   },
 
   { id: "XR-1", level: "M", statement: "svids has one element for each identity granted", source: "WA §5.2.1" },
