@@ -35,7 +35,11 @@ export interface X509SvidSource {
 /** Where verifiers get the bundle of a peer's own trust domain from. */
 export interface X509BundleSource {
   x509Bundle(trustDomain: TrustDomain): X509Bundle | undefined;
-  /** Called after any change of any bundle; the returned function unsubscribes. */
+  /** Why the holder of `id` is not believed although a bundle vouches for its `chain` (DER, as presented), or undefined. Asked after path validation. */
+  refusalOf(id: SpiffeId, chain: readonly Buffer[]): string | undefined;
+  /** DER revocation lists of our own trust domain, newest state (XR-13). The same array until they change. */
+  revocationLists(): readonly Buffer[];
+  /** Called after any change of any bundle or of what is revoked; the returned function unsubscribes. */
   onBundleChange(listener: () => void): () => void;
 }
 

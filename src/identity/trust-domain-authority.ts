@@ -66,7 +66,7 @@ export interface TrustDomainAuthority {
   taint(keyId: string): AuthorityReport;
   /** Takes an old one out of the bundle. Throws CodedError `authority-unknown`, `authority-state`. */
   revoke(keyId: string): KnownAuthority;
-  /** True if what the generation `keyId` has signed may still be handed out: it is active, or old and not tainted. */
+  /** True if what the X.509 or WIT authority `keyId` has signed may still be handed out: it is active, or old and not tainted. */
   vouches(keyId: string): boolean;
   /** DER revocation lists: of the active authority, and of old ones as long as this process has their keys. `revoked` are serial numbers (hex) by generation. */
   revocationLists(revoked: (keyId: string) => readonly RevokedEntry[]): readonly Buffer[];
@@ -296,7 +296,8 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
     },
     vouches(keyId) {
       const { active, old } = upToDate();
-      return active.keyId === keyId || old.some((one) => one.keyId === keyId && !one.tainted);
+      const has = (one: KnownAuthority) => one.keyId === keyId || one.witPublicKey?.kid === keyId;
+      return has(active) || old.some((one) => has(one) && !one.tainted);
     },
     revocationLists(revoked) {
       const { active, old } = upToDate();

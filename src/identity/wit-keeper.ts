@@ -4,6 +4,7 @@ import type { IdentityConfig, Lifetimes } from "../config/config.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { IdentityRegistry } from "./entitlement.js";
+import type { IssuedCredentials } from "./issued-credentials.js";
 import { createListeners, type Listeners } from "./listeners.js";
 import { onceAt } from "./once-at.js";
 import type { WitSvid, WitSvidSource } from "./svid-source.js";
@@ -12,13 +13,17 @@ import type { WitAuthority } from "./wit-authority.js";
 
 /** The daemon's WIT-SVIDs: one key and token for each identity that somebody asked for, replaced in time while somebody listens. */
 export interface WitKeeper extends WitSvidSource {
+  /** Looks at the clock anew, after it has jumped. */
+  wake(): void;
   /** Stops the clock's calls and the subscriptions. Idempotent. */
   close(): void;
 }
 
 export interface WitKeeperOptions {
   readonly authority: TrustDomainAuthority;
-  readonly registry: Pick<IdentityRegistry, "find" | "onChange">;
+  readonly registry: Pick<IdentityRegistry, "find" | "isRevoked" | "onChange">;
+  /** Remembers what is issued, for whoever revokes it. */
+  readonly issued?: Pick<IssuedCredentials, "add">;
   /** Read at each issue. A WIT-SVID lives as long as an X.509-SVID (D24). */
   readonly lifetimes: () => Pick<Lifetimes, "x509Seconds">;
   readonly clock: Clock;
@@ -55,8 +60,11 @@ export function createWitKeeper(options: WitKeeperOptions): WitKeeper {
 
   const unsubscribe = [
     authority.onActivation(() => sweepAfter(0)),
+    authority.onDistrust(sweepNow),
     registry.onChange(() => {
-      for (const key of held.keys()) if (registry.find(key) === undefined) forget(key);
+      for (const [key, { identity }] of held) {
+        if (registry.find(key) === undefined || registry.isRevoked(identity.id)) forget(key);
+      }
       sweepAfter(0);
     }),
   ];
@@ -69,11 +77,14 @@ export function createWitKeeper(options: WitKeeperOptions): WitKeeper {
   function identityOf(id: SpiffeId): IdentityConfig {
     const identity = registry.find(id.toString());
     if (identity === undefined) throw new CodedError("identity-unknown", `no identity ${id} is configured`);
+    if (registry.isRevoked(id)) {
+      throw new CodedError("identity-revoked", `${id} is revoked`, { hint: `agentid revoke --undo ${identity.name}` });
+    }
     return identity;
   }
 
-  function isValid({ svid }: Held, now: number): boolean {
-    return now >= svid.issuedAt.getTime() && now < svid.expiresAt.getTime();
+  function isValid({ svid, signedBy }: Held, now: number): boolean {
+    return authority.vouches(signedBy.keyId) && now >= svid.issuedAt.getTime() && now < svid.expiresAt.getTime();
   }
 
   function isFresh(one: Held, now: number): boolean {
@@ -111,12 +122,22 @@ export function createWitKeeper(options: WitKeeperOptions): WitKeeper {
         notAfter: expiresAt.toISOString(),
         authority: signedBy.keyId,
       });
+      const credential = { serial: tokenId, audience: undefined, notAfter: expiresAt, authority: signedBy.keyId };
+      options.issued?.add(id.toString(), { type: "wit", ...credential }, now);
       return { identity, svid: { id, token, privateJwk, issuedAt, expiresAt, rotateAt, hint, tokenId }, signedBy };
     } catch (cause) {
       throw new CodedError("not-ready", `no WIT-SVID can be issued for ${identity.name}: ${messageOf(cause)}`, {
         cause,
       });
     }
+  }
+
+  /** Whatever failed before, and whatever was planned under another time, is looked at again now. */
+  function sweepNow(): void {
+    retryAt.clear();
+    cancelSweep();
+    sweepAt = Number.POSITIVE_INFINITY;
+    sweepAfter(0);
   }
 
   function sweepAfter(delayMs: number): void {
@@ -186,6 +207,7 @@ export function createWitKeeper(options: WitKeeperOptions): WitKeeper {
         if (ofId.size === 0 && listeners.get(key) === ofId) listeners.delete(key);
       };
     },
+    wake: sweepNow,
     close() {
       closed = true;
       cancelSweep();

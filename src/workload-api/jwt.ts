@@ -1,7 +1,7 @@
 import { type handleServerStreamingCall, type handleUnaryCall, type ServerUnaryCall, status } from "@grpc/grpc-js";
 import { CodedError } from "../coded-error.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
-import type { JwtBundleSource, JwtSvidIssuer } from "../identity/svid-source.js";
+import type { JwtBundleSource, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import { parseAndValidateJwtSvid } from "../spiffe/jwt-svid.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
@@ -24,6 +24,7 @@ export interface JwtDependencies {
   readonly registry: Pick<IdentityRegistry, "onChange">;
   readonly jwtIssuer: JwtSvidIssuer;
   readonly jwtBundles: JwtBundleSource;
+  readonly bundles: Pick<X509BundleSource, "refusalOf">;
   readonly clock: Clock;
   readonly streams: OpenStreams;
 }
@@ -86,6 +87,8 @@ export function validateJwtSvid(d: JwtDependencies): handleUnaryCall<ValidateJWT
     if (svid === "") throw new StatusError(status.INVALID_ARGUMENT, "svid must be specified");
     await d.authorization.identifyCaller(call);
     const validated = validateToken(d, svid, audience);
+    const refusal = d.bundles.refusalOf(validated.id, []);
+    if (refusal !== undefined) throw new StatusError(status.INVALID_ARGUMENT, refusal);
     return { spiffeId: validated.id.toString(), claims: { ...validated.claims, aud: [...validated.audience] } };
   });
 }
