@@ -15,12 +15,15 @@ import type { Clock } from "../platform/clock.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import { createAuthorization, type WorkloadApiObserver } from "./authorization.js";
 import { createConnections } from "./connections.js";
+import { ServerReflectionService } from "./generated/grpc/reflection/v1/reflection.js";
+import { ServerReflectionService as ServerReflectionV1AlphaService } from "./generated/grpc/reflection/v1alpha/reflection.js";
 import { HealthService } from "./generated/health.js";
 import { type SpiffeWorkloadAPIServer, SpiffeWorkloadAPIService } from "./generated/workload.js";
 import { healthService } from "./health.js";
 import { fetchJwtBundles, fetchJwtSvid, validateJwtSvid } from "./jwt.js";
 import { listenOnUnixSocket } from "./listening-socket.js";
 import { createOpenStreams, type OpenStreams } from "./open-streams.js";
+import { serverReflectionInfo } from "./reflection.js";
 import { requireSecurityHeader } from "./security-header.js";
 import { fetchWitBundles, fetchWitSvid } from "./wit.js";
 import { fetchX509Bundles, fetchX509Svid } from "./x509.js";
@@ -106,6 +109,9 @@ export function createWorkloadApi(dependencies: WorkloadApiDependencies): Worklo
       streams,
     }),
   );
+  for (const reflection of [ServerReflectionService, ServerReflectionV1AlphaService]) {
+    grpc.addService(reflection, { serverReflectionInfo: serverReflectionInfo(connections) });
+  }
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
 
   const server = createServer((socket) => {

@@ -31,7 +31,8 @@ export const workloadApiRequirements = [
   {
     id: "EP-6",
     level: "S",
-    statement: "The header rule is for SpiffeWorkloadAPI only; health on the same socket does not need it",
+    statement:
+      "The header rule is for SpiffeWorkloadAPI only; health, reflection and SDS on the same socket do not need it",
     source: "WE §7",
   },
   {
@@ -39,7 +40,6 @@ export const workloadApiRequirements = [
     level: "S",
     statement: "gRPC Server Reflection is offered",
     source: "WE §7",
-    notCovered: "reflection is not served yet",
   },
   {
     id: "EP-8",

@@ -31,7 +31,9 @@ async function keysOf(api: RunningApi) {
   const stream = receive(api.client().fetchWitBundles({}, secure()));
   const { bundles } = await stream.next();
   stream.cancel();
-  return JSON.parse(bundles[`spiffe://${trustDomain}`] ?? "null") as { keys: { kty: string; kid: string; use: string }[] };
+  return JSON.parse(bundles[`spiffe://${trustDomain}`] ?? "null") as {
+    keys: { kty: string; kid: string; use: string }[];
+  };
 }
 
 /** jose verifies the token with our bundle: an outside judge of algorithm, signature, `typ` and lifetime. */
