@@ -14,6 +14,8 @@ import { attestationReport } from "./attestation-report.js";
 import type { ControlHandlers, ControlPeer } from "./control-server.js";
 import type { EventBus } from "./event-bus.js";
 import type { Explanations } from "./explanations.js";
+import type { Federating } from "./federating.js";
+import { createFederationHandlers } from "./federation-handlers.js";
 import { type createLaunching, findByName } from "./launching.js";
 import { type Project, pinIdentity } from "./project.js";
 import { type StatusSources, statusReport } from "./status-report.js";
@@ -60,6 +62,7 @@ export interface HandlerOptions {
   readonly attestor: CallerAttestor;
   readonly registry: IdentityRegistry;
   readonly explanations: Explanations;
+  readonly federating: Federating;
   readonly project: () => Project;
   readonly projectDirectory: string;
   readonly environment: NodeJS.ProcessEnv;
@@ -115,6 +118,7 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
         fields: { ...entry.fields },
       })),
     }),
+    ...createFederationHandlers(options.federating),
     shutdown() {
       // After the answer is out.
       setImmediate(() => void options.stop("agentid down"));

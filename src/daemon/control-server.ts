@@ -45,6 +45,15 @@ const HTTP_STATUS: Readonly<Record<string, number>> = {
   "no-pending-reload": 409,
   "reload-changed": 409,
   "pin-failed": 409,
+  "bundle-unknown": 404,
+  "bundle-own": 409,
+  "bundle-federated": 409,
+  "bundle-malformed": 400,
+  "bundle-certificate": 400,
+  "bundle-sequence": 400,
+  "bundle-refresh-hint": 400,
+  "bundle-trust-domain": 400,
+  "federation-unknown": 404,
   "not-found": 404,
 };
 

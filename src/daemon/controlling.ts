@@ -2,6 +2,7 @@ import { socketPathIn } from "../platform/directories.js";
 import type { Attesting } from "./attesting.js";
 import { createControlHandlers, createGatekeeper } from "./control-handlers.js";
 import { createControlServer } from "./control-server.js";
+import type { Federating } from "./federating.js";
 import type { Foundation } from "./foundation.js";
 import type { Issuing } from "./issuing.js";
 import { createLaunching } from "./launching.js";
@@ -19,6 +20,7 @@ export interface Parts {
   readonly attesting: Attesting;
   readonly issuing: Issuing;
   readonly relaying: Relaying;
+  readonly federating: Federating;
   /** `unix:///…` */
   readonly workloadApi: string;
   readonly stop: (reason: string) => Promise<void>;
@@ -27,7 +29,7 @@ export interface Parts {
 /** Opens the control socket, last of all: whoever can connect finds everything there. From here on saves take effect. */
 export async function startControlling(foundation: Foundation, parts: Parts): Promise<Controlling> {
   const { audit, bus, clock, platform, folders, undo, options } = foundation;
-  const { attesting, issuing, relaying, workloadApi } = parts;
+  const { attesting, issuing, relaying, federating, workloadApi } = parts;
   const { attestor, launches, live, rememberAgents } = attesting;
   const { registry } = issuing;
   const project = () => foundation.project;
@@ -37,7 +39,16 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
   const reload = followProject({
     first: foundation.project,
     load: foundation.load,
-    apply: (next) => relaying.putInForce(next),
+    apply: async (next) => {
+      const last = foundation.project;
+      await relaying.putInForce(next);
+      try {
+        await federating.putInForce(next);
+      } catch (thrown) {
+        await relaying.putInForce(last);
+        throw thrown;
+      }
+    },
     audit,
     bus,
     clock,
@@ -76,6 +87,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       attestor,
       registry,
       explanations: relaying.explanations,
+      federating,
       project,
       projectDirectory: foundation.projectDirectory,
       environment: options.environment,

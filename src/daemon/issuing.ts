@@ -1,5 +1,7 @@
 import { join } from "node:path";
 import { messageOf } from "../coded-error.js";
+import { type ForeignBundles, openForeignBundles } from "../federation/foreign-bundles.js";
+import { joinTrustBundles } from "../federation/trust-bundles.js";
 import { createTrustBundles, type TrustBundles } from "../identity/bundles.js";
 import { openDiskKeyStore } from "../identity/disk-key-store.js";
 import { createMemoryKeyStore, type KeyStore } from "../identity/key-store.js";
@@ -13,7 +15,9 @@ import type { Foundation } from "./foundation.js";
 /** The authority of the trust domain, whom it knows, and what it has issued. */
 export interface Issuing {
   readonly authority: TrustDomainAuthority;
+  /** Our own bundle and those of other trust domains. */
   readonly bundles: TrustBundles;
+  readonly foreign: ForeignBundles;
   readonly registry: UpdatableIdentityRegistry;
   readonly keeper: SvidKeeper;
   readonly witKeeper: WitKeeper;
@@ -31,12 +35,19 @@ export async function startIssuing(foundation: Foundation): Promise<Issuing> {
     onProblem: (thrown) => problem("error", "authority", messageOf(thrown)),
   });
   undo.push(() => authority.close());
-  const bundles = createTrustBundles(authority);
+  const foreign = openForeignBundles({
+    ours: trustDomain,
+    directory: join(foundation.folders.state, "bundles"),
+    audit,
+    onProblem: (thrown) => problem("error", "bundle", messageOf(thrown)),
+  });
+  const bundles = joinTrustBundles(trustDomain, createTrustBundles(authority), foreign);
   const registry = createIdentityRegistry(project.config, project.lock);
   const keeper = createSvidKeeper({
     authority,
     registry,
     lifetimes: () => foundation.project.config.lifetimes,
+    jwtIssuer: () => foundation.project.config.oidc?.issuer,
     clock,
     audit,
     onProblem: (thrown) => problem("error", "svid", messageOf(thrown)),
@@ -62,7 +73,7 @@ export async function startIssuing(foundation: Foundation): Promise<Issuing> {
         : { notAfter: svid.notAfter.toISOString(), rotateAt: svid.rotateAt.toISOString(), serial: svid.serial }),
     }),
   );
-  return { authority, bundles, registry, keeper, witKeeper };
+  return { authority, bundles, foreign, registry, keeper, witKeeper };
 }
 
 async function openKeyStore({ options, project, folders, problem }: Foundation): Promise<KeyStore> {

@@ -5,6 +5,7 @@ import { socketPathIn } from "../platform/directories.js";
 import { createWorkloadApi } from "../workload-api/server.js";
 import { type Attesting, startAttesting } from "./attesting.js";
 import { startControlling } from "./controlling.js";
+import { startFederating } from "./federating.js";
 import { type Foundation, openFoundation, type TrustDomainOptions } from "./foundation.js";
 import { type Issuing, startIssuing } from "./issuing.js";
 import { type Relaying, startRelaying } from "./relaying.js";
@@ -56,10 +57,12 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   // The first thing that programs can reach: an SVID must not wait for a slow service.
   const workloadApi = await startWorkloadApi(foundation, attesting, issuing);
   const relaying = await startRelaying(foundation, attesting, issuing);
+  const federating = await startFederating(foundation, issuing);
   const { control, environmentOf } = await startControlling(foundation, {
     attesting,
     issuing,
     relaying,
+    federating,
     workloadApi,
     stop: ending.stop,
   });

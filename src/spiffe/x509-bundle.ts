@@ -52,6 +52,12 @@ export function requireTrustDomain(authorities: readonly Buffer[], trustDomain: 
   }
 }
 
+/** When the last of `authorities` ends, or undefined where there is none. */
+export function lastEndOf(authorities: readonly Buffer[]): Date | undefined {
+  if (authorities.length === 0) return undefined;
+  return new Date(Math.max(...authorities.map((der) => parseCertificate(der).notAfter)));
+}
+
 /** Key types of RFC 7518 and RFC 8037 that a certificate can hold. */
 const X509_KEY_TYPES: readonly string[] = ["EC", "RSA", "OKP"];
 
