@@ -9,7 +9,7 @@ export interface WorkloadEndpoint {
   readonly target: string;
 }
 
-export const SOCKET_VARIABLE = "SPIFFE_ENDPOINT_SOCKET";
+const SOCKET_VARIABLE = "SPIFFE_ENDPOINT_SOCKET";
 
 /**
  * The endpoint named by `address`, else by the environment variable SPIFFE_ENDPOINT_SOCKET. Workload Endpoint §4: an RFC 3986 URI whose

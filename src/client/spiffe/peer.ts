@@ -1,5 +1,6 @@
-import type { DetailedPeerCertificate, TLSSocket } from "node:tls";
+import type { TLSSocket } from "node:tls";
 import { CodedError, codeOf, messageOf } from "../../coded-error.js";
+import { presentedChain } from "../../spiffe/presented-chain.js";
 import type { SpiffeId } from "../../spiffe/spiffe-id.js";
 import { verifyX509Svid } from "../../spiffe/x509-svid.js";
 import type { Authorizer } from "./authorize.js";
@@ -63,15 +64,4 @@ function verifyChain(certificates: readonly Buffer[], identity: TlsIdentity, now
       },
     );
   }
-}
-
-function presentedChain(socket: TLSSocket): Buffer[] {
-  const chain: Buffer[] = [];
-  let certificate: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
-  // The object of an absent certificate is empty; a self-signed one is its own issuer.
-  while (certificate?.raw !== undefined && !chain.some((seen) => seen.equals(certificate?.raw ?? seen))) {
-    chain.push(certificate.raw);
-    certificate = certificate.issuerCertificate;
-  }
-  return chain;
 }

@@ -6,7 +6,6 @@ import {
   type ServiceError,
 } from "@grpc/grpc-js";
 import type { Clock } from "../../platform/clock.js";
-import type { JwkSet } from "../../spiffe/jwt-bundle.js";
 import type { SpiffeId } from "../../spiffe/spiffe-id.js";
 import {
   type JWTSVIDResponse,
@@ -26,8 +25,6 @@ import {
 import { type Watch, type WatchListener, watchStream } from "./watched-stream.js";
 import { fromGrpc, WorkloadApiError } from "./workload-api-error.js";
 import { readX509Bundles, readX509Context, type X509Bundles, type X509Context } from "./x509-context.js";
-
-export type { JwkSet };
 
 export interface WorkloadApiOptions {
   /** `unix:///path` or `tcp://ip:port`. Default: SPIFFE_ENDPOINT_SOCKET. */
