@@ -26,6 +26,8 @@ export function compareConfigs(old: Config, next: Config): Comparison {
       const [before, after] = [old.lifetimes[`${kind}Seconds`], next.lifetimes[`${kind}Seconds`]];
       return differing(`lifetimes.${kind}`, formatDuration(before), formatDuration(after), after > before);
     }),
+    // Whoever holds another key can be anybody in this trust domain.
+    ...differing("upstreamAuthority", describeUpstreamAuthority(old), describeUpstreamAuthority(next), true),
     ...federationChanges(old, next),
     ...differing("reload", old.reload, next.reload, next.reload === "auto"),
     // Keys that stay on the disk can be taken from it.
@@ -158,6 +160,10 @@ function serviceChanges(old: readonly ServiceConfig[], next: readonly ServiceCon
 }
 
 /** Whose word counts here, and what is published to whom. */
+function describeUpstreamAuthority({ upstreamAuthority }: Config): string | undefined {
+  return upstreamAuthority && `${upstreamAuthority.certificate}, key ${upstreamAuthority.key}`;
+}
+
 function federationChanges(old: Config, next: Config): readonly Change[] {
   const relationships = ({ federation }: Config) =>
     new Map(federation.relationships.map((one) => [one.trustDomain.name, describeRelationship(one)]));

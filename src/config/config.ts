@@ -13,6 +13,8 @@ export interface Config {
   /** Absolute path of the policies folder. */
   readonly policiesDirectory: string;
   readonly lifetimes: Lifetimes;
+  /** Absolute paths of PEM files. */
+  readonly upstreamAuthority: { readonly certificate: string; readonly key: string } | undefined;
   readonly federation: FederationConfig;
   readonly oidc: OidcConfig | undefined;
   /** What a widening reload does (D13). */

@@ -58,6 +58,10 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
       jwtSeconds: secondsOr(jwt, STANDARD_LIFETIMES.jwt),
       caSeconds: secondsOr(ca, STANDARD_LIFETIMES.ca),
     },
+    upstreamAuthority: written.upstreamAuthority && {
+      certificate: resolve(projectDirectory, written.upstreamAuthority.certificate),
+      key: resolve(projectDirectory, written.upstreamAuthority.key),
+    },
     federation,
     oidc: written.oidc && oidcOf(written.oidc, projectDirectory),
     reload: written.reload ?? (identities.some((identity) => identity.launch !== undefined) ? "confirm" : "auto"),

@@ -252,6 +252,23 @@ export const configFile = z
       examples: ["policies/"],
     }).optional(),
     lifetimes: lifetimes.meta({ description: "How long credentials are valid, as `300s`, `10m`, `24h`." }).optional(),
+    upstreamAuthority: z
+      .strictObject({
+        certificate: text(checkPath, {
+          description:
+            "PEM file: the certificate that signs ours first, then the certificates above it, the root last. The root becomes the trust bundle.",
+          examples: ["ca/issuing.pem"],
+        }),
+        key: text(checkPath, {
+          description: "PEM file with its private key, not encrypted.",
+          examples: ["ca/issuing-key.pem"],
+        }),
+      })
+      .meta({
+        description:
+          "An authority above the trust domain's own, which then is an intermediate of it. The files are read again when they change: the next authority hangs below the new one and takes over 5 seconds later.",
+      })
+      .optional(),
     federation: federation.optional(),
     oidc: oidc.optional(),
     reload: z

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { authorityRoutes, revocation } from "./authority-routes.js";
 import { agentidEvent, reloadDone } from "./events.js";
 
 /**
@@ -41,6 +42,7 @@ export const status = z.object({
     }),
   ),
   pendingReload: reloadDone.optional(),
+  revoked: z.array(revocation).optional().describe("absent: nobody is"),
   problems: z.array(z.object({ severity: z.enum(["warning", "error"]), code: z.string(), message: z.string() })),
   counts: z.object({ calls: z.number().int(), denied: z.number().int() }),
   recordSize: z.number().int(),
@@ -235,6 +237,7 @@ export const routes = {
     input: z.object({ trustDomain: z.string().optional() }),
     output: z.object({ results: z.array(refreshed) }),
   },
+  ...authorityRoutes,
   audit: {
     method: "GET",
     path: "/v1/audit",

@@ -54,6 +54,10 @@ const HTTP_STATUS: Readonly<Record<string, number>> = {
   "bundle-refresh-hint": 400,
   "bundle-trust-domain": 400,
   "federation-unknown": 404,
+  "authority-unknown": 404,
+  "authority-state": 409,
+  "authority-too-fresh": 409,
+  "not-revoked": 409,
   "not-found": 404,
 };
 

@@ -8,6 +8,7 @@ import type { Issuing } from "./issuing.js";
 import { createLaunching } from "./launching.js";
 import { followProject } from "./project-reload.js";
 import type { Relaying } from "./relaying.js";
+import { createRevoking } from "./revoking.js";
 
 export interface Controlling {
   /** `unix:///…` */
@@ -66,6 +67,17 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       ]),
     ),
   });
+  const revoking = createRevoking({
+    ...issuing,
+    audit,
+    clock,
+    bus,
+    longestSeconds: () => {
+      const { x509Seconds, jwtSeconds } = foundation.project.config.lifetimes;
+      return Math.max(x509Seconds, jwtSeconds);
+    },
+    recordedBefore: foundation.recordedBefore,
+  });
   const server = createControlServer({
     subscribe: (since, listener) => bus.subscribe(since, listener),
     requireAdministrator: createGatekeeper({ platform, launches, audit, bus }),
@@ -78,6 +90,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
         reload,
         keeper: issuing.keeper,
         authority: issuing.authority,
+        revoking,
         relay: relaying.relay,
         services: relaying.services,
         live,
@@ -88,6 +101,8 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       registry,
       explanations: relaying.explanations,
       federating,
+      revoking,
+      revocations: issuing.revocations,
       project,
       projectDirectory: foundation.projectDirectory,
       environment: options.environment,
