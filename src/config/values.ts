@@ -61,7 +61,7 @@ export const checkServiceName: ValueCheck = (name) =>
     : "a service's name holds only a-z, 0-9 and dashes inside, at most 63 characters";
 
 /** Host names that never leave this machine, by RFC 6761 §6.3, RFC 1122 §3.2.1.3 and RFC 4291 §2.5.3. */
-export function isLoopback(hostname: string): boolean {
+function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127(?:\.\d{1,3}){3}$/.test(hostname);
 }
 

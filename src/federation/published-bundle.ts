@@ -72,6 +72,11 @@ function refreshHint(authorityLifetimeSeconds: number): number {
 function readLast(file: string): { sequence: bigint; keys: string } | undefined {
   const text = readPrivateFile(file);
   if (text === undefined) return undefined;
-  const { sequence, keys } = lastPublished.parse(JSON.parse(text));
-  return { sequence: BigInt(sequence), keys };
+  try {
+    const { sequence, keys } = lastPublished.parse(JSON.parse(text));
+    return { sequence: BigInt(sequence), keys };
+  } catch {
+    // As good as lost: the time of day lies above it.
+    return undefined;
+  }
 }
