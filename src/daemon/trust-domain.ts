@@ -85,7 +85,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
 }
 
 async function startWorkloadApi(foundation: Foundation, attesting: Attesting, issuing: Issuing): Promise<string> {
-  const { bus, clock, audit, folders, undo, project } = foundation;
+  const { bus, clock, audit, folders, undo, project, problem } = foundation;
   const { registry, keeper, witKeeper, bundles } = issuing;
   const api = createWorkloadApi({
     trustDomain: project.config.trustDomain,
@@ -107,6 +107,9 @@ async function startWorkloadApi(foundation: Foundation, attesting: Attesting, is
       },
       refused({ pid, uid }, reason) {
         bus.emit({ event: "process", change: "refused", pid, uid, detail: reason });
+      },
+      rejected({ pid, uid }, reason) {
+        problem("warning", "sds-rejected", `process ${pid} (uid ${uid}): ${reason}`);
       },
     },
   });

@@ -1,4 +1,4 @@
-import { type handleServerStreamingCall, type handleUnaryCall, type ServerUnaryCall, status } from "@grpc/grpc-js";
+import { type handleServerStreamingCall, type handleUnaryCall, status } from "@grpc/grpc-js";
 import { CodedError } from "../coded-error.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { JwtBundleSource, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
@@ -14,9 +14,10 @@ import {
   type ValidateJWTSVIDRequest,
   type ValidateJWTSVIDResponse,
 } from "./generated/workload.js";
-import { StatusError, statusOf } from "./grpc-status.js";
+import { StatusError } from "./grpc-status.js";
 import { uniqueHints } from "./hints.js";
 import type { OpenStreams } from "./open-streams.js";
+import { unary } from "./unary.js";
 
 export interface JwtDependencies {
   readonly trustDomain: TrustDomain;
@@ -132,16 +133,4 @@ function jwkSets(d: JwtDependencies): Record<string, Buffer> {
 
 function encoded(message: JWTBundlesResponse): Buffer {
   return Buffer.from(JWTBundlesResponse.encode(message).finish());
-}
-
-/** A unary handler that answers what `answer` returns, or the status of what it throws. */
-function unary<Request, Response>(
-  answer: (call: ServerUnaryCall<Request, Response>) => Promise<Response>,
-): handleUnaryCall<Request, Response> {
-  return (call, callback) => {
-    answer(call).then(
-      (response) => callback(null, response),
-      (thrown: unknown) => callback(statusOf(thrown).toServiceError()),
-    );
-  };
 }

@@ -15,6 +15,7 @@ import type { Clock } from "../platform/clock.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import { createAuthorization, type WorkloadApiObserver } from "./authorization.js";
 import { createConnections } from "./connections.js";
+import { SecretDiscoveryServiceService } from "./generated/envoy/service/secret/v3/sds.js";
 import { ServerReflectionService } from "./generated/grpc/reflection/v1/reflection.js";
 import { ServerReflectionService as ServerReflectionV1AlphaService } from "./generated/grpc/reflection/v1alpha/reflection.js";
 import { HealthService } from "./generated/health.js";
@@ -24,6 +25,7 @@ import { fetchJwtBundles, fetchJwtSvid, validateJwtSvid } from "./jwt.js";
 import { listenOnUnixSocket } from "./listening-socket.js";
 import { createOpenStreams, type OpenStreams } from "./open-streams.js";
 import { serverReflectionInfo } from "./reflection.js";
+import { secretDiscoveryService } from "./sds/service.js";
 import { requireSecurityHeader } from "./security-header.js";
 import { fetchWitBundles, fetchWitSvid } from "./wit.js";
 import { fetchX509Bundles, fetchX509Svid } from "./x509.js";
@@ -96,10 +98,9 @@ export function createWorkloadApi(dependencies: WorkloadApiDependencies): Worklo
   const authorization = createAuthorization({ connections, registry, audit, observer });
 
   const grpc = new Server(grpcOptions(limits));
-  grpc.addService(
-    SpiffeWorkloadAPIService,
-    workloadService({ ...dependencies, authorization, streams, trustDomains: () => jwtBundles.trustDomains }),
-  );
+  const parts = { ...dependencies, authorization, streams, trustDomains: () => jwtBundles.trustDomains };
+  grpc.addService(SpiffeWorkloadAPIService, workloadService(parts));
+  grpc.addService(SecretDiscoveryServiceService, secretDiscoveryService(parts));
   grpc.addService(
     HealthService,
     healthService({

@@ -41,6 +41,7 @@ export interface RunningApi {
   readonly record: TestRecord;
   readonly attested: { pid: number; identities: readonly string[] }[];
   readonly refused: { pid: number; uid: number; reason: string }[];
+  readonly rejected: { pid: number; uid: number; reason: string }[];
   /** Configures these identities instead. */
   configure(identities: readonly IdentityConfig[]): void;
   /** A client on a connection of its own. */
@@ -95,6 +96,7 @@ export async function runApi(options: RunOptions): Promise<RunningApi> {
   const bundles = createTrustBundles(authority);
   const attested: RunningApi["attested"] = [];
   const refused: RunningApi["refused"] = [];
+  const rejected: RunningApi["rejected"] = [];
   const { attestor, close: closeAttestor } = createRealAttestor();
 
   const dependencies: WorkloadApiDependencies = {
@@ -112,6 +114,7 @@ export async function runApi(options: RunOptions): Promise<RunningApi> {
     observer: {
       attested: ({ pid }, identities) => attested.push({ pid, identities }),
       refused: ({ pid, uid }, reason) => refused.push({ pid, uid, reason }),
+      rejected: ({ pid, uid }, reason) => rejected.push({ pid, uid, reason }),
     },
   };
   const api = createWorkloadApi(options.change?.(dependencies) ?? dependencies);
@@ -119,7 +122,7 @@ export async function runApi(options: RunOptions): Promise<RunningApi> {
   const clients: SpiffeWorkloadAPIClient[] = [];
 
   return {
-    ...{ trustDomain, path, api, authority, registry, keeper, witKeeper, bundles, record, attested, refused },
+    ...{ trustDomain, path, api, authority, registry, keeper, witKeeper, bundles, record, attested, refused, rejected },
     configure: (identities) => registry.update({ identities }, { identities: {} }),
     client() {
       // A pool of its own: grpc-js would otherwise share one connection between clients of one address.
