@@ -50,15 +50,17 @@ export function readJwtBundles(message: JWTBundlesResponse): JwtBundleMap {
 export function readJwtSvids(message: JWTSVIDResponse, { audience }: JwtSvidRequest): readonly JwtSvid[] {
   return invalidUnless(() => {
     if (message.svids.length === 0) throw incomplete("svids");
-    return message.svids.map(({ spiffeId, svid, hint }) => {
+    const read = message.svids.map(({ spiffeId, svid, hint }) => {
       if (spiffeId === "") throw incomplete("spiffe_id");
       if (svid === "") throw incomplete("svid");
-      const read = readJwtSvid(svid);
-      if (read.id.toString() !== spiffeId) throw invalid(`the token for ${spiffeId} is of ${read.id}`);
-      const missing = audience.find((one) => !read.audience.includes(one));
+      const token = readJwtSvid(svid);
+      if (token.id.toString() !== spiffeId) throw invalid(`the token for ${spiffeId} is of ${token.id}`);
+      const missing = audience.find((one) => !token.audience.includes(one));
       if (missing !== undefined) throw invalid(`the token is not for ${JSON.stringify(missing)}`);
-      return { id: read.id, token: svid, audience: read.audience, expiresAt: read.expiresAt, hint };
+      return { id: token.id, token: svid, audience: token.audience, expiresAt: token.expiresAt, hint };
     });
+    // Workload API §6.2.1: of several with one hint "the first message in the list SHOULD be selected".
+    return read.filter(({ hint }, index) => hint === "" || read.findIndex((one) => one.hint === hint) === index);
   });
 }
 

@@ -49,6 +49,8 @@ export interface WorkloadApiClient {
   watchJwtBundles(listener: WatchListener<JwtBundleMap>): Watch;
   /** The state now. Rejects with WorkloadApiError: the status it ended with, or what is wrong with the message. */
   fetchX509Context(options?: CallOptions): Promise<X509Context>;
+  fetchX509Bundles(options?: CallOptions): Promise<X509Bundles>;
+  fetchJwtBundles(options?: CallOptions): Promise<JwtBundleMap>;
   /** One JWT-SVID for each identity, or the one for `request.id`, the default first. Rejects with WorkloadApiError. */
   fetchJwtSvids(request: JwtSvidRequest, options?: CallOptions): Promise<readonly JwtSvid[]>;
   /** Has the server validate `token` for `audience`. Rejects with WorkloadApiError `workload-api-invalid-argument` for a bad token. */
@@ -136,15 +138,18 @@ export function createWorkloadApiClient(options: WorkloadApiOptions = {}): Workl
     });
   }
 
-  const watchX509Context = (listener: WatchListener<X509Context>): Watch =>
-    watch((client) => client.fetchX509Svid({}, header()), readX509Context, listener);
+  const watches: Pick<WorkloadApiClient, "watchX509Context" | "watchX509Bundles" | "watchJwtBundles"> = {
+    watchX509Context: (listener) => watch((client) => client.fetchX509Svid({}, header()), readX509Context, listener),
+    watchX509Bundles: (listener) => watch((client) => client.fetchX509Bundles({}, header()), readX509Bundles, listener),
+    watchJwtBundles: (listener) => watch((client) => client.fetchJwtBundles({}, header()), readJwtBundles, listener),
+  };
 
   return {
     address,
-    watchX509Context,
-    watchX509Bundles: (listener) => watch((client) => client.fetchX509Bundles({}, header()), readX509Bundles, listener),
-    watchJwtBundles: (listener) => watch((client) => client.fetchJwtBundles({}, header()), readJwtBundles, listener),
-    fetchX509Context: (fetchOptions = {}) => firstUpdate(watchX509Context, fetchOptions, clock),
+    ...watches,
+    fetchX509Context: (fetchOptions = {}) => firstUpdate(watches.watchX509Context, fetchOptions, clock),
+    fetchX509Bundles: (fetchOptions = {}) => firstUpdate(watches.watchX509Bundles, fetchOptions, clock),
+    fetchJwtBundles: (fetchOptions = {}) => firstUpdate(watches.watchJwtBundles, fetchOptions, clock),
     async fetchJwtSvids(request, callOptions = {}) {
       const wanted = { audience: [...request.audience], spiffeId: idText(request.id) };
       const answer = await call<JWTSVIDResponse>(
