@@ -29,14 +29,13 @@ export interface RunningEnvoy {
   stop(): Promise<void>;
 }
 
-/** Starts Envoy with `resources` and waits until it has all its secrets. Rejects, with its log, if it ends first. */
-export async function startEnvoy(exePath: string, resources: object): Promise<RunningEnvoy> {
+/** Starts Envoy with `bootstrap` and waits until it has all its secrets. Rejects, with its log, if it ends first. */
+export async function startEnvoy(exePath: string, bootstrap: object): Promise<RunningEnvoy> {
   const directory = mkdtempSync(join(tmpdir(), "agentid-envoy-"));
   const config = join(directory, "envoy.json");
   const adminPath = join(directory, "admin");
   const admin = { address: { socket_address: { address: "127.0.0.1", port_value: 0 } } };
-  const node = { id: "interop", cluster: "interop" };
-  writeFileSync(config, JSON.stringify({ node, admin, static_resources: resources }));
+  writeFileSync(config, JSON.stringify({ ...bootstrap, admin }));
   const args = ["-c", config, "--admin-address-path", adminPath, "--concurrency", "1", "-l", "warning"];
   const child = spawn(exePath, [...args, "--disable-hot-restart"], { stdio: ["ignore", "ignore", "pipe"] });
   let log = "";

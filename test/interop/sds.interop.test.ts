@@ -1,9 +1,12 @@
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { createServer, get } from "node:https";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import type { TLSSocket } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import type { X509Svid } from "../../src/identity/svid-source.js";
 import { createX509Authority, type X509Authority } from "../../src/identity/x509-authority.js";
 import { encodePem } from "../../src/spiffe/pem.js";
@@ -81,6 +84,8 @@ const clientPem = () => pemOf(running.keeper.x509Svid(client.id));
 const issuedBy = (authority: X509Authority, id: SpiffeId) =>
   pemOf(authority.issue({ id, dnsNames: [], lifetimeSeconds: 600 }, Date.now()));
 
+const bootstrap = (resources: object) => ({ node: { id: "interop", cluster: "interop" }, static_resources: resources });
+
 describe.skipIf("missing" in prepared).each<Variant>(["GRPC", "DELTA_GRPC"])("unmodified Envoy, %s", (variant) => {
   const secrets = (validation: string, certificate = "default"): Secrets => ({ variant, certificate, validation });
   let envoy: RunningEnvoy;
@@ -94,20 +99,23 @@ describe.skipIf("missing" in prepared).each<Variant>(["GRPC", "DELTA_GRPC"])("un
     }).listen(0, "127.0.0.1");
     await once(upstream, "listening");
     const { port } = upstream.address() as AddressInfo;
-    envoy = await startEnvoy(exePath, {
-      listeners: [
-        tlsListener("own", secrets("ROOTCA")),
-        tlsListener("all", secrets("ALL", proxyId)),
-        tlsListener("partner", secrets("spiffe://partner.example")),
-        plainListener("to-client", "client"),
-        plainListener("to-nobody", "nobody"),
-      ],
-      clusters: [
-        agentidCluster(running.path),
-        tlsCluster("client", port, secrets("ROOTCA"), [client.id.toString()]),
-        tlsCluster("nobody", port, secrets("ROOTCA"), ["spiffe://shop.local/agents/nobody"]),
-      ],
-    });
+    envoy = await startEnvoy(
+      exePath,
+      bootstrap({
+        listeners: [
+          tlsListener("own", secrets("ROOTCA")),
+          tlsListener("all", secrets("ALL", proxyId)),
+          tlsListener("partner", secrets("spiffe://partner.example")),
+          plainListener("to-client", "client"),
+          plainListener("to-nobody", "nobody"),
+        ],
+        clusters: [
+          agentidCluster(running.path),
+          tlsCluster("client", port, secrets("ROOTCA"), [client.id.toString()]),
+          tlsCluster("nobody", port, secrets("ROOTCA"), ["spiffe://shop.local/agents/nobody"]),
+        ],
+      }),
+    );
   });
   afterAll(async () => {
     await envoy.stop();
@@ -178,14 +186,32 @@ describe.skipIf("missing" in prepared)("Envoy with a secret that is not its own"
       validation: "ROOTCA",
       patience: "0.5s",
     } as const;
-    const starting = startEnvoy(exePath, {
-      listeners: [tlsListener("own", secrets)],
-      clusters: [agentidCluster(running.path)],
-    });
+    const starting = startEnvoy(
+      exePath,
+      bootstrap({
+        listeners: [tlsListener("own", secrets)],
+        clusters: [agentidCluster(running.path)],
+      }),
+    );
     const refused = () => running.record.entries.filter(({ kind }) => kind === "svid.refused").length > refusedBefore;
     await until(async () => refused());
     expect(running.refused.at(-1)?.reason).toBe(`"${client.id}" does not follow`);
     const envoy = await starting.catch(() => undefined);
     await envoy?.stop();
+  });
+});
+
+describe.skipIf("missing" in prepared)("the configuration in the documentation", () => {
+  it("lets in whoever has an SVID of a trust domain we know, and nobody else", async () => {
+    const page = readFileSync(join(import.meta.dirname, "../../docs/workload-api.md"), "utf8");
+    const [, block = ""] = /```yaml\n([^`]+)```/.exec(page) ?? [];
+    // Any port that is free, instead of the one that people can remember.
+    const yaml = block.replace("WORKLOAD_API_SOCKET", running.path).replace("port_value: 8443", "port_value: 0");
+    const envoy = await startEnvoy(exePath, parse(yaml));
+    const port = envoy.ports.mtls ?? 0;
+    const { shown } = await call(port, clientPem());
+    expect(shown.subjectAltName).toBe(`URI:${proxyId}`);
+    await expect(call(port, issuedBy(authorityOf(trustDomain), client.id))).rejects.toThrow();
+    await envoy.stop();
   });
 });
