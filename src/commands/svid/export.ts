@@ -42,7 +42,7 @@ export default class SvidExport extends AgentidCommand {
 
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(SvidExport);
-    if ((args.name === undefined) !== flags.current) {
+    if ((args.name === undefined) !== (flags.current === true)) {
       throw new CodedError("bad-request", "name one identity, or say --current");
     }
     const passphrase = flags["passphrase-file"] === undefined ? undefined : firstLine(flags["passphrase-file"]);
