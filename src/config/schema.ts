@@ -266,7 +266,7 @@ export const configFile = z
       })
       .meta({
         description:
-          "An authority above the trust domain's own, which then is an intermediate of it. The files are read again when they change: the next authority hangs below the new one and takes over 5 seconds later.",
+          "An authority above the trust domain's own, which then is an intermediate of it. The files are read again when they change: the next authority hangs below the new one and takes over within 15 seconds.",
       })
       .optional(),
     federation: federation.optional(),

@@ -135,7 +135,10 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       const { id, dnsNames, hint, name } = identity;
       const issued = signedBy.issue({ id, dnsNames, lifetimeSeconds: lifetimes().x509Seconds }, now);
       const halfLife = (issued.notAfter.getTime() - now) / 2;
-      const rotateAt = new Date(now + halfLife * (1 + JITTER * (2 * random() - 1)));
+      // What ends with its authority is not worth replacing before: the next one would end then too. Another authority replaces all.
+      const endsWithAuthority = issued.notAfter.getTime() + 1_000 > signedBy.notAfter.getTime();
+      const rotateIn = endsWithAuthority ? 2 * halfLife : halfLife * (1 + JITTER * (2 * random() - 1));
+      const rotateAt = new Date(now + rotateIn);
       audit.append(change === "issued" ? "svid.issued" : "svid.rotated", {
         type: "x509",
         identity: name,

@@ -113,7 +113,9 @@ export function createWitKeeper(options: WitKeeperOptions): WitKeeper {
         now,
       );
       const halfLife = (expiresAt.getTime() - now) / 2;
-      const rotateAt = new Date(now + halfLife * (1 + JITTER * (2 * random() - 1)));
+      // As the X.509-SVIDs: what ends with its authority is not worth replacing before.
+      const endsWithAuthority = expiresAt.getTime() + 1_000 > signedBy.notAfter.getTime();
+      const rotateAt = new Date(now + (endsWithAuthority ? 2 : 1 + JITTER * (2 * random() - 1)) * halfLife);
       audit.append(change, {
         type: "wit",
         identity: name,

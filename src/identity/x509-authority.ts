@@ -70,7 +70,7 @@ export interface X509Authority {
 /** A source of unpredictable bytes; a parameter for tests that need to know a serial number. */
 export type RandomBytes = (size: number) => Buffer;
 
-/** A new authority valid from `now` (ms) for `lifetimeSeconds`. Throws CodedError `lifetime-too-short` below 10 s (D24), `upstream-expired`. */
+/** A new authority valid from `now` (ms) for `lifetimeSeconds`. Throws CodedError `lifetime-too-short` below 10 s (D24), `upstream-expired`, `upstream-not-yet-valid`. */
 export function createX509Authority(options: {
   readonly trustDomain: TrustDomain;
   readonly lifetimeSeconds: number;
@@ -88,6 +88,9 @@ export function createX509Authority(options: {
     throw new CodedError("upstream-expired", `the upstream authority has expired on ${ended}`, {
       hint: "put a new certificate and key where agentid.yaml says; they are taken up at once",
     });
+  }
+  if (upstream !== undefined && now < upstream.notBefore.getTime()) {
+    throw new CodedError("upstream-not-yet-valid", "the upstream authority is not valid yet; is the clock right?");
   }
   const key = generateKey();
   const serial = newSerial(random);

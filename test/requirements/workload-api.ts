@@ -201,7 +201,6 @@ export const workloadApiRequirements = [
     level: "M",
     statement: "Each crl element is a DER CRL",
     source: "workloadapi.proto",
-    notCovered: "we issue no CRLs (optional; SPIRE never fills it): short lifetimes and entitlement take their place",
   },
   {
     id: "XR-14",
