@@ -76,6 +76,11 @@ function fetch(client: ReturnType<typeof sdsClient>, request: Partial<DiscoveryR
   });
 }
 
+/** A call on the same connection as the streams: what was said or changed before it has been dealt with, and answered if it is to be. */
+async function barrier(client: ReturnType<typeof sdsClient>): Promise<void> {
+  expect((await fetch(client, { resourceNames: ["default"] })).code).toBe(status.OK);
+}
+
 async function fetched(client: ReturnType<typeof sdsClient>, request: Partial<DiscoveryRequest>) {
   const { response, details } = await fetch(client, request);
   if (response === undefined) throw new Error(details);
@@ -211,6 +216,8 @@ describe("StreamSecrets", () => {
     stream.say({ resourceNames: ["default"] });
     const { nonce: responseNonce, versionInfo } = await stream.next();
     stream.say({ resourceNames: ["default"], responseNonce, versionInfo });
+    await barrier(client);
+    expect(stream.waiting).toBe(0);
     stream.say({ resourceNames: ["default", "ROOTCA"], responseNonce, versionInfo });
     expect(namesIn(await stream.next())).toEqual(["default", "ROOTCA"]);
     expect(stream.waiting).toBe(0);
@@ -229,11 +236,11 @@ describe("StreamSecrets", () => {
     };
     stream.say(nack);
     stream.say(nack);
-    // A barrier on the same connection: both have arrived.
-    await fetch(client, { resourceNames: ["default"] });
-    // A change that is none for this client, twice, and then one that is.
+    await barrier(client);
+    // A change that is none for this client, and then one that is.
     api.configure([billing, somebodyElse]);
-    api.configure([billing, analyst, somebodyElse]);
+    await barrier(client);
+    expect(stream.waiting).toBe(0);
     api.keeper.rotate(billing.id);
     const next = await stream.next();
     stream.cancel();
@@ -263,6 +270,7 @@ describe("StreamSecrets", () => {
     api.keeper.rotate(billing.id);
     const second = await stream.next();
     stream.say({ resourceNames: ["nonsense"], responseNonce: first.nonce });
+    await barrier(client);
     stream.say({ resourceNames: ["ROOTCA"], responseNonce: second.nonce });
     expect(namesIn(await stream.next())).toEqual(["ROOTCA"]);
     // The control: said of the newest answer, it counts.
@@ -283,6 +291,8 @@ describe("StreamSecrets", () => {
     stream.say({ resourceNames: ["default"] });
     const { nonce: responseNonce } = await stream.next();
     stream.say({ responseNonce });
+    await barrier(client);
+    expect(stream.waiting).toBe(0);
     stream.say({ resourceNames: ["default"], responseNonce });
     expect(namesIn(await stream.next())).toEqual(["default"]);
     expect(stream.waiting).toBe(0);
@@ -348,8 +358,7 @@ describe("StreamSecrets", () => {
     const code = new Promise((resolve) => raw.once("error", (error: ServiceError) => resolve(error.code)));
     raw.write(Buffer.from([0x0a, 0xff]));
     expect(await code).toBe(status.INTERNAL);
-    // A last call on the same connection: what came before it has been dealt with.
-    expect((await fetch(client, { resourceNames: ["default"] })).code).toBe(status.OK);
+    await barrier(client);
     expect(api.api.open.streams).toBe(0);
     api.keeper.rotate();
     api.authority.rotate();
