@@ -28,6 +28,9 @@ export interface Federating {
   putInForce(next: Project): Promise<void>;
 }
 
+/** A third of an authority's life passes before its successor signs, and nobody asks more often than every 10 s: three chances to hear of it. */
+const SHORTEST_FEDERATED_SECONDS = 90;
+
 /** Opens the listeners and begins to follow other trust domains; their first answers are not waited for. */
 export async function startFederating(foundation: Foundation, issuing: Issuing): Promise<Federating> {
   const { clock, audit, bus, undo, folders, options, problem } = foundation;
@@ -69,6 +72,13 @@ export async function startFederating(foundation: Foundation, issuing: Issuing):
     if (options.ownSockets === true) return;
     await endpoint.put(config.federation.endpoint);
     await oidc.put(config.oidc);
+    if (config.federation.endpoint !== undefined && config.lifetimes.caSeconds < SHORTEST_FEDERATED_SECONDS) {
+      problem(
+        "warning",
+        "federation-lifetime",
+        `lifetimes.ca is under ${SHORTEST_FEDERATED_SECONDS}s: other trust domains can miss a new authority before it signs`,
+      );
+    }
     for (const { what, address } of [
       { what: "the bundle endpoint", address: endpoint.open?.address },
       { what: "OIDC discovery", address: oidc.open?.address },

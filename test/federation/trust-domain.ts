@@ -24,7 +24,7 @@ export function temporaryFolder(): string {
   return folder;
 }
 
-export function identityOf(trustDomain: TrustDomain, name: string): IdentityConfig {
+function identityOf(trustDomain: TrustDomain, name: string): IdentityConfig {
   const id = SpiffeId.of(trustDomain, name);
   return { name, id, facts: {}, launch: undefined, service: undefined, dnsNames: [], hint: "" };
 }

@@ -321,14 +321,6 @@ export const mutants: readonly Mutant[] = [
     tests: ["test/federation/bundle-client.test.ts"],
   },
   {
-    id: "federation-web-name",
-    check: "FD-3: a web endpoint is verified by the Web PKI",
-    file: "src/federation/bundle-client.ts",
-    find: "rejectUnauthorized: web,",
-    replace: "rejectUnauthorized: false,",
-    tests: ["test/federation/bundle-client.test.ts"],
-  },
-  {
     id: "federation-redirect-scheme",
     check: "FD-6: redirects lead to https only",
     file: "src/federation/bundle-client.ts",
