@@ -145,7 +145,7 @@ export async function runApi(options: RunOptions): Promise<RunningApi> {
 }
 
 /** The attestor over this system's kernel, with nothing launched. */
-export function createRealAttestor(): { attestor: CallerAttestor; close: () => void } {
+function createRealAttestor(): { attestor: CallerAttestor; close: () => void } {
   const platform = currentPlatform();
   const digests = executableDigests();
   const launches = createLaunchRegistry({ platform, digests });
