@@ -1,5 +1,6 @@
 import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
+import type { Socket } from "node:net";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { HostPort } from "../config/config.js";
 import { formatAddress } from "../config/describe-federation.js";
@@ -68,19 +69,25 @@ export async function serveDocuments(options: DocumentServerOptions): Promise<Do
           answer,
         );
   server.maxConnections = MOST_CONNECTIONS;
+  // Node's own list knows no connection that is still shaking hands.
+  const connections = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+  });
   server.on("clientError", (_error, socket) => socket.destroy());
   const forgetCertificate = certificate?.onChange((next) =>
     (server as HttpsServer).setSecureContext(serverTlsOptions(next)),
   );
   try {
     const port = await listenOn(server, listen, what);
-    hosts = isLoopbackAddress(listen.host) ? hostsOf(port, options.names) : undefined;
+    hosts = isLoopbackAddress(listen.host) ? hostsOf({ ...listen, port }, options.names) : undefined;
     return {
       address: { host: listen.host, port },
       async close() {
         forgetCertificate?.();
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-        server.closeAllConnections();
+        for (const connection of connections) connection.destroy();
         await closed;
       },
     };
@@ -140,9 +147,10 @@ function hasBody({ headers }: IncomingMessage): boolean {
   return headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0";
 }
 
-function hostsOf(port: number, names: readonly string[]): ReadonlySet<string> {
+function hostsOf(address: HostPort, names: readonly string[]): ReadonlySet<string> {
   const own = ["127.0.0.1", "localhost", "[::1]", ...names.filter((name) => !name.includes(":"))];
-  return new Set([...own.map((host) => `${host}:${port}`), ...own, ...names].map((host) => host.toLowerCase()));
+  const withPort = own.map((host) => `${host}:${address.port}`);
+  return new Set([...withPort, ...own, ...names, formatAddress(address)].map((host) => host.toLowerCase()));
 }
 
 /** 127.0.0.0/8, ::1 and localhost: what no other machine can reach. */

@@ -2,14 +2,18 @@ import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { join } from "node:path";
-import { credentials } from "@grpc/grpc-js";
+import { type ClientReadableStream, credentials, type ServiceError } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AgentidEvent } from "../../src/control-api/events.js";
 import { encodePem } from "../../src/spiffe/pem.js";
 import { presentedChain } from "../../src/spiffe/presented-chain.js";
 import { splitX509Chain } from "../../src/spiffe/x509-certificate.js";
 import { verifyX509Svid } from "../../src/spiffe/x509-svid.js";
-import { SpiffeWorkloadAPIClient } from "../../src/workload-api/generated/workload.js";
+import {
+  type JWTSVIDResponse,
+  SpiffeWorkloadAPIClient,
+  type ValidateJWTSVIDResponse,
+} from "../../src/workload-api/generated/workload.js";
 import { agentid, giveTo, makeProject, type RunningDev, startDev } from "../e2e/agentid.js";
 import { verifies } from "../requirements/verifies.js";
 import {
@@ -100,29 +104,55 @@ ${followed ? follow : ""}`;
     return await dev.until(reloaded, seen);
   }
 
-  /** What the Workload API of shop.local gives this process, as it would any client. */
-  async function fetchCredentials(): Promise<Credentials> {
-    const path = shop.ready.workloadApi.replace("unix://", "");
-    const client = new SpiffeWorkloadAPIClient(`unix:${path}`, credentials.createInsecure(), {
-      "grpc.use_local_subchannel_pool": 1,
-    });
+  /** Asks the Workload API of a daemon, as any client would. */
+  async function ask<Answer>(dev: RunningDev, what: (client: SpiffeWorkloadAPIClient) => Promise<Answer>) {
+    const client = new SpiffeWorkloadAPIClient(
+      `unix:${dev.ready.workloadApi.replace("unix://", "")}`,
+      credentials.createInsecure(),
+      { "grpc.use_local_subchannel_pool": 1 },
+    );
     try {
-      const messages = receive(client.fetchX509Svid({}, secure()));
-      const { svids, federatedBundles } = await messages.next();
-      messages.cancel();
-      const [svid] = svids;
-      if (svid === undefined) throw new Error("no SVID");
-      const foreign = Object.entries(federatedBundles).map(
-        ([id, der]) => [id, splitX509Chain(Buffer.from(der))] as const,
-      );
-      return {
-        chain: splitX509Chain(Buffer.from(svid.x509Svid)),
-        key: Buffer.from(svid.x509SvidKey),
-        bundles: new Map(foreign),
-      };
+      return await what(client);
     } finally {
       client.close();
     }
+  }
+
+  async function first<Message>(stream: ClientReadableStream<Message>): Promise<Message> {
+    const messages = receive(stream);
+    const message = await messages.next();
+    messages.cancel();
+    return message;
+  }
+
+  /** What the Workload API of shop.local gives this process. */
+  async function fetchCredentials(): Promise<Credentials> {
+    const { svids, federatedBundles } = await ask(shop, (client) => first(client.fetchX509Svid({}, secure())));
+    const [svid] = svids;
+    if (svid === undefined) throw new Error("no SVID");
+    const foreign = Object.entries(federatedBundles).map(
+      ([id, der]) => [id, splitX509Chain(Buffer.from(der))] as const,
+    );
+    return {
+      chain: splitX509Chain(Buffer.from(svid.x509Svid)),
+      key: Buffer.from(svid.x509SvidKey),
+      bundles: new Map(foreign),
+    };
+  }
+
+  /** The identity that bank.local finds in a JWT-SVID of shop.local, or why it does not. */
+  async function validatedInBank(): Promise<string> {
+    const audience = "https://bank.example";
+    const token = await ask(shop, (client) =>
+      answered<JWTSVIDResponse>((done) => client.fetchJwtsvid({ audience: [audience], spiffeId: "" }, secure(), done)),
+    );
+    const svid = token.svids[0]?.svid ?? "";
+    return await ask(bank, (client) =>
+      answered<ValidateJWTSVIDResponse>((done) => client.validateJwtsvid({ audience, svid }, secure(), done)),
+    ).then(
+      ({ spiffeId }) => spiffeId,
+      (error: ServiceError) => error.details,
+    );
   }
 
   /** Calls the inbound leg of bank.local's service; the server is verified against the bundle of its own trust domain. */
@@ -161,10 +191,11 @@ ${followed ? follow : ""}`;
     const agent = await fetchCredentials();
     expect([...agent.bundles.keys()]).toEqual([]);
     expect(await call(agent)).toMatchObject({ status: 401, server: "x509-svid-trust-domain-unknown" });
+    expect(await validatedInBank()).toContain("shop.local");
     expect((await inBank("bundle", "show", "--trust-domain", "shop.local")).code).toBe(1);
   });
 
-  it(`${verifies("XR-9", "FD-4", "FD-5")} federate once both owners have accepted it; a rule that names the foreign ID allows its call`, async () => {
+  it(`${verifies("XR-9", "XR-11", "JR-7", "JR-15", "FD-4", "FD-5")} federate once both owners have accepted it; a rule that names the foreign ID allows its call`, async () => {
     for (const [from, to, name] of [
       [shopFolder, bankFolder, "shop.json"],
       [bankFolder, shopFolder, "bank.json"],
@@ -190,6 +221,12 @@ ${followed ? follow : ""}`;
     expect((await inBank("federate", "refresh")).stdout).toMatch(/^shop\.local {2}(un)?changed\n$/);
     const agent = await fetchCredentials();
     expect([...agent.bundles.keys()]).toEqual(["spiffe://bank.local"]);
+    const both = ["spiffe://bank.local", "spiffe://shop.local"];
+    const bundles = await ask(shop, (client) => first(client.fetchX509Bundles({}, secure())));
+    expect(Object.keys(bundles.bundles).sort()).toEqual(both);
+    const keys = await ask(shop, (client) => first(client.fetchJwtBundles({}, secure())));
+    expect(Object.keys(keys.bundles).sort()).toEqual(both);
+    expect(await validatedInBank()).toBe("spiffe://shop.local/agents/caller");
     const answer = await call(agent);
     expect(answer).toMatchObject({ status: 200, server: "spiffe://bank.local/services/invoices" });
     expect(answer.body).toContain("URI=spiffe://shop.local/agents/caller");
@@ -291,6 +328,13 @@ ${followed ? follow : ""}`;
     for (const kind of ["bundle.set", "bundle.deleted"]) expect(record).toContain(`"kind":"${kind}"`);
   });
 });
+
+/** The answer of a unary call. */
+function answered<Answer>(call: (done: (error: ServiceError | null, answer: Answer) => void) => unknown) {
+  return new Promise<Answer>((resolve, reject) => {
+    call((error, answer) => (error === null ? resolve(answer) : reject(error)));
+  });
+}
 
 function firstSegment(folder: string): string {
   const { stdout } = spawnSync("ls", [join(folder, ".agentid", "audit")], { encoding: "utf8" });
