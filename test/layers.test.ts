@@ -21,6 +21,8 @@ const MAY_KNOW: Record<string, readonly string[]> = {
   relay: ["policy", "identity", "attestation", "audit", "config", "control-api", "spiffe", "platform"],
   // Of workload-api the generated stubs only: the SPIFFE client speaks the protocol and knows no server.
   client: ["control-api", "spiffe", "platform", "workload-api"],
+  // Asks any Workload API as a workload does: of workload-api the generated stubs only.
+  conformance: ["client", "control-api", "spiffe", "platform", "workload-api"],
   dashboard: ["client", "control-api", "platform"],
   daemon: [
     ...["federation", "workload-api", "relay", "policy", "identity", "attestation", "audit", "config"],
@@ -28,7 +30,19 @@ const MAY_KNOW: Record<string, readonly string[]> = {
   ],
   demo: ["client", "control-api", "daemon", "config", "audit", "platform", "spiffe"],
   // Thin: `daemon` for dev, up and ci; the pure parts for the offline commands.
-  commands: ["client", "control-api", "dashboard", "daemon", "demo", "config", "policy", "audit", "spiffe", "platform"],
+  commands: [
+    "client",
+    "control-api",
+    "dashboard",
+    "daemon",
+    "demo",
+    "conformance",
+    "config",
+    "policy",
+    "audit",
+    "spiffe",
+    "platform",
+  ],
 };
 
 const src = join(dirname(fileURLToPath(import.meta.url)), "..", "src");
@@ -74,9 +88,9 @@ describe("layers", () => {
     expect(violations(imports)).toEqual([]);
   });
 
-  it("the client knows the Workload API's generated stubs and nothing else of it", () => {
+  it("the client and the conformance suite know the Workload API's generated stubs and nothing else of it", () => {
     const found = sources
-      .filter((name) => name.startsWith("client/"))
+      .filter((name) => /^(client|conformance)\//.test(name))
       .map((name) => readFileSync(join(src, name), "utf8"));
     const specifiers = found.flatMap((text) =>
       [...text.matchAll(/"([^"]*workload-api\/[^"]*\.js)"/g)].map(([, path]) => path),
