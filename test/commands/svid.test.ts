@@ -10,7 +10,7 @@ import { identity, type RunningApi, runApi } from "../workload-api/running-api.j
 
 // The commands as their user runs them, against a real Workload API of this process.
 // Each is a process of its own.
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: 120_000 });
 const BILLING = "spiffe://shop.local/agents/billing";
 const user = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 let running: RunningApi;
@@ -179,6 +179,13 @@ describe("svid verify", () => {
     await svid(["export", "--current", "--format", "jwks", "--out", "bundle.json"]);
     expect((await alone(["verify", "-", "--audience", "orders", "--bundle", "bundle.json"], token)).code).toBe(0);
     expect((await svid(["verify", "-"], "not a token")).code).toBe(1);
+    const slow = startProgram(process.execPath, [bin, "svid", "show", "-"], { cwd: directory, user });
+    const [start, end] = [token.slice(0, 20), token.slice(20)];
+    slow.write(start);
+    await svid(["show", "-"], token);
+    slow.child.stdin.end(end);
+    expect(await slow.line()).toBe("JWT-SVID");
+    await slow.end();
   });
 });
 

@@ -45,7 +45,7 @@ export default class SvidExport extends AgentidCommand {
     if ((args.name === undefined) !== (flags.current === true)) {
       throw new CodedError("bad-request", "name one identity, or say --current");
     }
-    const passphrase = flags["passphrase-file"] === undefined ? undefined : firstLine(flags["passphrase-file"]);
+    const passphrase = flags["passphrase-file"] === undefined ? undefined : await firstLine(flags["passphrase-file"]);
     const client = createWorkloadApiClient({ socketPath: findWorkloadApi(flags.socket, flags.project, process.env) });
     try {
       const { svids, bundles } = await client.fetchX509Context();
@@ -62,6 +62,6 @@ export default class SvidExport extends AgentidCommand {
   }
 }
 
-function firstLine(path: string): string {
-  return readInput(path).toString("utf8").split(/\r?\n/, 1)[0] ?? "";
+async function firstLine(path: string): Promise<string> {
+  return (await readInput(path)).toString("utf8").split(/\r?\n/, 1)[0] ?? "";
 }

@@ -13,7 +13,7 @@ export default class SvidShow extends AgentidCommand {
 
   async run(): Promise<unknown> {
     const { args } = await this.parse(SvidShow);
-    const file = parseSvidFile(readInput(args.file));
+    const file = parseSvidFile(await readInput(args.file));
     const shown =
       file.kind === "jwt" ? [tokenFields(file.token)] : file.chain.map((der) => fieldsOf(parseCertificate(der)));
     const width = Math.max(...shown.flatMap((fields) => Object.keys(fields).map((name) => name.length)));

@@ -35,7 +35,7 @@ export default class SvidVerify extends AgentidCommand {
 
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(SvidVerify);
-    const file = parseSvidFile(readInput(args.file));
+    const file = parseSvidFile(await readInput(args.file));
     const rules = file.kind === "jwt" ? await judgeToken(file.token, flags) : await judgeChain(file.chain, flags);
     const width = Math.max(...rules.map(({ source }) => source.length));
     for (const { source, sentence, verdict, detail, code } of rules) {
@@ -68,7 +68,7 @@ async function judgeToken(token: string, flags: VerifyFlags): Promise<readonly R
 
 async function x509Authorities(flags: VerifyFlags): Promise<X509Authorities | undefined> {
   if (flags.bundle !== undefined) {
-    const file = parseBundleFile(readInput(flags.bundle));
+    const file = parseBundleFile(await readInput(flags.bundle));
     return (trustDomain) => authoritiesIn(file, trustDomain);
   }
   const bundles = await fromWorkloadApi(flags, (client) => client.fetchX509Bundles());
@@ -77,7 +77,7 @@ async function x509Authorities(flags: VerifyFlags): Promise<X509Authorities | un
 
 async function jwtBundles(flags: VerifyFlags): Promise<JwtBundles | undefined> {
   if (flags.bundle !== undefined) {
-    const keys = jwtKeysIn(parseBundleFile(readInput(flags.bundle)));
+    const keys = jwtKeysIn(parseBundleFile(await readInput(flags.bundle)));
     return () => keys;
   }
   const bundles = await fromWorkloadApi(flags, (client) => client.fetchJwtBundles());
