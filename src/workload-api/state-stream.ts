@@ -1,4 +1,5 @@
 import { type StatusError, statusOf } from "./grpc-status.js";
+import { inTurn } from "./turns.js";
 
 /**
  * Where a stream is between two messages.
@@ -78,10 +79,10 @@ export function streamState<Message>(call: SendingCall<Message>, source: Streame
     source.ended?.(failure);
   };
   const changed = (): void => {
-    if (enter("changed") && state === "due") setImmediate(send);
+    if (enter("changed") && state === "due") inTurn(send);
   };
   const taken = (): void => {
-    if (enter("taken") && state === "due") setImmediate(send);
+    if (enter("taken") && state === "due") inTurn(send);
   };
   const fail = (failure: StatusError): void => {
     if (!enter("end")) return;
