@@ -87,9 +87,9 @@ describe("the WIT keeper", () => {
   function createKeeper(names: readonly string[]) {
     const clock = createTestClock();
     const parts = createTestTrustDomain({ clock, identities: names.map((name) => identity(name)) });
-    const { authority, registry, audit, problems } = parts;
+    const { authority, registry, audit, problems, issued } = parts;
     const keeper = createWitKeeper({
-      ...{ authority, registry, clock, audit },
+      ...{ authority, registry, clock, audit, issued },
       lifetimes: () => ({ x509Seconds: LIFETIME_MS / 1000 }),
       random: () => 0.5,
       onProblem: (thrown) => problems.push(thrown),
@@ -143,6 +143,34 @@ describe("the WIT keeper", () => {
     audit.writable = false;
     clock.jump(LIFETIME_MS);
     expect(() => wit.witSvid(billing)).toThrow(expect.objectContaining({ code: "not-ready" }));
+  });
+
+  it("gives nothing to whom was revoked, and remembers what it gave before", () => {
+    const { wit, clock, revocations, issued, ids } = createKeeper(["agents/billing", "agents/planner"]);
+    const [billing, planner] = ids as [SpiffeId, SpiffeId];
+    const { tokenId } = wit.witSvid(billing);
+    revocations.revoke(billing, undefined, []);
+    expect(() => wit.witSvid(billing)).toThrow(expect.objectContaining({ code: "identity-revoked" }));
+    expect(wit.witSvid(planner).id).toEqual(planner);
+    expect(issued.of(billing.toString(), clock.now())).toMatchObject([{ type: "wit", serial: tokenId }]);
+    revocations.undo(billing);
+    expect(wit.witSvid(billing).tokenId).not.toBe(tokenId);
+  });
+
+  it("never hands out what a distrusted authority signed, not even while it cannot sign anew", () => {
+    const { wit, authority, audit, ids } = createKeeper(["agents/billing"]);
+    const [billing] = ids as [SpiffeId];
+    const first = wit.witSvid(billing);
+    const { keyId } = authority.active.x509;
+    authority.rotate();
+    audit.writable = false;
+    expect(wit.witSvid(billing).tokenId).toBe(first.tokenId);
+    audit.writable = true;
+    authority.taint(keyId);
+    audit.writable = false;
+    expect(() => wit.witSvid(billing)).toThrow(expect.objectContaining({ code: "not-ready" }));
+    audit.writable = true;
+    expect(wit.witSvid(billing).tokenId).not.toBe(first.tokenId);
   });
 
   it("knows no identity that is not configured, and forgets those that are removed", () => {
