@@ -142,11 +142,21 @@ const admitted = new WeakMap<TLSSocket, Peer>();
 /** From now on `socket` is `peer`'s, for as long as its authorities are trusted. */
 function admit(socket: TLSSocket, peer: Peer, identity: TlsIdentity, clock: Clock): void {
   admitted.set(socket, peer);
+  const { trustDomain } = peer.id;
+  let judgedBy = identity.bundleFor(trustDomain);
   const forget = identity.onUpdate(() => {
+    const roots = identity.bundleFor(trustDomain);
+    // Most updates are rotations of our own SVID, and a server may hold thousands of connections.
+    if (sameRoots(judgedBy, roots)) return;
+    judgedBy = roots;
     if (isStillTrusted(peer, identity, new Date(clock.now()))) return;
     socket.destroy(new PeerError("peer-unverified", `the authority of ${peer.id} is not trusted any more`));
   });
   socket.once("close", forget);
+}
+
+function sameRoots(some: readonly Buffer[] = [], others: readonly Buffer[] = []): boolean {
+  return some.length === others.length && some.every((root, index) => root.equals(others[index] ?? Buffer.alloc(0)));
 }
 
 /** Ours to present, or undefined while there is none: the old one goes on until there is. */
