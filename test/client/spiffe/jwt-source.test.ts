@@ -87,6 +87,27 @@ describe("a JWT source", () => {
     expect(held.validateJwtSvid(token, "payments").id.toString()).toBe(BILLING);
   });
 
+  it("trusts nobody any more once the server withdraws its bundles", async () => {
+    const { token } = await (await source()).fetchJwtSvid("payments");
+    const bundle = JSON.stringify({ keys: (await source()).bundleFor("shop.local")?.keys });
+    let withdraw: () => void = () => {};
+    const api = await script({
+      fetchJwtBundles(stream) {
+        stream.write({ bundles: { "spiffe://shop.local": Buffer.from(bundle) } });
+        withdraw = () => stream.emit("error", { code: status.PERMISSION_DENIED, details: "withdrawn" });
+      },
+    });
+    const held = await createJwtSource({ socketPath: api.address });
+    open.push(held);
+    expect(held.validateJwtSvid(token, "payments").id.toString()).toBe(BILLING);
+    const gone = nextCall<void>((listener) => held.onUpdate(listener));
+    withdraw();
+    await gone;
+    expect(() => held.validateJwtSvid(token, "payments")).toThrow(
+      expect.objectContaining({ code: "jwt-svid-trust-domain-unknown" }),
+    );
+  });
+
   it("ends calls and stream when it is closed", async () => {
     const api = await script({ fetchJwtsvid: () => {} });
     const asking = client(api.address);
