@@ -1,8 +1,11 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { compareConfigs } from "../../src/config/compare.js";
-import { parse, problemsOf } from "../config/project.js";
+import { compareProjects, loadProject } from "../../src/daemon/project.js";
+import { serialiseSpiffeBundle } from "../../src/spiffe/spiffe-bundle.js";
+import { parse, problemsOf, project } from "../config/project.js";
+import { codeOf, createTrustDomain, type TestTrustDomain } from "./trust-domain.js";
 
 const root = join(import.meta.dirname, "..", "..");
 const BASE = "trustDomain: shop.local\nreload: confirm\n";
@@ -71,6 +74,23 @@ describe("federation in agentid.yaml", () => {
       const { widened, changes } = compareConfigs(parse(BASE + old), parse(BASE + next));
       expect({ widened, lines: changes.length }, next).toEqual({ widened: true, lines: 1 });
     }
+  });
+});
+
+describe("the file of a first bundle", () => {
+  it("is part of what a reload compares: another bundle in it widens, though agentid.yaml says the same", async () => {
+    const [bank, impostor] = [createTrustDomain("bank.local"), createTrustDomain("bank.local")];
+    const text = (of: TestTrustDomain) => serialiseSpiffeBundle(of.published.current());
+    const folder = await project({ "agentid.yaml": BASE + follow(SPIFFE), "bank.json": text(bank) });
+    const before = await loadProject(folder, {});
+    expect(compareProjects(before, await loadProject(folder, {}))).toEqual({ widened: false, changes: [] });
+    writeFileSync(join(folder, "bank.json"), text(impostor));
+    expect(compareProjects(before, await loadProject(folder, {}))).toEqual({
+      widened: true,
+      changes: ["~ federation.trustDomains.bank.local: the bundle in its file"],
+    });
+    writeFileSync(join(folder, "bank.json"), "{}");
+    expect(await codeOf(() => loadProject(folder, {}))).toBe("config-invalid");
   });
 });
 
