@@ -47,6 +47,17 @@ describe("layers", () => {
     expect(violations(imports)).toEqual([]);
   });
 
+  it("the client and the conformance suite know the Workload API's generated stubs and nothing else of it", () => {
+    const found = sources
+      .filter((name) => /^(client|conformance)\//.test(name))
+      .map((name) => readFileSync(join(src, name), "utf8"));
+    const specifiers = found.flatMap((text) =>
+      [...text.matchAll(/"([^"]*workload-api\/[^"]*\.js)"/g)].map(([, path]) => path),
+    );
+    expect(specifiers.length).toBeGreaterThan(0);
+    expect(specifiers.filter((path) => !path?.includes("/workload-api/generated/"))).toEqual([]);
+  });
+
   it("would notice an import against the direction", () => {
     expect(violations([{ file: "spiffe/x.ts", from: "spiffe", to: "daemon" }])).toHaveLength(1);
   });

@@ -11,15 +11,22 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
   config: ["spiffe", "platform"],
   policy: ["audit", "config", "spiffe", "platform", "control-api"],
   identity: ["attestation", "audit", "config", "spiffe", "platform"],
+  federation: ["identity", "audit", "config", "spiffe", "platform"],
   "workload-api": ["identity", "attestation", "audit", "config", "spiffe", "platform"],
   relay: ["policy", "identity", "attestation", "audit", "config", "control-api", "spiffe", "platform"],
-  client: ["control-api", "spiffe", "platform"],
+  // Of workload-api the generated stubs only: the SPIFFE client speaks the protocol and knows no server.
+  client: ["control-api", "spiffe", "platform", "workload-api"],
+  // Asks any Workload API as a workload does: of workload-api the generated stubs only.
+  conformance: ["client", "control-api", "spiffe", "platform", "workload-api"],
   dashboard: ["client", "control-api", "platform"],
   daemon: [
-    ...["workload-api", "relay", "policy", "identity", "attestation", "audit", "config"],
+    ...["federation", "workload-api", "relay", "policy", "identity", "attestation", "audit", "config"],
     ...["control-api", "spiffe", "platform"],
   ],
   demo: ["client", "control-api", "daemon", "config", "audit", "platform", "spiffe"],
   // Thin: `daemon` for dev, up and ci; the pure parts for the offline commands.
-  commands: ["client", "control-api", "dashboard", "daemon", "demo", "config", "policy", "audit", "spiffe", "platform"],
+  commands: [
+    ...["client", "control-api", "dashboard", "daemon", "demo", "conformance"],
+    ...["config", "policy", "audit", "spiffe", "platform"],
+  ],
 };

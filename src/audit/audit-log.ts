@@ -16,6 +16,11 @@ export type AuditKind =
   | "daemon.stop"
   | "authority.created"
   | "authority.rotated"
+  | "authority.tainted"
+  | "authority.revoked"
+  | "identity.revoked"
+  /** A revocation was undone or has run out. */
+  | "identity.restored"
   | "svid.issued"
   /** An issued SVID was handed to a process: which one, by the kernel's word. */
   | "svid.delivered"
@@ -33,6 +38,10 @@ export type AuditKind =
   | "reload.refused"
   | "control.refused"
   | "pin"
+  /** The bundle of another trust domain, by command or from its endpoint: what was trusted from here on. */
+  | "bundle.set"
+  | "bundle.refused"
+  | "bundle.deleted"
   /** A line that a power cut left half written was cut off; `fields` say how long it was. */
   | "record.torn"
   /** Opens a new segment after one that is not what was written to it; `fields` say where and pin its digest. */

@@ -9,6 +9,10 @@ const EXIT_CODES: Readonly<Record<string, number>> = {
   "launch-refused": EXIT.denied,
   "not-administrator": EXIT.denied,
   "bad-request": EXIT.usage,
+  "workload-api-unavailable": EXIT.notRunning,
+  "workload-api-permission-denied": EXIT.denied,
+  "workload-api-address-missing": EXIT.usage,
+  "workload-api-address-invalid": EXIT.usage,
   // As shells have it for Ctrl-C.
   interrupted: 130,
 };

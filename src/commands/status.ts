@@ -32,6 +32,10 @@ function statusText(status: StatusReport): string {
       return `  ${name.padEnd(12)} ${state.padEnd(8)} ${url}  mutual TLS ${mtls}  → ${upstream}${around}`;
     }),
   ];
+  for (const { spiffeId, name, until } of status.revoked ?? []) {
+    const end = until === undefined ? "" : until === "restart" ? " until the next start" : ` until ${until}`;
+    lines.push(`revoked  ${spiffeId}${end}   (agentid revoke --undo ${name})`);
+  }
   for (const { severity, message } of status.problems) lines.push(`${severity}: ${message}`);
   if (status.pendingReload) {
     lines.push("changes that widen permissions wait: agentid reload accept, or agentid reload refuse");

@@ -1,4 +1,5 @@
 import type { Config, IdentityConfig, Lock, LockedIdentity, RequiredFacts, ServiceConfig, Upstream } from "./config.js";
+import { describeEndpoint, describeOidc, describeRelationship } from "./describe-federation.js";
 import { formatDuration } from "./duration.js";
 
 /** What a reload changes, and whether anything is permitted afterwards that was not before (D13). What cannot be shown narrower is wider. */
@@ -25,6 +26,9 @@ export function compareConfigs(old: Config, next: Config): Comparison {
       const [before, after] = [old.lifetimes[`${kind}Seconds`], next.lifetimes[`${kind}Seconds`]];
       return differing(`lifetimes.${kind}`, formatDuration(before), formatDuration(after), after > before);
     }),
+    // Whoever holds another key can be anybody in this trust domain.
+    ...differing("upstreamAuthority", describeUpstreamAuthority(old), describeUpstreamAuthority(next), true),
+    ...federationChanges(old, next),
     ...differing("reload", old.reload, next.reload, next.reload === "auto"),
     // Keys that stay on the disk can be taken from it.
     ...differing("keys", old.keys, next.keys, next.keys === "disk"),
@@ -155,6 +159,27 @@ function serviceChanges(old: readonly ServiceConfig[], next: readonly ServiceCon
   ];
 }
 
+/** Whose word counts here, and what is published to whom. */
+function describeUpstreamAuthority({ upstreamAuthority }: Config): string | undefined {
+  return upstreamAuthority && `${upstreamAuthority.certificate}, key ${upstreamAuthority.key}`;
+}
+
+function federationChanges(old: Config, next: Config): readonly Change[] {
+  const relationships = ({ federation }: Config) =>
+    new Map(federation.relationships.map((one) => [one.trustDomain.name, describeRelationship(one)]));
+  const [before, after] = [relationships(old), relationships(next)];
+  const names = [...new Set([...before.keys(), ...after.keys()])].sort();
+  const endpoint = ({ federation }: Config) => federation.endpoint && describeEndpoint(federation.endpoint);
+  const oidc = (config: Config) => config.oidc && describeOidc(config.oidc);
+  return [
+    ...differing("federation.endpoint", endpoint(old), endpoint(next), endpoint(next) !== undefined),
+    ...names.flatMap((name) =>
+      differing(`federation.trustDomains.${name}`, before.get(name), after.get(name), after.has(name)),
+    ),
+    ...differing("oidc", oidc(old), oidc(next), oidc(next) !== undefined),
+  ];
+}
+
 /** What a process must be to have `identity`, in one line: `launch python3 agents/billing.py`, `user dev, exe /usr/bin/node`. */
 export function describeIdentity(identity: IdentityConfig): string {
   const { facts, launch, service } = identity;
@@ -170,7 +195,7 @@ export function describeIdentity(identity: IdentityConfig): string {
     facts.exeSha256 !== undefined && `sha256 ${facts.exeSha256}`,
     service !== undefined && `service ${service}`,
   ];
-  return parts.filter((part) => typeof part === "string").join(", ");
+  return parts.filter((part) => typeof part === "string").join(", ") || "agentid itself";
 }
 
 /** Where a service is, in one line: `mcp: node mcp/payments.js`, `http: http://127.0.0.1:8080`. */

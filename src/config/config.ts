@@ -13,6 +13,10 @@ export interface Config {
   /** Absolute path of the policies folder. */
   readonly policiesDirectory: string;
   readonly lifetimes: Lifetimes;
+  /** Absolute paths of PEM files. */
+  readonly upstreamAuthority: { readonly certificate: string; readonly key: string } | undefined;
+  readonly federation: FederationConfig;
+  readonly oidc: OidcConfig | undefined;
   /** What a widening reload does (D13). */
   readonly reload: "confirm" | "auto";
   /** `disk`: keys under `.agentid/`; `memory`: nothing is kept. */
@@ -20,6 +24,47 @@ export interface Config {
   /** Hex SHA-256 of the file's bytes. */
   readonly digest: string;
 }
+
+/** Whom this trust domain tells its bundle, and whose it follows. */
+export interface FederationConfig {
+  readonly endpoint: BundleEndpointConfig | undefined;
+  readonly relationships: readonly FederationRelationship[];
+}
+
+export interface BundleEndpointConfig {
+  readonly listen: HostPort;
+  /** Undefined: `https_spiffe`, with the SVID of `BUNDLE_ENDPOINT_IDENTITY`. */
+  readonly web: WebCertificateFiles | undefined;
+}
+
+/** SPIFFE Federation §5.1: URL, profile and trust domain name; with `https_spiffe` the endpoint's ID and a first bundle as well. */
+export interface FederationRelationship {
+  readonly trustDomain: TrustDomain;
+  readonly url: string;
+  /** Undefined: `https_web`. */
+  readonly spiffe: { readonly endpointId: SpiffeId /** Absolute. */; readonly bundleFile: string } | undefined;
+}
+
+export interface OidcConfig {
+  readonly listen: HostPort;
+  readonly issuer: string;
+  /** Undefined: plain HTTP. */
+  readonly web: WebCertificateFiles | undefined;
+}
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** PEM files of a web server; absolute paths. */
+export interface WebCertificateFiles {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/** The identity that an `https_spiffe` bundle endpoint presents. No process ever has it. */
+export const BUNDLE_ENDPOINT_IDENTITY = "agentid/bundle-endpoint";
 
 /** Seconds. D24: X.509 600, JWT 300, CA 86400; none under 10. */
 export interface Lifetimes {

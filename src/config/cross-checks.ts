@@ -1,8 +1,9 @@
+import { BUNDLE_ENDPOINT_IDENTITY } from "./config.js";
 import type { ConfigProblem } from "./config-error.js";
 import { durationSeconds, formatDuration } from "./duration.js";
 import { suggestion } from "./nearest.js";
 import { valueAt } from "./schema-problems.js";
-import { checkIdentityName, checkServiceName } from "./values.js";
+import { checkIdentityName, checkServiceName, checkTrustDomain } from "./values.js";
 import type { YamlSource } from "./yaml-source.js";
 
 /** Seconds of every lifetime that the file does not give; D24. */
@@ -24,6 +25,7 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
     ...defaultIdentities(source),
     ...listenPorts(source),
     ...lifetimeBounds(source),
+    ...federatedTrustDomains(source),
   ];
 }
 
@@ -36,6 +38,9 @@ function identityNames(source: YamlSource): readonly ConfigProblem[] {
   return entriesOf(source, "identities").flatMap(([name, entry]) => {
     const wrong = checkIdentityName(name);
     if (wrong !== undefined) return [source.problem(["identities", name], wrong, "key")];
+    if (name === BUNDLE_ENDPOINT_IDENTITY) {
+      return [source.problem(["identities", name], "this name is that of agentid's own bundle endpoint", "key")];
+    }
     // With an unknown key, most likely a mistyped ground, that key is the problem.
     if (!isMapping(entry) || Object.keys(entry).some((key) => !NOT_GROUNDS.includes(key))) return [];
     return [
@@ -138,6 +143,18 @@ function lifetimeBounds(source: YamlSource): readonly ConfigProblem[] {
         `${kind} (${quote(kind, seconds)}) must be at most half of ca (${quote("ca", ca)})`,
       ),
     ];
+  });
+}
+
+/** Each is another trust domain: a foreign endpoint never says who belongs to this one (D12). */
+function federatedTrustDomains(source: YamlSource): readonly ConfigProblem[] {
+  const named = valueAt(source.value, ["federation", "trustDomains"]);
+  return Object.keys(isMapping(named) ? named : {}).flatMap((name) => {
+    const own = name === valueAt(source.value, ["trustDomain"]);
+    const wrong = own
+      ? "this is the trust domain of this file: it cannot be federated with itself"
+      : checkTrustDomain(name);
+    return wrong === undefined ? [] : [source.problem(["federation", "trustDomains", name], wrong, "key")];
   });
 }
 

@@ -1,8 +1,17 @@
 import { resolve } from "node:path";
 import { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
-import type { Config, IdentityConfig, LaunchConfig, RequiredFacts, ServiceConfig, Upstream } from "./config.js";
+import {
+  BUNDLE_ENDPOINT_IDENTITY,
+  type Config,
+  type IdentityConfig,
+  type LaunchConfig,
+  type RequiredFacts,
+  type ServiceConfig,
+  type Upstream,
+} from "./config.js";
 import { defaultIdentityName, STANDARD_LIFETIMES } from "./cross-checks.js";
 import { durationSeconds } from "./duration.js";
+import { federationOf, oidcOf } from "./normalise-federation.js";
 import type { ConfigFile, IdentityEntry, ServiceEntry, UpstreamEntry } from "./schema.js";
 import { endpointOfHttpUrl, parseHostPort } from "./values.js";
 
@@ -29,7 +38,14 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
   const services = Object.entries(written.services ?? {}).map(([name, entry]) =>
     serviceOf(name, entry, byService.get(name), trustDomain, projectDirectory),
   );
-  const identities = [...declared, ...services.filter(({ name }) => !byService.has(name)).map(defaultIdentityOf)];
+  const federation = federationOf(written.federation, projectDirectory);
+  const identities = [
+    ...declared,
+    ...services.filter(({ name }) => !byService.has(name)).map(defaultIdentityOf),
+    ...(federation.endpoint !== undefined && federation.endpoint.web === undefined
+      ? [ownIdentity(trustDomain, BUNDLE_ENDPOINT_IDENTITY)]
+      : []),
+  ];
   const { x509, jwt, ca } = written.lifetimes ?? {};
   return {
     ...origin,
@@ -42,6 +58,12 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
       jwtSeconds: secondsOr(jwt, STANDARD_LIFETIMES.jwt),
       caSeconds: secondsOr(ca, STANDARD_LIFETIMES.ca),
     },
+    upstreamAuthority: written.upstreamAuthority && {
+      certificate: resolve(projectDirectory, written.upstreamAuthority.certificate),
+      key: resolve(projectDirectory, written.upstreamAuthority.key),
+    },
+    federation,
+    oidc: written.oidc && oidcOf(written.oidc, projectDirectory),
     reload: written.reload ?? (identities.some((identity) => identity.launch !== undefined) ? "confirm" : "auto"),
     keys: written.keys ?? "disk",
   };
@@ -128,6 +150,12 @@ function defaultIdentityOf(service: ServiceConfig): IdentityConfig {
     dnsNames: [],
     hint: "",
   };
+}
+
+/** Of agentid itself: no process ever has it. */
+function ownIdentity(trustDomain: TrustDomain, name: string): IdentityConfig {
+  const id = SpiffeId.of(trustDomain, name);
+  return { name, id, facts: {}, launch: undefined, service: undefined, dnsNames: [], hint: "" };
 }
 
 function secondsOr(written: string | undefined, standard: number): number {

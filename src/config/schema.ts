@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { DURATION_PATTERN, durationSeconds } from "./duration.js";
+import { federation, oidc } from "./federation-schema.js";
+import { text } from "./schema-text.js";
 import {
   checkArgument,
   checkDnsName,
@@ -12,29 +14,12 @@ import {
   checkTrustDomain,
   checkVariableName,
   SERVICE_NAME_PATTERN,
-  type ValueCheck,
 } from "./values.js";
 
 /**
  * The one schema of `agentid.yaml`. Types, messages, the JSON Schema for editors and `docs/configuration.md` all follow from it
  * (`schema-document.ts`); what one value cannot know of another is in `cross-checks.ts`. Nothing here transforms: the file's own shape in, the same out.
  */
-
-/** What `z.toJSONSchema` copies beside what it derives; `pattern` and the like are only what editors check while typing. */
-interface Description {
-  readonly description: string;
-  readonly examples?: readonly unknown[];
-  readonly default?: unknown;
-  readonly pattern?: string;
-}
-
-function text(check: ValueCheck, about?: Description) {
-  const schema = z.string().superRefine((value, context) => {
-    const wrong = check(value);
-    if (wrong !== undefined) context.addIssue({ code: "custom", message: wrong });
-  });
-  return about === undefined ? schema : schema.meta({ ...about });
-}
 
 const id = (description: string, examples: readonly number[]) =>
   z
@@ -267,6 +252,25 @@ export const configFile = z
       examples: ["policies/"],
     }).optional(),
     lifetimes: lifetimes.meta({ description: "How long credentials are valid, as `300s`, `10m`, `24h`." }).optional(),
+    upstreamAuthority: z
+      .strictObject({
+        certificate: text(checkPath, {
+          description:
+            "PEM file: the certificate that signs ours first, then the certificates above it, the root last. The root becomes the trust bundle.",
+          examples: ["ca/issuing.pem"],
+        }),
+        key: text(checkPath, {
+          description: "PEM file with its private key, not encrypted.",
+          examples: ["ca/issuing-key.pem"],
+        }),
+      })
+      .meta({
+        description:
+          "An authority above the trust domain's own, which then is an intermediate of it. The files are read again when they change: the next authority hangs below the new one and takes over within 15 seconds.",
+      })
+      .optional(),
+    federation: federation.optional(),
+    oidc: oidc.optional(),
     reload: z
       .enum(["confirm", "auto"])
       .meta({

@@ -148,3 +148,45 @@ export const checkVariableName: ValueCheck = (text) =>
 
 export const checkHint: ValueCheck = (text) =>
   /^[\x20-\x7e]{0,256}$/.test(text) ? undefined : "a hint is at most 256 printable ASCII characters";
+
+/** Where a trust domain publishes its bundle: https only (Federation §5.1). */
+export const checkEndpointUrl: ValueCheck = (text) => {
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    return "not a URL; write it as https://host:8443/";
+  }
+  if (url.protocol !== "https:") return `bundles are fetched over https:// only, not ${url.protocol}//`;
+  if (url.username !== "" || url.password !== "") return "an address must not hold a user name or password";
+  return url.hash === "" ? undefined : "an address must not hold a fragment";
+};
+
+export const checkWorkloadId: ValueCheck = (text) => {
+  try {
+    return SpiffeId.parse(text).path === ""
+      ? "names a trust domain; write the whole SPIFFE ID of the endpoint"
+      : undefined;
+  } catch (thrown) {
+    return messageOf(thrown);
+  }
+};
+
+/** OpenID Connect Discovery §3: https without query and fragment; plain http only where nobody is in between. */
+export const checkIssuer: ValueCheck = (text) => {
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    return "not a URL; write it as https://issuer.example";
+  }
+  if (url.protocol !== "https:" && !(url.protocol === "http:" && isLoopback(url.hostname))) {
+    return "an issuer is an https:// address; plain http:// only on this machine";
+  }
+  if (url.search !== "" || url.hash !== "" || url.username !== "" || url.password !== "") {
+    return "an issuer has no query, fragment, user name or password";
+  }
+  // Verifiers compare `iss` octet by octet, so it must be what a URL parser gives back.
+  const written = url.pathname === "/" ? url.origin : url.origin + url.pathname.replace(/\/$/, "");
+  return text === written ? undefined : `write it as ${written}`;
+};

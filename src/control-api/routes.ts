@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { authorityRoutes, revocation } from "./authority-routes.js";
 import { agentidEvent, reloadDone } from "./events.js";
 
 /**
@@ -41,6 +42,7 @@ export const status = z.object({
     }),
   ),
   pendingReload: reloadDone.optional(),
+  revoked: z.array(revocation).optional().describe("absent: nobody is"),
   problems: z.array(z.object({ severity: z.enum(["warning", "error"]), code: z.string(), message: z.string() })),
   counts: z.object({ calls: z.number().int(), denied: z.number().int() }),
   recordSize: z.number().int(),
@@ -127,6 +129,42 @@ const auditPage = z.object({
   ),
 });
 
+export const bundleReport = z.object({
+  trustDomain: z.string(),
+  source: z
+    .enum(["own", "command", "endpoint"])
+    .describe("`own`: this trust domain's; `command`: set by the administrator; `endpoint`: followed by `federation`"),
+  sequence: z.string().optional().describe("`spiffe_sequence`, 64 bits, so as text"),
+  refreshHintSeconds: z.number().int().optional(),
+  receivedAt: z.iso.datetime().optional(),
+  x509Authorities: z.number().int(),
+  jwtKeys: z.number().int(),
+  notAfter: z.iso.datetime().optional().describe("when the last of its X.509 authorities ends"),
+});
+export type BundleReport = z.infer<typeof bundleReport>;
+
+const trustDomainName = z.object({ trustDomain: z.string() });
+
+export const relationshipReport = z.object({
+  trustDomain: z.string(),
+  url: z.string(),
+  profile: z.enum(["https_spiffe", "https_web"]),
+  endpointSpiffeId: z.string().optional(),
+  state: z.enum(["waiting", "fetching", "closed"]),
+  refreshSeconds: z.number().int(),
+  nextAt: z.iso.datetime(),
+  lastSuccess: z.iso.datetime().optional().describe("since the daemon started"),
+  problem: z.object({ code: z.string(), message: z.string() }).optional(),
+  bundle: bundleReport.optional(),
+});
+export type RelationshipReport = z.infer<typeof relationshipReport>;
+
+const refreshed = z.object({
+  trustDomain: z.string(),
+  outcome: z.enum(["changed", "unchanged", "failed"]),
+  problem: z.object({ code: z.string(), message: z.string() }).optional(),
+});
+
 const nothing = z.object({});
 
 const reloadAnswer = z.object({
@@ -164,10 +202,49 @@ export const routes = {
     input: z.object({ name: z.string() }),
     output: z.object({ name: z.string(), changes: z.array(z.string()) }),
   },
+  bundles: {
+    method: "GET",
+    path: "/v1/bundles",
+    input: nothing,
+    output: z.object({ bundles: z.array(bundleReport) }),
+  },
+  bundle: {
+    method: "GET",
+    path: "/v1/bundle",
+    input: z.object({ trustDomain: z.string().optional() }),
+    output: bundleReport.extend({ document: z.string().describe("the SPIFFE bundle, JSON as text") }),
+  },
+  setBundle: {
+    method: "POST",
+    path: "/v1/bundle/set",
+    input: trustDomainName.extend({ document: z.string().describe("a SPIFFE bundle, or certificates in PEM") }),
+    output: bundleReport,
+  },
+  deleteBundle: { method: "POST", path: "/v1/bundle/delete", input: trustDomainName, output: nothing },
+  federation: {
+    method: "GET",
+    path: "/v1/federation",
+    input: nothing,
+    output: z.object({
+      endpoint: z.object({ url: z.string(), profile: z.string(), spiffeId: z.string().optional() }).optional(),
+      oidc: z.object({ issuer: z.string(), listen: z.string() }).optional(),
+      relationships: z.array(relationshipReport),
+    }),
+  },
+  refreshFederation: {
+    method: "POST",
+    path: "/v1/federation/refresh",
+    input: z.object({ trustDomain: z.string().optional() }),
+    output: z.object({ results: z.array(refreshed) }),
+  },
+  ...authorityRoutes,
   audit: {
     method: "GET",
     path: "/v1/audit",
-    input: z.object({ from: z.coerce.number().int().min(0).default(0), limit: z.coerce.number().int().min(1).max(1000).default(200) }),
+    input: z.object({
+      from: z.coerce.number().int().min(0).default(0),
+      limit: z.coerce.number().int().min(1).max(1000).default(200),
+    }),
     output: auditPage,
   },
   shutdown: { method: "POST", path: "/v1/shutdown", input: nothing, output: nothing },

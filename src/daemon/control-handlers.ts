@@ -9,13 +9,18 @@ import { LOCK_FILE_NAME } from "../config/load.js";
 import { writeLock } from "../config/lock-file.js";
 import type { RouteName } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
+import type { Revocations } from "../identity/revocations.js";
 import type { Platform } from "../platform/platform.js";
 import { attestationReport } from "./attestation-report.js";
+import { createAuthorityHandlers } from "./authority-handlers.js";
 import type { ControlHandlers, ControlPeer } from "./control-server.js";
 import type { EventBus } from "./event-bus.js";
 import type { Explanations } from "./explanations.js";
+import type { Federating } from "./federating.js";
+import { createFederationHandlers } from "./federation-handlers.js";
 import { type createLaunching, findByName } from "./launching.js";
 import { type Project, pinIdentity } from "./project.js";
+import type { Revoking } from "./revoking.js";
 import { type StatusSources, statusReport } from "./status-report.js";
 
 export interface GatekeeperOptions {
@@ -66,6 +71,9 @@ export interface HandlerOptions {
   readonly attestor: CallerAttestor;
   readonly registry: IdentityRegistry;
   readonly explanations: Explanations;
+  readonly federating: Federating;
+  readonly revoking: Revoking;
+  readonly revocations: Revocations;
   readonly project: () => Project;
   readonly projectDirectory: string;
   readonly environment: NodeJS.ProcessEnv;
@@ -121,6 +129,8 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
         fields: { ...entry.fields },
       })),
     }),
+    ...createFederationHandlers(options.federating),
+    ...createAuthorityHandlers({ ...options, authority: status.authority }),
     shutdown() {
       // After the answer is out.
       setImmediate(() => void options.stop("agentid down"));

@@ -2,11 +2,13 @@ import { socketPathIn } from "../platform/directories.js";
 import type { Attesting } from "./attesting.js";
 import { createControlHandlers, createGatekeeper } from "./control-handlers.js";
 import { createControlServer } from "./control-server.js";
+import type { Federating } from "./federating.js";
 import type { Foundation } from "./foundation.js";
 import type { Issuing } from "./issuing.js";
 import { createLaunching } from "./launching.js";
 import { followProject } from "./project-reload.js";
 import type { Relaying } from "./relaying.js";
+import { createRevoking } from "./revoking.js";
 
 export interface Controlling {
   /** `unix:///…` */
@@ -21,6 +23,7 @@ export interface Parts {
   readonly attesting: Attesting;
   readonly issuing: Issuing;
   readonly relaying: Relaying;
+  readonly federating: Federating;
   /** `unix:///…` */
   readonly workloadApi: string;
   readonly stop: (reason: string) => Promise<void>;
@@ -29,7 +32,7 @@ export interface Parts {
 /** Opens the control socket, last of all: whoever can connect finds everything there. From here on saves take effect. */
 export async function startControlling(foundation: Foundation, parts: Parts): Promise<Controlling> {
   const { audit, bus, clock, platform, folders, undo, options } = foundation;
-  const { attesting, issuing, relaying, workloadApi } = parts;
+  const { attesting, issuing, relaying, federating, workloadApi } = parts;
   const { attestor, launches, live, rememberAgents } = attesting;
   const { registry } = issuing;
   const project = () => foundation.project;
@@ -39,7 +42,16 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
   const reload = followProject({
     first: foundation.project,
     load: foundation.load,
-    apply: (next) => relaying.putInForce(next),
+    apply: async (next) => {
+      const last = foundation.project;
+      await relaying.putInForce(next);
+      try {
+        await federating.putInForce(next);
+      } catch (thrown) {
+        await relaying.putInForce(last);
+        throw thrown;
+      }
+    },
     audit,
     bus,
     clock,
@@ -56,6 +68,17 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
         relaying.relay.addressesOf(name)?.url ?? "",
       ]),
     ),
+  });
+  const revoking = createRevoking({
+    ...issuing,
+    audit,
+    clock,
+    bus,
+    longestSeconds: () => {
+      const { x509Seconds, jwtSeconds } = foundation.project.config.lifetimes;
+      return Math.max(x509Seconds, jwtSeconds);
+    },
+    recordedBefore: foundation.recordedBefore,
   });
   let dashboard: { readonly pid: number; readonly startTime: bigint } | undefined;
   const server = createControlServer({
@@ -76,6 +99,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
         reload,
         keeper: issuing.keeper,
         authority: issuing.authority,
+        revoking,
         relay: relaying.relay,
         services: relaying.services,
         live,
@@ -85,6 +109,9 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       attestor,
       registry,
       explanations: relaying.explanations,
+      federating,
+      revoking,
+      revocations: issuing.revocations,
       project,
       projectDirectory: foundation.projectDirectory,
       environment: options.environment,

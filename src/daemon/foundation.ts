@@ -39,6 +39,8 @@ export interface Foundation {
   readonly folders: Folders;
   readonly bus: EventBus;
   readonly audit: AuditLog & { readonly head: string };
+  /** Size of the record when it was opened. */
+  readonly recordedBefore: number;
   readonly problem: (severity: "warning" | "error", code: string, message: string) => void;
   /** What to undo at the end, last first. Every part adds what it started. */
   readonly undo: (() => unknown)[];
@@ -71,6 +73,7 @@ export async function openFoundation(options: TrustDomainOptions, undo: (() => u
     ? createMemoryAuditLog({ clock })
     : await openRecord(join(folders.state, "audit"), clock, problem);
   undo.push(() => audit.close());
+  const recordedBefore = audit.size;
   audit.append("daemon.start", {
     trustDomain: project.config.trustDomain.name,
     pid: process.pid,
@@ -88,6 +91,7 @@ export async function openFoundation(options: TrustDomainOptions, undo: (() => u
     folders,
     bus,
     audit,
+    recordedBefore,
     problem,
     undo,
   };

@@ -55,6 +55,9 @@ export function createLaunching(options: LaunchingOptions) {
           `identities that can be launched: ${names.join(", ") || "none"}`,
         );
       }
+      if (options.registry.isRevoked(identity.id)) {
+        return refuse(`${identity.name} is revoked`, `to give it back: agentid revoke --undo ${identity.name}`);
+      }
       const wanted = identity.launch;
       if (wanted === undefined) {
         return refuse(

@@ -6,6 +6,7 @@ import { compareConfigs, compareLocks } from "../config/compare.js";
 import type { Config, IdentityConfig, Lock, LockedIdentity } from "../config/config.js";
 import { builtInConfig, CONFIG_FILE_NAME, LOCK_FILE_NAME, loadConfig } from "../config/load.js";
 import { EMPTY_LOCK, readLock } from "../config/lock-file.js";
+import { type KnownRelationship, readFirstBundles } from "../federation/first-bundle.js";
 import { diffPolicySets } from "../policy/policy-diff.js";
 import { policyNamesOf } from "../policy/policy-names.js";
 import { emptyPolicySet, loadPolicySet, type PolicySet } from "../policy/policy-set.js";
@@ -16,6 +17,8 @@ export interface Project {
   readonly config: Config;
   readonly lock: Lock;
   readonly policies: PolicySet;
+  /** Of `config.federation`, with the bundles in the files that it names. */
+  readonly relationships: readonly KnownRelationship[];
   /** What is allowed but worth a look. */
   readonly warnings: readonly string[];
   /** Names of identities whose pins were made at this load because the lock had none. */
@@ -36,13 +39,15 @@ export async function loadProject(directory: string, environment: NodeJS.Process
     throw new CodedError("policy-invalid", errors.join("\n"));
   }
   const pinned = await completeLock(config, lock, environment);
-  return { config, policies: set, warnings: lines, ...pinned };
+  const relationships = await readFirstBundles(config.federation.relationships);
+  return { config, policies: set, relationships, warnings: lines, ...pinned };
 }
 
 /** What `agentid ci` runs where there is no `agentid.yaml`: `ci.local`, nothing registered, nothing allowed. */
 export function builtInProject(directory: string): Project {
   const config = builtInConfig(directory);
-  return { config, lock: EMPTY_LOCK, policies: emptyPolicySet(policyNamesOf(config)), warnings: [], newlyPinned: [] };
+  const policies = emptyPolicySet(policyNamesOf(config));
+  return { config, lock: EMPTY_LOCK, policies, relationships: [], warnings: [], newlyPinned: [] };
 }
 
 /** What changes from `old` to `next`, over all three kinds of files, and whether anything more is permitted (D13). */
@@ -51,8 +56,25 @@ export function compareProjects(old: Project, next: Project): { widened: boolean
     compareConfigs(old.config, next.config),
     compareLocks(old.lock, next.lock),
     diffPolicySets(old.policies, next.policies),
+    compareFirstBundles(old.relationships, next.relationships),
   ];
   return { widened: parts.some(({ widened }) => widened), changes: parts.flatMap(({ changes }) => changes) };
+}
+
+/** A file with another bundle in it is another authority over who belongs to that trust domain, though `agentid.yaml` says the same. */
+function compareFirstBundles(
+  old: readonly KnownRelationship[],
+  next: readonly KnownRelationship[],
+): { widened: boolean; changes: readonly string[] } {
+  const changed = next.filter(({ trustDomain, key, url, spiffe }) => {
+    const before = old.find((one) => one.trustDomain.equals(trustDomain));
+    // Every other difference is one of the configuration.
+    return before?.url === url && before.spiffe?.bundleFile === spiffe?.bundleFile && before.key !== key;
+  });
+  return {
+    widened: changed.length > 0,
+    changes: changed.map(({ trustDomain }) => `~ federation.trustDomains.${trustDomain}: the bundle in its file`),
+  };
 }
 
 /** Pins what one identity asks for, as it is on disk now. Throws CodedError `pin-failed`. */

@@ -7,6 +7,7 @@ import type { Relay } from "../relay/relay.js";
 import type { EventBus } from "./event-bus.js";
 import type { LiveView } from "./live-view.js";
 import type { ProjectReload } from "./project-reload.js";
+import type { Revoking } from "./revoking.js";
 import type { ServiceSupervisor } from "./services.js";
 
 export interface StatusSources {
@@ -17,6 +18,7 @@ export interface StatusSources {
   readonly reload: ProjectReload;
   readonly keeper: SvidKeeper;
   readonly authority: TrustDomainAuthority;
+  readonly revoking: Revoking;
   readonly relay: Relay;
   readonly services: ServiceSupervisor;
   readonly live: LiveView;
@@ -65,6 +67,7 @@ export function statusReport(sources: StatusSources): Status {
       };
     }),
     ...(sources.reload.pending && { pendingReload: sources.reload.pending }),
+    ...(sources.revoking.list.length > 0 && { revoked: [...sources.revoking.list] }),
     problems: [...sources.live.problems],
     counts: sources.live.counts,
     recordSize: sources.audit.size,

@@ -5,6 +5,7 @@ import { socketPathIn } from "../platform/directories.js";
 import { createWorkloadApi } from "../workload-api/server.js";
 import { type Attesting, startAttesting } from "./attesting.js";
 import { startControlling } from "./controlling.js";
+import { startFederating } from "./federating.js";
 import { type Foundation, openFoundation, type TrustDomainOptions } from "./foundation.js";
 import { type Issuing, startIssuing } from "./issuing.js";
 import { type Relaying, startRelaying } from "./relaying.js";
@@ -58,10 +59,12 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   // The first thing that programs can reach: an SVID must not wait for a slow service.
   const workloadApi = await startWorkloadApi(foundation, attesting, issuing);
   const relaying = await startRelaying(foundation, attesting, issuing);
+  const federating = await startFederating(foundation, issuing);
   const { control, environmentOf, admitDashboard } = await startControlling(foundation, {
     attesting,
     issuing,
     relaying,
+    federating,
     workloadApi,
     stop: ending.stop,
   });
@@ -85,8 +88,8 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
 }
 
 async function startWorkloadApi(foundation: Foundation, attesting: Attesting, issuing: Issuing): Promise<string> {
-  const { bus, clock, audit, folders, undo, project } = foundation;
-  const { registry, keeper, bundles } = issuing;
+  const { bus, clock, audit, folders, undo, project, problem } = foundation;
+  const { registry, keeper, witKeeper, bundles } = issuing;
   const api = createWorkloadApi({
     trustDomain: project.config.trustDomain,
     attestor: attesting.attestor,
@@ -95,6 +98,8 @@ async function startWorkloadApi(foundation: Foundation, attesting: Attesting, is
     bundles,
     jwtIssuer: keeper,
     jwtBundles: bundles,
+    witSvids: witKeeper,
+    witBundles: bundles,
     audit,
     clock,
     observer: {
@@ -105,6 +110,9 @@ async function startWorkloadApi(foundation: Foundation, attesting: Attesting, is
       },
       refused({ pid, uid }, reason) {
         bus.emit({ event: "process", change: "refused", pid, uid, detail: reason });
+      },
+      rejected({ pid, uid }, reason) {
+        problem("warning", "sds-rejected", `process ${pid} (uid ${uid}): ${reason}`);
       },
     },
   });

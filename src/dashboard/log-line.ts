@@ -28,7 +28,8 @@ function contentOf(event: AgentidEvent): { kind: string; text: string } {
           }
         : { kind: "FAILED", text: `${event.error} after ${duration(event.durationMs)}  (${event.decision})` };
     case "identity": {
-      const until = event.notAfter === undefined ? "" : `  until ${event.notAfter}`;
+      const end = event.notAfter ?? event.until;
+      const until = end === undefined ? "" : `  until ${end}`;
       return { kind: event.change.toUpperCase(), text: `${event.name}  ${event.spiffeId}${until}` };
     }
     case "process":

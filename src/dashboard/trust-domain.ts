@@ -92,7 +92,8 @@ function countsAfter(state: State, event: CallDecidedEvent): State["counts"] {
 function withChange(identity: Identity, event: Extract<AgentidEvent, { event: "identity" }>): Identity {
   if (identity.name !== event.name) return identity;
   const { notAfter: _notAfter, rotateAt: _rotateAt, ...rest } = identity;
-  if (event.change === "removed") return { ...rest, pids: [] };
+  if (event.change === "removed" || event.change === "revoked") return { ...rest, pids: [] };
+  if (event.change === "restored") return identity;
   return {
     ...rest,
     since: Date.parse(event.time),

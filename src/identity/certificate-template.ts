@@ -1,5 +1,5 @@
 import "reflect-metadata";
-import { createHash, type KeyObject, sign } from "node:crypto";
+import { createHash, type KeyObject } from "node:crypto";
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -11,8 +11,16 @@ import {
   Name,
   SubjectAlternativeNameExtension,
 } from "@peculiar/x509";
-import { contextTag, encodeElement, encodePositiveInteger, encodeTime, TAG } from "../spiffe/der.js";
-import { P256_KEY_INFO_PREFIX } from "./p256-key.js";
+import {
+  contentOf,
+  contextTag,
+  encodeElement,
+  encodePositiveInteger,
+  encodeTime,
+  readElements,
+  TAG,
+} from "../spiffe/der.js";
+import { ECDSA_WITH_SHA256, type SignatureAlgorithm, signed } from "./signed-structure.js";
 
 /**
  * The certificates that we issue, with everything constant encoded once.
@@ -22,8 +30,6 @@ import { P256_KEY_INFO_PREFIX } from "./p256-key.js";
  */
 
 const VERSION_3 = Buffer.of(0xa0, 0x03, 0x02, 0x01, 0x02);
-/** AlgorithmIdentifier of ecdsa-with-SHA256, 1.2.840.10045.4.3.2. RFC 5758 §3.2: parameters absent. */
-const ECDSA_WITH_SHA256 = Buffer.from("300a06082a8648ce3d040302", "hex");
 const EXTENSIONS = contextTag(3, "constructed");
 const SUBJECT_ALTERNATIVE_NAME = Buffer.from("0603551d11", "hex");
 const CRITICAL = Buffer.of(0x01, 0x01, 0xff);
@@ -48,38 +54,37 @@ export interface CertificateTemplate {
   readonly extensions: readonly Buffer[];
 }
 
-/** The DER certificate of `template` and `fields`, signed by `issuerKey` (P-256). */
+/** The DER certificate of `template` and `fields`, signed by `issuerKey` with `algorithm`. */
 export function signCertificate(
   template: CertificateTemplate,
   fields: CertificateFields,
   issuerKey: KeyObject,
+  algorithm: SignatureAlgorithm = ECDSA_WITH_SHA256,
 ): Buffer {
   const subjectKeyId = Buffer.concat([SUBJECT_KEY_ID_PREFIX, subjectKeyIdentifier(fields.publicKeyInfo)]);
   const toBeSigned = encodeElement(
     TAG.sequence,
     VERSION_3,
     encodePositiveInteger(fields.serial),
-    ECDSA_WITH_SHA256,
+    algorithm.identifier,
     template.issuer,
     encodeElement(TAG.sequence, encodeTime(fields.notBefore), encodeTime(fields.notAfter)),
     template.subject,
     fields.publicKeyInfo,
     encodeElement(EXTENSIONS, encodeElement(TAG.sequence, ...template.extensions, subjectKeyId)),
   );
-  const signature = sign("sha256", toBeSigned, issuerKey);
-  return encodeElement(
-    TAG.sequence,
-    toBeSigned,
-    ECDSA_WITH_SHA256,
-    encodeElement(TAG.bitString, Buffer.of(0), signature),
-  );
+  return signed(toBeSigned, issuerKey, algorithm);
 }
 
 /** SHA-1 of the public key's bits. RFC 5280 §4.2.1.2 (1): a name for the key, not a protection. */
 export function subjectKeyIdentifier(publicKeyInfo: Buffer): Buffer {
-  return createHash("sha1")
-    .update(publicKeyInfo.subarray(P256_KEY_INFO_PREFIX.length - 1))
-    .digest();
+  return createHash("sha1").update(publicKeyBits(publicKeyInfo)).digest();
+}
+
+/** The BIT STRING of a SubjectPublicKeyInfo, without the octet that counts its unused bits. */
+function publicKeyBits(publicKeyInfo: Buffer): Buffer {
+  const [, bits] = readElements(contentOf(publicKeyInfo, TAG.sequence));
+  return bits?.content.subarray(1) ?? Buffer.alloc(0);
 }
 
 /** `C=US, O=SPIFFE` and the serial number, so that two authorities of one trust domain have different names (RFC 5280 path building goes by name). As SPIRE. */
@@ -93,12 +98,16 @@ export function authorityName(serial: Buffer): Buffer {
   );
 }
 
-/** Extensions of a signing certificate. X509-SVID §3.2, §4.1, §4.3 (XS-7). */
-export function authorityExtensions(trustDomainId: string): Buffer {
+/**
+ * Extensions of a signing certificate. X509-SVID §3.2, §4.1, §4.3 (XS-7). `issuerKeyId` is that of the upstream authority, undefined for a root;
+ * what hangs below somebody else's root signs leaves only.
+ */
+export function authorityExtensions(trustDomainId: string, issuerKeyId?: Buffer): Buffer {
   return encodeExtensions([
-    new BasicConstraintsExtension(true, undefined, true),
+    new BasicConstraintsExtension(true, issuerKeyId === undefined ? undefined : 0, true),
     new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
     new SubjectAlternativeNameExtension([{ type: "url", value: trustDomainId }]),
+    ...(issuerKeyId === undefined ? [] : [new AuthorityKeyIdentifierExtension(issuerKeyId.toString("hex"))]),
   ]);
 }
 

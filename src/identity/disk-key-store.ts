@@ -11,22 +11,30 @@ import { preparePrivateDirectory, readPrivateFile, removeUnfinishedWrites, write
 /** The keychain's name for all our keys. */
 const SERVICE = "agentid";
 
+const upstreamChain = z.array(z.base64()).optional();
 const authority = z.strictObject({
   x509Certificate: z.base64(),
+  upstreamChain,
   x509PrivateKeyPkcs8: z.base64(),
   jwtPrivateKeyPkcs8: z.base64(),
+  witPrivateKeyPkcs8: z.base64().optional(),
 });
-const oldAuthority = z.strictObject({
-  x509Certificate: z.base64(),
-  jwtPublicKey: z.strictObject({
+const publicKey = (use: "jwt-svid" | "wit-svid") =>
+  z.strictObject({
     kty: z.literal("EC"),
     crv: z.literal("P-256"),
     x: z.base64url(),
     y: z.base64url(),
     kid: z.string().min(1),
-    use: z.literal("jwt-svid"),
+    use: z.literal(use),
     alg: z.literal("ES256"),
-  }),
+  });
+const oldAuthority = z.strictObject({
+  x509Certificate: z.base64(),
+  upstreamChain,
+  tainted: z.literal(true).optional(),
+  jwtPublicKey: publicKey("jwt-svid"),
+  witPublicKey: publicKey("wit-svid").optional(),
 });
 const authorities = z.strictObject({
   active: authority,

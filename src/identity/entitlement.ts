@@ -1,6 +1,7 @@
 import type { Caller } from "../attestation/caller.js";
 import type { Evidence } from "../attestation/process-facts.js";
 import type { IdentityConfig } from "../config/config.js";
+import type { SpiffeId } from "../spiffe/spiffe-id.js";
 
 /** An identity that follows from what is known of a process, and how strong that is. */
 export interface Entitlement {
@@ -11,7 +12,7 @@ export interface Entitlement {
 /** An identity that does not follow, and the one thing that failed. */
 export interface MissedIdentity {
   readonly identity: IdentityConfig;
-  /** The selector asked for (`unix:sha256:…`) or `launch`. */
+  /** The selector asked for (`unix:sha256:…`), `launch`, or `revoked`. */
   readonly failed: string;
   /** In words: wanted and found. */
   readonly detail: string;
@@ -21,11 +22,14 @@ export interface MissedIdentity {
 export interface IdentityRegistry {
   entitlementsOf(caller: Caller): {
     readonly granted: readonly Entitlement[];
+    /** Worked out when it is read: it names every other identity. */
     readonly missed: readonly MissedIdentity[];
   };
   /** The configured identity with this name or SPIFFE ID, or undefined. */
   find(nameOrId: string): IdentityConfig | undefined;
   readonly identities: readonly IdentityConfig[];
-  /** Called after each change of what is configured; the returned function unsubscribes. */
+  /** True if nobody gets `id` now, although it may be configured. */
+  isRevoked(id: SpiffeId): boolean;
+  /** Called after each change of what is configured or revoked; the returned function unsubscribes. */
   onChange(listener: () => void): () => void;
 }

@@ -1,7 +1,8 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign } from "node:crypto";
+import { createPrivateKey, createPublicKey, generateKeyPairSync, sign } from "node:crypto";
 import { CodedError } from "../coded-error.js";
 import type { Jwk } from "../spiffe/jwt-bundle.js";
 import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
+import { es256JwkOf, thumbprint } from "./es256-jwk.js";
 
 /** What becomes a JWT-SVID. */
 interface JwtSvidRequest {
@@ -9,6 +10,8 @@ interface JwtSvidRequest {
   /** At least one. JWT-SVID §3.2. */
   readonly audiences: readonly string[];
   readonly lifetimeSeconds: number;
+  /** `iss`, for verifiers that find keys by OpenID Connect discovery; absent where nobody serves that. */
+  readonly issuer?: string | undefined;
 }
 
 /** Signs the JWT-SVIDs of one trust domain with ES256. */
@@ -35,7 +38,7 @@ export function createJwtAuthority(options: {
   return restoreJwtAuthority({ ...options, privateKeyPkcs8: privateKey.export({ format: "der", type: "pkcs8" }) });
 }
 
-/** The authority of a key that was stored. */
+/** The authority of a key that was stored. Throws CodedError `authority-key-mismatch`. */
 export function restoreJwtAuthority(options: {
   readonly trustDomain: TrustDomain;
   readonly privateKeyPkcs8: Buffer;
@@ -44,11 +47,8 @@ export function restoreJwtAuthority(options: {
 }): JwtAuthority {
   const { trustDomain, privateKeyPkcs8, notBefore, notAfter } = options;
   const privateKey = createPrivateKey({ key: privateKeyPkcs8, format: "der", type: "pkcs8" });
-  const { kty, crv, x, y } = createPublicKey(privateKey).export({ format: "jwk" });
-  if (kty !== "EC" || crv !== "P-256" || x === undefined || y === undefined) {
-    throw new CodedError("authority-key-mismatch", "the JWT authority's key is not a P-256 key");
-  }
-  const keyId = thumbprint({ crv, kty, x, y });
+  const publicPart = es256JwkOf(createPublicKey(privateKey));
+  const keyId = thumbprint(publicPart);
   // The same key signs every token until it is replaced, so the header is constant (JS-2, JS-4).
   const header = encodeJson({ alg: "ES256", kid: keyId, typ: "JWT" });
 
@@ -57,9 +57,9 @@ export function restoreJwtAuthority(options: {
     keyId,
     notBefore,
     notAfter,
-    publicJwk: { kty, crv, x, y, kid: keyId, use: "jwt-svid", alg: "ES256" },
+    publicJwk: { ...publicPart, kid: keyId, use: "jwt-svid" },
     privateKeyPkcs8,
-    issue({ id, audiences, lifetimeSeconds }, now) {
+    issue({ id, audiences, lifetimeSeconds, issuer }, now) {
       if (!id.memberOf(trustDomain) || id.path === "") {
         throw new CodedError("identity-foreign", `${id} is not an identity of the trust domain ${trustDomain}`);
       }
@@ -70,17 +70,12 @@ export function restoreJwtAuthority(options: {
       const iat = Math.floor(now / 1000);
       const exp = Math.min(iat + lifetimeSeconds, Math.floor(notAfter.getTime() / 1000));
       // `aud` is always a list, as SPIRE writes it; every validator accepts that (JS-6).
-      const payload = encodeJson({ sub: id.toString(), aud: audiences, exp, iat });
+      const payload = encodeJson({ iss: issuer, sub: id.toString(), aud: audiences, exp, iat });
       const signed = `${header}.${payload}`;
       const signature = sign("sha256", Buffer.from(signed, "latin1"), { key: privateKey, dsaEncoding: "ieee-p1363" });
       return { token: `${signed}.${signature.toString("base64url")}`, expiresAt: new Date(exp * 1000) };
     },
   };
-}
-
-/** RFC 7638: a name that follows from the key, so that it is unique and stable without being stored. */
-function thumbprint(required: { crv: string; kty: string; x: string; y: string }): string {
-  return createHash("sha256").update(JSON.stringify(required)).digest("base64url");
 }
 
 function encodeJson(value: unknown): string {

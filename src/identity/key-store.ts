@@ -3,14 +3,22 @@ import type { Jwk } from "../spiffe/jwt-bundle.js";
 /** An authority that signs or will sign. Byte fields are base64. */
 export interface StoredAuthority {
   readonly x509Certificate: string;
+  /** The certificates above it, the upstream root last; absent for a root. */
+  readonly upstreamChain?: readonly string[] | undefined;
   readonly x509PrivateKeyPkcs8: string;
   readonly jwtPrivateKeyPkcs8: string;
+  /** Absent from what the first version saved. */
+  readonly witPrivateKeyPkcs8?: string | undefined;
 }
 
 /** An authority that signs no more: nothing of it is kept that could sign. */
 export interface StoredOldAuthority {
   readonly x509Certificate: string;
+  readonly upstreamChain?: readonly string[] | undefined;
+  readonly tainted?: true | undefined;
   readonly jwtPublicKey: Jwk;
+  /** Absent from what the first version saved. */
+  readonly witPublicKey?: Jwk | undefined;
 }
 
 /** What must survive a restart so that the trust domain stays the same. */

@@ -11,7 +11,7 @@ export interface P256Key {
 }
 
 /** A P-256 SubjectPublicKeyInfo is this and the two 32-octet coordinates of the point. RFC 5480 §2. */
-export const P256_KEY_INFO_PREFIX = Buffer.from("3059301306072a8648ce3d020106082a8648ce3d03010703420004", "hex");
+const P256_KEY_INFO_PREFIX = Buffer.from("3059301306072a8648ce3d020106082a8648ce3d03010703420004", "hex");
 /** A P-256 PrivateKeyInfo is this, the 32-octet scalar, the next, and the two coordinates. RFC 5208 §5, RFC 5915 §3. */
 const PKCS8_PREFIX = Buffer.from("308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420", "hex");
 const PKCS8_POINT = Buffer.from("a14403420004", "hex");

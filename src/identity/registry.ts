@@ -4,7 +4,11 @@ import type { Evidence, ProcessFacts } from "../attestation/process-facts.js";
 import type { Config, IdentityConfig, Lock } from "../config/config.js";
 import type { Entitlement, IdentityRegistry, MissedIdentity } from "./entitlement.js";
 import { createListeners } from "./listeners.js";
+import { indexEntries, type RegistryEntry } from "./registry-index.js";
 import { type RequiredSelector, requiredSelectors } from "./required-selectors.js";
+import type { RevocationCheck } from "./revocations.js";
+
+const NOTHING_REVOKED: RevokedIdentities = { isRevoked: () => false, onChange: () => () => undefined };
 
 /** A registry that follows the configuration. */
 export interface UpdatableIdentityRegistry extends IdentityRegistry {
@@ -12,30 +16,54 @@ export interface UpdatableIdentityRegistry extends IdentityRegistry {
   update(config: Pick<Config, "identities">, lock: Lock): void;
 }
 
-/** The registry of what `agentid.yaml` and `agentid.lock` say. `onProblem` is told when a listener throws. */
+/** What of the revocations decides who gets which identity. */
+export type RevokedIdentities = Pick<RevocationCheck, "isRevoked" | "onChange">;
+
+/** The registry of what `agentid.yaml` and `agentid.lock` say, less what is revoked. `onProblem` is told when a listener throws. */
 export function createIdentityRegistry(
   config: Pick<Config, "identities">,
   lock: Lock,
   onProblem?: (thrown: unknown) => void,
+  revocations: RevokedIdentities = NOTHING_REVOKED,
 ): UpdatableIdentityRegistry {
   const listeners = createListeners<void>(onProblem);
   let state = registryState(config.identities, lock);
+  revocations.onChange(() => listeners.notify());
+
+  function missedBy(caller: Caller, granted: readonly Entitlement[]): readonly MissedIdentity[] {
+    const has = new Set(granted.map(({ identity }) => identity));
+    return state.entries
+      .filter(({ identity }) => !has.has(identity))
+      .map(({ identity, selectors }) => {
+        const failure = firstFailure(identity, selectors, caller) ?? {
+          failed: "revoked",
+          detail: `it was revoked; \`agentid revoke --undo ${identity.name}\` gives it back`,
+        };
+        return { identity, ...failure };
+      });
+  }
 
   return {
     entitlementsOf(caller) {
       const granted: Entitlement[] = [];
-      const missed: MissedIdentity[] = [];
-      for (const { identity, selectors } of state.entries) {
-        const failure = firstFailure(identity, selectors, caller);
-        if (failure === undefined) granted.push({ identity, evidence: evidenceOf(identity, caller.facts) });
-        else missed.push({ identity, ...failure });
+      for (const { identity, selectors } of state.candidatesFor(caller)) {
+        if (revocations.isRevoked(identity.id) || firstFailure(identity, selectors, caller) !== undefined) continue;
+        granted.push({ identity, evidence: evidenceOf(identity, caller.facts) });
       }
-      return { granted, missed };
+      let missed: readonly MissedIdentity[] | undefined;
+      return {
+        granted,
+        get missed() {
+          missed ??= missedBy(caller, granted);
+          return missed;
+        },
+      };
     },
     find: (nameOrId) => state.byNameOrId.get(nameOrId),
     get identities() {
       return state.identities;
     },
+    isRevoked: (id) => revocations.isRevoked(id),
     onChange: (listener) => listeners.add(listener),
     update(next, nextLock) {
       const same = isDeepStrictEqual(next.identities, state.identities) && isDeepStrictEqual(nextLock, state.lock);
@@ -49,8 +77,9 @@ export function createIdentityRegistry(
 interface RegistryState {
   readonly identities: readonly IdentityConfig[];
   readonly lock: Lock;
-  readonly entries: readonly { readonly identity: IdentityConfig; readonly selectors: readonly RequiredSelector[] }[];
+  readonly entries: readonly RegistryEntry[];
   readonly byNameOrId: ReadonlyMap<string, IdentityConfig>;
+  readonly candidatesFor: (caller: Caller) => readonly RegistryEntry[];
 }
 
 function registryState(identities: readonly IdentityConfig[], lock: Lock): RegistryState {
@@ -59,8 +88,12 @@ function registryState(identities: readonly IdentityConfig[], lock: Lock): Regis
     byNameOrId.set(identity.name, identity);
     byNameOrId.set(identity.id.toString(), identity);
   }
-  const entries = identities.map((identity) => ({ identity, selectors: requiredSelectors(identity, lock) }));
-  return { identities, lock, entries, byNameOrId };
+  const entries = identities.map((identity, order) => ({
+    order,
+    identity,
+    selectors: requiredSelectors(identity, lock),
+  }));
+  return { identities, lock, entries, byNameOrId, candidatesFor: indexEntries(entries) };
 }
 
 /** The first thing that does not hold, or undefined if the identity follows. All that is given must hold; what asks for nothing follows for nobody. */

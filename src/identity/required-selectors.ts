@@ -39,6 +39,13 @@ const READERS: { readonly [Fact in keyof Required<RequiredFacts>]: FactReader } 
   exeSha256: { prefix: "unix:sha256", fact: "exeSha256", read: (facts) => [facts.exeSha256] },
 };
 
+/** Every selector that holds for a process, as `RequiredSelector.selector` writes it. */
+export function selectorsHeld(facts: ProcessFacts): readonly Selector[] {
+  return Object.values(READERS).flatMap(({ prefix, read }) =>
+    read(facts).flatMap((value) => (value === undefined ? [] : [`${prefix}:${value}`])),
+  );
+}
+
 /** What `identity` asks of a process, in a fixed order: cheap and stable facts first. */
 export function requiredSelectors(identity: IdentityConfig, lock: Lock): readonly RequiredSelector[] {
   const required: RequiredSelector[] = [];

@@ -5,6 +5,7 @@ import type { IdentityConfig, Lifetimes } from "../config/config.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { IdentityRegistry } from "./entitlement.js";
+import type { IssuedCredentials } from "./issued-credentials.js";
 import { createListeners, type Listeners } from "./listeners.js";
 import { onceAt } from "./once-at.js";
 import type { JwtSvidIssuer, X509Svid, X509SvidSource } from "./svid-source.js";
@@ -26,15 +27,21 @@ export interface SvidKeeper extends X509SvidSource, JwtSvidIssuer {
   rotate(id?: SpiffeId): readonly string[];
   /** Called after each issue, replacement and removal of any X.509-SVID; the returned function unsubscribes. */
   onChange(listener: (change: SvidChange) => void): () => void;
+  /** Looks at the clock anew, after it has jumped: what is due is replaced at once. */
+  wake(): void;
   /** Stops the clock's calls and the subscriptions. Idempotent. */
   close(): void;
 }
 
 export interface SvidKeeperOptions {
   readonly authority: TrustDomainAuthority;
-  readonly registry: Pick<IdentityRegistry, "find" | "onChange">;
+  readonly registry: Pick<IdentityRegistry, "find" | "isRevoked" | "onChange">;
+  /** Remembers what is issued, for whoever revokes it. */
+  readonly issued?: Pick<IssuedCredentials, "add">;
   /** Read at each issue, so that a reload counts for the next one. */
   readonly lifetimes: () => Lifetimes;
+  /** `iss` of JWT-SVIDs, read at each issue. */
+  readonly jwtIssuer?: () => string | undefined;
   readonly clock: Clock;
   readonly audit: AuditLog;
   /** In [0, 1), for the jitter of rotation. */
@@ -74,6 +81,7 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
 
   const unsubscribe = [
     authority.onActivation(() => sweepSoon(0)),
+    authority.onDistrust(sweepNow),
     registry.onChange(() => {
       dropRemoved();
       sweepSoon(0);
@@ -83,6 +91,9 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
   function identityOf(id: SpiffeId): IdentityConfig {
     const identity = registry.find(id.toString());
     if (identity === undefined) throw new CodedError("identity-unknown", `no identity ${id} is configured`);
+    if (registry.isRevoked(id)) {
+      throw new CodedError("identity-revoked", `${id} is revoked`, { hint: `agentid revoke --undo ${identity.name}` });
+    }
     return identity;
   }
 
@@ -97,10 +108,10 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     );
   }
 
-  function isUsable({ identity, svid }: Held, wanted: IdentityConfig): boolean {
+  function isUsable({ identity, svid, signedBy }: Held, wanted: IdentityConfig): boolean {
     const now = clock.now();
     const valid = now >= svid.notBefore.getTime() && now < svid.notAfter.getTime();
-    return valid && sameSvidContent(identity, wanted);
+    return valid && authority.vouches(signedBy.keyId) && sameSvidContent(identity, wanted);
   }
 
   /** Issues, records, then keeps and announces. Throws CodedError `not-ready`, with its cause. */
@@ -124,7 +135,10 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       const { id, dnsNames, hint, name } = identity;
       const issued = signedBy.issue({ id, dnsNames, lifetimeSeconds: lifetimes().x509Seconds }, now);
       const halfLife = (issued.notAfter.getTime() - now) / 2;
-      const rotateAt = new Date(now + halfLife * (1 + JITTER * (2 * random() - 1)));
+      // What ends with its authority is not worth replacing before: the next one would end then too. Another authority replaces all.
+      const endsWithAuthority = issued.notAfter.getTime() + 1_000 > signedBy.notAfter.getTime();
+      const rotateIn = endsWithAuthority ? 2 * halfLife : halfLife * (1 + JITTER * (2 * random() - 1));
+      const rotateAt = new Date(now + rotateIn);
       audit.append(change === "issued" ? "svid.issued" : "svid.rotated", {
         type: "x509",
         identity: name,
@@ -133,6 +147,9 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
         notAfter: issued.notAfter.toISOString(),
         authority: signedBy.keyId,
       });
+      const { serial, notAfter } = issued;
+      const credential = { type: "x509", serial, audience: undefined, notAfter, authority: signedBy.keyId } as const;
+      options.issued?.add(id.toString(), credential, now);
       return { identity, svid: { id, ...issued, rotateAt, hint }, signedBy };
     } catch (thrown) {
       throw notReady(identity, thrown);
@@ -141,11 +158,20 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
 
   function dropRemoved(): void {
     for (const [key, { identity, svid }] of [...held]) {
-      if (registry.find(key) !== undefined) continue;
+      if (registry.find(key) !== undefined && !registry.isRevoked(identity.id)) continue;
       held.delete(key);
       retryAt.delete(key);
       changeListeners.notify({ change: "removed", identity, svid });
     }
+  }
+
+  /** Whatever failed before, and whatever was planned under another time, is looked at again now. */
+  function sweepNow(): void {
+    retryAt.clear();
+    pending = [];
+    cancelSweep();
+    sweepAt = Number.POSITIVE_INFINITY;
+    sweepSoon(0);
   }
 
   function sweepSoon(delayMs: number): void {
@@ -221,7 +247,7 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       const identity = identityOf(id);
       try {
         const signer = authority.active.jwt;
-        const request = { id, audiences, lifetimeSeconds: lifetimes().jwtSeconds };
+        const request = { id, audiences, lifetimeSeconds: lifetimes().jwtSeconds, issuer: options.jwtIssuer?.() };
         const { token, expiresAt } = signer.issue(request, clock.now());
         audit.append("svid.issued", {
           type: "jwt",
@@ -231,6 +257,8 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
           notAfter: expiresAt.toISOString(),
           authority: signer.keyId,
         });
+        const credential = { serial: undefined, audience: audiences, notAfter: expiresAt, authority: signer.keyId };
+        options.issued?.add(id.toString(), { type: "jwt", ...credential }, clock.now());
         return { id, token, expiresAt, hint: identity.hint };
       } catch (thrown) {
         if (codeOf(thrown) === "audience-missing") throw thrown;
@@ -248,6 +276,7 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       });
     },
     onChange: (listener) => changeListeners.add(listener),
+    wake: sweepNow,
     close() {
       closed = true;
       cancelSweep();

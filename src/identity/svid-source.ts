@@ -35,7 +35,11 @@ export interface X509SvidSource {
 /** Where verifiers get the bundle of a peer's own trust domain from. */
 export interface X509BundleSource {
   x509Bundle(trustDomain: TrustDomain): X509Bundle | undefined;
-  /** Called after any change of any bundle; the returned function unsubscribes. */
+  /** Why the holder of `id` is not believed although a bundle vouches for its `chain` (DER, as presented), or undefined. Asked after path validation. */
+  refusalOf(id: SpiffeId, chain: readonly Buffer[]): string | undefined;
+  /** DER revocation lists of our own trust domain, newest state (XR-13). The same array until they change. */
+  revocationLists(): readonly Buffer[];
+  /** Called after any change of any bundle or of what is revoked; the returned function unsubscribes. */
   onBundleChange(listener: () => void): () => void;
 }
 
@@ -46,6 +50,35 @@ export interface JwtSvid {
   readonly token: string;
   readonly expiresAt: Date;
   readonly hint: string;
+}
+
+/** A signed WIT-SVID with its private key. Incubating: SPIFFE WIT-SVID. */
+export interface WitSvid {
+  readonly id: SpiffeId;
+  /** Compact JWS. */
+  readonly token: string;
+  /** Proves possession: its public part is the token's `cnf.jwk`. */
+  readonly privateJwk: JsonWebKey;
+  readonly issuedAt: Date;
+  readonly expiresAt: Date;
+  /** When it will be replaced. */
+  readonly rotateAt: Date;
+  readonly hint: string;
+  /** `jti`, for the record. */
+  readonly tokenId: string;
+}
+
+export interface WitSvidSource {
+  /** The WIT-SVID valid now for `id`, issued on first use. Throws CodedError `identity-unknown` or `not-ready`. */
+  witSvid(id: SpiffeId): WitSvid;
+  /** Called after each replacement of `id`'s WIT-SVID; the returned function unsubscribes. */
+  onWitRotation(id: SpiffeId, listener: (svid: WitSvid) => void): () => void;
+}
+
+export interface WitBundleSource {
+  /** The WIT bundle of one trust domain as a JWK Set (WR-4), or undefined. */
+  witBundle(trustDomain: TrustDomain): { readonly keys: readonly JsonWebKey[] } | undefined;
+  onBundleChange(listener: () => void): () => void;
 }
 
 /** Issues JWT-SVIDs; never caches across different audience lists. */

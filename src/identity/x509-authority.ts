@@ -11,6 +11,8 @@ import {
   subjectKeyIdentifier,
 } from "./certificate-template.js";
 import { encodeP256Key, type P256Key } from "./p256-key.js";
+import { type RevokedEntry, signRevocationList } from "./revocation-list.js";
+import type { UpstreamAuthority } from "./upstream-authority.js";
 
 /** D24. Rotation needs time between preparing and activating. */
 const SHORTEST_LIFETIME_SECONDS = 10;
@@ -37,11 +39,22 @@ interface IssuedX509Svid {
   readonly serial: string;
 }
 
-/** A self-signed P-256 authority of one trust domain: signs X.509-SVIDs and nothing else. */
+/** What verifiers must be told about certificates that this authority has issued and that are no longer believed. */
+interface RevocationListRequest {
+  readonly revoked: readonly RevokedEntry[];
+  /** ms. */
+  readonly now: number;
+}
+
+/** A P-256 authority of one trust domain, a root or below an upstream authority: signs X.509-SVIDs and their revocation list, nothing else. */
 export interface X509Authority {
   readonly trustDomain: TrustDomain;
-  /** DER of the root, the trust bundle's entry. */
+  /** DER of its own certificate. */
   readonly certificate: Buffer;
+  /** DER of the certificates above it, the upstream root last; empty for a root. */
+  readonly upstreamChain: readonly Buffer[];
+  /** DER of the trust bundle's entry: its own certificate, or the upstream root. */
+  readonly root: Buffer;
   /** Hex of the subject key identifier: the authority's name in messages and the record. */
   readonly keyId: string;
   readonly notBefore: Date;
@@ -50,46 +63,74 @@ export interface X509Authority {
   readonly privateKeyPkcs8: Buffer;
   /** Makes a key and signs its certificate at `now` (ms). Throws CodedError `authority-expired` outside the authority's validity, `identity-foreign` for an ID that is not below its trust domain, `dns-name-invalid`. */
   issue(request: X509SvidRequest, now: number): IssuedX509Svid;
+  /** A DER revocation list that is valid to the authority's own end: a later one takes its place whenever there is something new to say. */
+  revocationList(request: RevocationListRequest): Buffer;
 }
 
 /** A source of unpredictable bytes; a parameter for tests that need to know a serial number. */
 export type RandomBytes = (size: number) => Buffer;
 
-/** A new authority valid from `now` (ms) for `lifetimeSeconds`. Throws CodedError `lifetime-too-short` below 10 s (D24). */
+/** A new authority valid from `now` (ms) for `lifetimeSeconds`. Throws CodedError `lifetime-too-short` below 10 s (D24), `upstream-expired`, `upstream-not-yet-valid`. */
 export function createX509Authority(options: {
   readonly trustDomain: TrustDomain;
   readonly lifetimeSeconds: number;
   readonly now: number;
+  /** Signs the authority's certificate; without it the authority is a root. */
+  readonly upstream?: UpstreamAuthority | undefined;
   readonly random?: RandomBytes;
 }): X509Authority {
-  const { trustDomain, lifetimeSeconds, now, random = randomBytes } = options;
+  const { trustDomain, lifetimeSeconds, now, upstream, random = randomBytes } = options;
   if (!(lifetimeSeconds >= SHORTEST_LIFETIME_SECONDS)) {
     throw new CodedError("lifetime-too-short", `an authority must live ${SHORTEST_LIFETIME_SECONDS} s or more`);
+  }
+  if (upstream !== undefined && now >= upstream.notAfter.getTime()) {
+    const ended = upstream.notAfter.toISOString();
+    throw new CodedError("upstream-expired", `the upstream authority has expired on ${ended}`, {
+      hint: "put a new certificate and key where agentid.yaml says; they are taken up at once",
+    });
+  }
+  if (upstream !== undefined && now < upstream.notBefore.getTime()) {
+    throw new CodedError("upstream-not-yet-valid", "the upstream authority is not valid yet; is the clock right?");
   }
   const key = generateKey();
   const serial = newSerial(random);
   const name = authorityName(serial);
   const certificate = signCertificate(
-    { issuer: name, subject: name, extensions: [authorityExtensions(trustDomain.id.toString())] },
+    {
+      issuer: upstream?.subject ?? name,
+      subject: name,
+      extensions: [authorityExtensions(trustDomain.id.toString(), upstream?.keyId)],
+    },
     {
       serial,
-      notBefore: new Date(now - NOT_BEFORE_CUSHION_MS),
-      notAfter: new Date(now + lifetimeSeconds * 1000),
+      notBefore: new Date(Math.max(now - NOT_BEFORE_CUSHION_MS, upstream?.notBefore.getTime() ?? 0)),
+      notAfter: new Date(
+        Math.min(now + lifetimeSeconds * 1000, upstream?.notAfter.getTime() ?? Number.POSITIVE_INFINITY),
+      ),
       publicKeyInfo: key.publicKeyInfo,
     },
-    key.privateKey,
+    upstream?.privateKey ?? key.privateKey,
+    upstream?.algorithm,
   );
-  return restoreX509Authority({ trustDomain, certificate, privateKeyPkcs8: key.privateKeyPkcs8, random });
+  const upstreamChain = upstream?.chain ?? [];
+  return restoreX509Authority({
+    trustDomain,
+    certificate,
+    upstreamChain,
+    privateKeyPkcs8: key.privateKeyPkcs8,
+    random,
+  });
 }
 
 /** The authority of a certificate and key made by `createX509Authority`. Throws CodedError `authority-key-mismatch`. */
 export function restoreX509Authority(options: {
   readonly trustDomain: TrustDomain;
   readonly certificate: Buffer;
+  readonly upstreamChain?: readonly Buffer[];
   readonly privateKeyPkcs8: Buffer;
   readonly random?: RandomBytes;
 }): X509Authority {
-  const { trustDomain, certificate, privateKeyPkcs8, random = randomBytes } = options;
+  const { trustDomain, certificate, upstreamChain = [], privateKeyPkcs8, random = randomBytes } = options;
   const parsed = new X509Certificate(certificate);
   const privateKey = createPrivateKey({ key: privateKeyPkcs8, format: "der", type: "pkcs8" });
   if (!parsed.checkPrivateKey(privateKey)) {
@@ -101,10 +142,15 @@ export function restoreX509Authority(options: {
   const notBefore = parsed.validFromDate;
   const notAfter = parsed.validToDate;
   const shared = sharedLeafExtensions(keyId);
+  // XR-3: leaf, then intermediates, never the root.
+  const above = upstreamChain.length === 0 ? [] : [certificate, ...upstreamChain.slice(0, -1)];
+  let listNumber = 0n;
 
   return {
     trustDomain,
     certificate,
+    upstreamChain,
+    root: upstreamChain.at(-1) ?? certificate,
     keyId: keyId.toString("hex"),
     notBefore,
     notAfter,
@@ -126,13 +172,20 @@ export function restoreX509Authority(options: {
       };
       const extensions = [shared, leafNames(request.id.toString(), request.dnsNames)];
       return {
-        certificates: [signCertificate({ issuer, subject: EMPTY_NAME, extensions }, fields, privateKey)],
+        certificates: [signCertificate({ issuer, subject: EMPTY_NAME, extensions }, fields, privateKey), ...above],
         privateKey: key.privateKey,
         privateKeyPkcs8: key.privateKeyPkcs8,
         notBefore: fields.notBefore,
         notAfter: fields.notAfter,
         serial: serial.toString("hex"),
       };
+    },
+    revocationList({ revoked, now }) {
+      // Grows across restarts too, because time does; and within one millisecond, because it is counted.
+      listNumber = listNumber + 1n > BigInt(now) ? listNumber + 1n : BigInt(now);
+      const thisUpdate = wholeSeconds(Math.max(now - NOT_BEFORE_CUSHION_MS, notBefore.getTime()));
+      const times = { thisUpdate, nextUpdate: notAfter };
+      return signRevocationList({ issuer, authorityKeyId: keyId, ...times, number: listNumber, revoked }, privateKey);
     },
   };
 }

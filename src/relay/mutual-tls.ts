@@ -1,8 +1,9 @@
 import { constants, createHash } from "node:crypto";
-import { createSecureContext, type DetailedPeerCertificate, type SecureContext, type TLSSocket } from "node:tls";
+import { createSecureContext, type SecureContext, type TLSSocket } from "node:tls";
 import { codeOf, messageOf } from "../coded-error.js";
 import type { X509BundleSource, X509Svid } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
+import { presentedChain } from "../spiffe/presented-chain.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { verifyX509Svid } from "../spiffe/x509-svid.js";
 
@@ -44,7 +45,7 @@ export interface Unverified {
 
 /**
  * Verifies the certificate chain that the peer presented, once the handshake is over and before anything it sent is read.
- * X509-SVID §5: path validation against the bundle of the leaf's own trust domain, then the leaf rules. Never throws.
+ * X509-SVID §5: path validation against the bundle of the leaf's own trust domain, the leaf rules, then what is revoked. Never throws.
  */
 export function verifyPeer(socket: TLSSocket, bundles: X509BundleSource, clock: Clock): Peer | Unverified {
   // A resumed session carries no chain and survives the removal of its authority. It cannot happen here; if it does, nothing passes.
@@ -63,6 +64,8 @@ export function stillTrusted(peer: Peer, bundles: X509BundleSource, clock: Clock
 function verifyChain(chain: readonly Buffer[], bundles: X509BundleSource, now: Date): Peer | Unverified {
   try {
     const { id, notAfter } = verifyX509Svid(chain, (trustDomain) => bundles.x509Bundle(trustDomain)?.authorities, now);
+    const refusal = bundles.refusalOf(id, chain);
+    if (refusal !== undefined) return unverified("svid-revoked", refusal);
     const certificateSha256 = createHash("sha256")
       .update(chain[0] ?? "")
       .digest("hex");
@@ -70,17 +73,6 @@ function verifyChain(chain: readonly Buffer[], bundles: X509BundleSource, now: D
   } catch (error) {
     return unverified(codeOf(error), messageOf(error));
   }
-}
-
-function presentedChain(socket: TLSSocket): Buffer[] {
-  const chain: Buffer[] = [];
-  let certificate: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
-  // The object of an absent certificate is empty; a self-signed one is its own issuer.
-  while (certificate?.raw !== undefined && !chain.some((seen) => seen.equals(certificate?.raw ?? seen))) {
-    chain.push(certificate.raw);
-    certificate = certificate.issuerCertificate;
-  }
-  return chain;
 }
 
 function unverified(code: string, reason: string): Unverified {

@@ -62,7 +62,7 @@ export function createRelay(parts: RelayParts): Relay {
   }
 
   function checkCallers(): void {
-    pools.retainIdentities((id) => parts.registry.find(id.toString()) !== undefined);
+    pools.retainIdentities((id) => parts.registry.find(id.toString()) !== undefined && !parts.registry.isRevoked(id));
     for (const { outbound } of legs.values()) outbound.recheckCallers();
   }
 

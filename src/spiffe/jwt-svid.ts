@@ -50,6 +50,12 @@ export type JwtBundles = (trustDomain: TrustDomain) => JwkSet | undefined;
 const MAX_TOKEN_LENGTH = 64 * 1024;
 const HEADER_MEMBERS: ReadonlySet<string> = new Set(["alg", "kid", "typ"]);
 
+interface TokenParts {
+  readonly headerPart: string;
+  readonly payloadPart: string;
+  readonly signature: Buffer;
+}
+
 interface Header {
   readonly algorithm: JwtAlgorithm;
   readonly keyId: string | undefined;
@@ -60,6 +66,21 @@ interface Claims {
   readonly audience: readonly string[];
   readonly expiresAt: number;
   readonly notBefore: number | undefined;
+}
+
+/** What a token says of itself; nobody has vouched for it yet. */
+export interface ReadJwtSvid extends ValidatedJwtSvid {
+  readonly notBefore: Date | undefined;
+}
+
+/** Reads `token` by the rules of JWT-SVID §2, §3 and §5.1 without looking at signature, audience or time. Throws JwtSvidError. */
+export function readJwtSvid(token: string): ReadJwtSvid {
+  const { headerPart, payloadPart } = splitToken(token);
+  const { keyId } = readHeader(parsePart(headerPart, "header"));
+  const claims = parsePart(payloadPart, "payload");
+  const { id, audience, expiresAt, notBefore } = readClaims(claims);
+  const begins = notBefore === undefined ? undefined : new Date(notBefore * 1000);
+  return { id, audience, expiresAt: new Date(expiresAt * 1000), notBefore: begins, claims, keyId };
 }
 
 /**
@@ -92,16 +113,12 @@ export function parseAndValidateJwtSvid(
   if (bundle === undefined) {
     throw new JwtSvidError("jwt-svid-trust-domain-unknown", `no trust bundle for ${id.trustDomain}`);
   }
-  const keys = keysFor(bundle, algorithm, keyId);
-  const signed = Buffer.from(`${headerPart}.${payloadPart}`, "latin1");
-  if (!keys.some((key) => isSignedBy(key, algorithm, signed, signature))) {
-    throw new JwtSvidError("jwt-svid-signature", `the signature of the token of ${id} is wrong`);
-  }
+  checkSignature({ headerPart, payloadPart, signature }, { algorithm, keyId }, bundle);
   return { id, audience: audiences, expiresAt: new Date(expiresAt * 1000), claims, keyId };
 }
 
 /** RFC 7515 §7.1: three parts of base64url. JWT-SVID §5.1 forbids the JSON serialization. */
-function splitToken(token: string): { headerPart: string; payloadPart: string; signature: Buffer } {
+export function splitToken(token: string): TokenParts {
   if (token.length > MAX_TOKEN_LENGTH) throw new JwtSvidError("jwt-svid-too-long", "the token is too long");
   if (/^\s*\{/.test(token)) {
     throw new JwtSvidError("jwt-svid-json-serialization", "the token must be in the compact serialization");
@@ -113,7 +130,7 @@ function splitToken(token: string): { headerPart: string; payloadPart: string; s
   return { headerPart, payloadPart, signature: decodePart(signaturePart, "signature") };
 }
 
-function parsePart(part: string, what: string): Record<string, unknown> {
+export function parsePart(part: string, what: string): Record<string, unknown> {
   const bytes = decodePart(part, what);
   let value: unknown;
   try {
@@ -137,7 +154,7 @@ function decodePart(part: string, what: string): Buffer {
 }
 
 /** JWT-SVID §2: only `alg`, `kid` and `typ`; §2.1 the algorithms; §2.3 the types. */
-function readHeader(header: Record<string, unknown>): Header {
+export function readHeader(header: Record<string, unknown>): Header {
   const algorithm = algorithmFor(header.alg);
   if (algorithm === undefined) {
     throw new JwtSvidError(
@@ -179,7 +196,7 @@ function readClaims(claims: Record<string, unknown>): Claims {
   };
 }
 
-function readSubject(sub: unknown): SpiffeId {
+export function readSubject(sub: unknown): SpiffeId {
   if (sub === undefined) throw new JwtSvidError("jwt-svid-subject-missing", "the token has no sub claim");
   if (typeof sub !== "string") throw new JwtSvidError("jwt-svid-subject-invalid", "the sub claim is not a string");
   let id: SpiffeId;
@@ -195,7 +212,7 @@ function readSubject(sub: unknown): SpiffeId {
   return id;
 }
 
-function readAudience(aud: unknown): readonly string[] {
+export function readAudience(aud: unknown): readonly string[] {
   const list: readonly unknown[] = Array.isArray(aud) ? aud : aud === undefined ? [] : [aud];
   if (list.length === 0) throw new JwtSvidError("jwt-svid-audience-missing", "the token has no aud claim");
   const strings = list.filter((one) => typeof one === "string");
@@ -205,12 +222,20 @@ function readAudience(aud: unknown): readonly string[] {
 }
 
 /** RFC 7519 §2 NumericDate. */
-function readTime(value: unknown, claim: string): number {
+export function readTime(value: unknown, claim: string): number {
   // JSON.parse makes 1e999 Infinity, and a Date ends long before: neither is a time.
   if (typeof value !== "number" || Math.abs(value) > 8.64e12) {
     throw new JwtSvidError("jwt-svid-malformed", `the ${claim} claim is not a time`);
   }
   return value;
+}
+
+/** RFC 7515 §5.2: signed by one of the keys that may have. Throws JwtSvidError. */
+export function checkSignature(parts: TokenParts, { algorithm, keyId }: Header, bundle: JwkSet): void {
+  const keys = keysFor(bundle, algorithm, keyId);
+  const signed = Buffer.from(`${parts.headerPart}.${parts.payloadPart}`, "latin1");
+  if (keys.some((key) => isSignedBy(key, algorithm, signed, parts.signature))) return;
+  throw new JwtSvidError("jwt-svid-signature", "the token's signature is wrong");
 }
 
 /** The bundle's keys that may have signed: the one named by `kid`, or without `kid` all that fit the algorithm (JS-6). */

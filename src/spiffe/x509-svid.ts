@@ -21,7 +21,7 @@ export type X509Authorities = (trustDomain: TrustDomain) => readonly Buffer[] | 
 const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
 const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
 /** Leaf and nine intermediates: more than any real chain, and a bound on the work a peer can ask for. */
-const MAX_CHAIN_LENGTH = 10;
+export const MAX_CHAIN_LENGTH = 10;
 
 /**
  * Verifies a presented chain (leaf first) by X509-SVID §5 at `now`: the leaf's own rules, then an RFC 5280 path to an authority
@@ -56,19 +56,21 @@ function checkLeaf(leaf: ParsedCertificate): SpiffeId {
   if (leaf.basicConstraints?.cA === true)
     throw new X509SvidError("x509-svid-leaf-is-ca", `${id} presents a signing certificate`);
   checkLeafKeyUsage(leaf, id);
-  const usages = leaf.extendedKeyUsage;
-  // §4.4: "When included, fields id-kp-serverAuth and id-kp-clientAuth MUST be set."
-  if (usages !== undefined && !(usages.includes(SERVER_AUTH) && usages.includes(CLIENT_AUTH))) {
-    throw new X509SvidError(
-      "x509-svid-extended-key-usage",
-      `the extended key usage of ${id} lacks serverAuth or clientAuth`,
-    );
-  }
+  checkExtendedKeyUsage(leaf, id.toString());
   return id;
 }
 
-/** §2: "An X.509 SVID MUST contain exactly one URI SAN." */
-function idOf(leaf: ParsedCertificate): SpiffeId {
+/** §4.4: "When included, fields id-kp-serverAuth and id-kp-clientAuth MUST be set." Throws X509SvidError. */
+export function checkExtendedKeyUsage({ extendedKeyUsage: usages }: ParsedCertificate, whose: string): void {
+  if (usages === undefined || (usages.includes(SERVER_AUTH) && usages.includes(CLIENT_AUTH))) return;
+  throw new X509SvidError(
+    "x509-svid-extended-key-usage",
+    `the extended key usage of ${whose} lacks serverAuth or clientAuth`,
+  );
+}
+
+/** §2: "An X.509 SVID MUST contain exactly one URI SAN." Throws X509SvidError. */
+export function idOf(leaf: ParsedCertificate): SpiffeId {
   const [uri, another] = leaf.uris;
   if (uri === undefined) throw new X509SvidError("x509-svid-uri-missing", "the certificate holds no SPIFFE ID");
   if (another !== undefined) throw new X509SvidError("x509-svid-uri-several", "the certificate holds several URIs");

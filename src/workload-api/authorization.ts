@@ -8,12 +8,17 @@ import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Connection, Connections } from "./connections.js";
 import { StatusError, statusOf } from "./grpc-status.js";
 
+const MOST_QUOTED = 8;
+const LONGEST_QUOTED = 200;
+
 /** What the Workload API tells whoever shows it to people. Called once for each connection and outcome, not once a retry. */
 export interface WorkloadApiObserver {
   /** A process connected and these identities (names, default first) follow for it. */
   attested(facts: ProcessFacts, identities: readonly string[]): void;
   /** A process asked for an identity and got none. */
   refused(who: { readonly pid: number; readonly uid: number }, reason: string): void;
+  /** A process could not use what it was sent (an Envoy's NACK), in its own words. */
+  rejected(who: { readonly pid: number; readonly uid: number }, reason: string): void;
 }
 
 /** A caller with the connection it came by. */
@@ -30,6 +35,10 @@ export interface Authorization {
   entitled(who: IdentifiedCaller, rpc: string): readonly Entitlement[];
   /** Of those, all, or the one named `wanted` (JR-4). */
   entitledTo(who: IdentifiedCaller, rpc: string, wanted: SpiffeId | undefined): readonly Entitlement[];
+  /** Ends an RPC that asks for resources which the caller may not have, in SPIRE's words: InvalidArgument. */
+  refuseResources(who: IdentifiedCaller, rpc: string, names: readonly string[]): never;
+  /** Tells people that the caller could not use what it was sent. */
+  reportRejection(who: IdentifiedCaller, reason: string): void;
   /** Writes to the record that `entitlement` was handed to the caller. Called before the answer leaves (D20). */
   recordDelivery(who: IdentifiedCaller, entitlement: Entitlement, what: AuditFields): void;
 }
@@ -99,6 +108,17 @@ export function createAuthorization(dependencies: {
       return refuse(who, rpc, new StatusError(status.PERMISSION_DENIED, message), `${wanted} does not follow`);
     },
 
+    refuseResources(who, rpc, names) {
+      const quoted = quoteSome(names);
+      const message = `workload is not authorized for the requested identities [${quoted}]`;
+      return refuse(who, rpc, new StatusError(status.INVALID_ARGUMENT, message), `${quoted} does not follow`);
+    },
+
+    reportRejection({ caller, connection }, reason) {
+      const { pid, uid } = caller.facts;
+      if (connection.firstTime(`rejected ${reason}`)) observer?.rejected({ pid, uid }, reason);
+    },
+
     recordDelivery({ caller }, { identity, evidence }, what) {
       audit.append("svid.delivered", {
         ...what,
@@ -110,6 +130,14 @@ export function createAuthorization(dependencies: {
       });
     },
   };
+}
+
+/** The first of `names`, sorted, each cut to a length: a status travels in an HTTP/2 header, and what does not fit there is lost. */
+function quoteSome(names: readonly string[]): string {
+  const sorted = [...names].sort();
+  const quoted = sorted.slice(0, MOST_QUOTED).map((name) => JSON.stringify(name.slice(0, LONGEST_QUOTED)));
+  if (sorted.length > MOST_QUOTED) quoted.push(`and ${sorted.length - MOST_QUOTED} more`);
+  return quoted.join(" ");
 }
 
 /** The process, for the record: kernel's words only, nothing it can choose itself. */

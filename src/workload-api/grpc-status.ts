@@ -28,6 +28,7 @@ const statusOfCode: Readonly<Record<string, status>> = {
   "process-changed": status.UNAUTHENTICATED,
   "peer-unknown": status.UNAUTHENTICATED,
   "identity-unknown": status.UNAVAILABLE,
+  "identity-revoked": status.PERMISSION_DENIED,
   "not-ready": status.UNAVAILABLE,
   "audit-unwritable": status.UNAVAILABLE,
 };

@@ -1,7 +1,7 @@
-import { type handleServerStreamingCall, type handleUnaryCall, type ServerUnaryCall, status } from "@grpc/grpc-js";
+import { type handleServerStreamingCall, type handleUnaryCall, status } from "@grpc/grpc-js";
 import { CodedError } from "../coded-error.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
-import type { JwtBundleSource, JwtSvidIssuer } from "../identity/svid-source.js";
+import type { JwtBundleSource, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import { parseAndValidateJwtSvid } from "../spiffe/jwt-svid.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
@@ -14,9 +14,10 @@ import {
   type ValidateJWTSVIDRequest,
   type ValidateJWTSVIDResponse,
 } from "./generated/workload.js";
-import { StatusError, statusOf } from "./grpc-status.js";
+import { StatusError } from "./grpc-status.js";
 import { uniqueHints } from "./hints.js";
 import type { OpenStreams } from "./open-streams.js";
+import { unary } from "./unary.js";
 
 export interface JwtDependencies {
   readonly trustDomain: TrustDomain;
@@ -24,6 +25,7 @@ export interface JwtDependencies {
   readonly registry: Pick<IdentityRegistry, "onChange">;
   readonly jwtIssuer: JwtSvidIssuer;
   readonly jwtBundles: JwtBundleSource;
+  readonly bundles: Pick<X509BundleSource, "refusalOf">;
   readonly clock: Clock;
   readonly streams: OpenStreams;
 }
@@ -86,6 +88,8 @@ export function validateJwtSvid(d: JwtDependencies): handleUnaryCall<ValidateJWT
     if (svid === "") throw new StatusError(status.INVALID_ARGUMENT, "svid must be specified");
     await d.authorization.identifyCaller(call);
     const validated = validateToken(d, svid, audience);
+    const refusal = d.bundles.refusalOf(validated.id, []);
+    if (refusal !== undefined) throw new StatusError(status.INVALID_ARGUMENT, refusal);
     return { spiffeId: validated.id.toString(), claims: { ...validated.claims, aud: [...validated.audience] } };
   });
 }
@@ -129,16 +133,4 @@ function jwkSets(d: JwtDependencies): Record<string, Buffer> {
 
 function encoded(message: JWTBundlesResponse): Buffer {
   return Buffer.from(JWTBundlesResponse.encode(message).finish());
-}
-
-/** A unary handler that answers what `answer` returns, or the status of what it throws. */
-function unary<Request, Response>(
-  answer: (call: ServerUnaryCall<Request, Response>) => Promise<Response>,
-): handleUnaryCall<Request, Response> {
-  return (call, callback) => {
-    answer(call).then(
-      (response) => callback(null, response),
-      (thrown: unknown) => callback(statusOf(thrown).toServiceError()),
-    );
-  };
 }

@@ -1,6 +1,12 @@
-import { type handleServerStreamingCall, type ServerWritableStream, status } from "@grpc/grpc-js";
+import {
+  type handleBidiStreamingCall,
+  type handleServerStreamingCall,
+  type ServerDuplexStream,
+  type ServerWritableStream,
+  status,
+} from "@grpc/grpc-js";
 import { StatusError, statusOf } from "./grpc-status.js";
-import { type OpenStream, type StreamedState, streamState } from "./state-stream.js";
+import { type OpenStream, type SendingCall, type StreamedState, streamState } from "./state-stream.js";
 
 /** All open streams, so that a shutdown ends each with a status instead of a broken connection. */
 export interface OpenStreams {
@@ -8,6 +14,10 @@ export interface OpenStreams {
   handle<Request, Message>(
     open: (call: ServerWritableStream<Request, Message>) => Promise<StreamedState<Message>>,
   ): handleServerStreamingCall<Request, Message>;
+  /** The same for an RPC in which the client goes on sending; what it sends, `open` listens to. */
+  converse<Request, Message>(
+    open: (call: ServerDuplexStream<Request, Message>) => Promise<StreamedState<Message>>,
+  ): handleBidiStreamingCall<Request, Message>;
   readonly size: number;
   /** Ends all that are open, and every later one, with Unavailable. */
   close(reason: string): void;
@@ -17,9 +27,9 @@ export function createOpenStreams(): OpenStreams {
   const open = new Set<OpenStream>();
   let closed: StatusError | undefined;
 
-  async function serve<Request, Message>(
-    call: ServerWritableStream<Request, Message>,
-    source: (call: ServerWritableStream<Request, Message>) => Promise<StreamedState<Message>>,
+  async function serve<Call extends SendingCall<Message>, Message>(
+    call: Call,
+    source: (call: Call) => Promise<StreamedState<Message>>,
   ): Promise<void> {
     try {
       const state = await source(call);
@@ -42,6 +52,7 @@ export function createOpenStreams(): OpenStreams {
 
   return {
     handle: (source) => (call) => void serve(call, source),
+    converse: (source) => (call) => void serve(call, source),
     get size() {
       return open.size;
     },

@@ -1,4 +1,3 @@
-import type { X509SvidSource } from "../identity/svid-source.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 
 /** The rotations of whatever identities a caller has at the moment. */
@@ -9,8 +8,8 @@ export interface FollowedRotations {
   subscribe(rotated: () => void): () => void;
 }
 
-/** Follows rotations of a set of identities that changes with the caller's entitlement. */
-export function followRotations(svids: Pick<X509SvidSource, "onRotation">): FollowedRotations {
+/** Follows rotations, as `onRotation` tells of them, of a set of identities that changes with the caller's entitlement. */
+export function followRotations(onRotation: (id: SpiffeId, rotated: () => void) => () => void): FollowedRotations {
   const followed = new Map<string, () => void>();
   let notify: (() => void) | undefined;
 
@@ -24,7 +23,7 @@ export function followRotations(svids: Pick<X509SvidSource, "onRotation">): Foll
         followed.delete(id);
       }
       for (const [text, id] of wanted) {
-        if (!followed.has(text)) followed.set(text, svids.onRotation(id, notify));
+        if (!followed.has(text)) followed.set(text, onRotation(id, notify));
       }
     },
     subscribe(rotated) {

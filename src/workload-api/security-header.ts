@@ -6,7 +6,7 @@ const SERVICE = "/SpiffeWorkloadAPI/";
 /**
  * Refuses an RPC of the Workload API without `workload.spiffe.io: true` as InvalidArgument, when its headers arrive and before anything else is looked at.
  * "All SPIFFE Workload Endpoint clients MUST include it; the endpoint MUST reject any request without it" (SPIFFE_Workload_Endpoint §3, §6):
- * it keeps a server-side request forgery from reaching the socket. Other services on the socket (health) do not need it.
+ * it keeps a server-side request forgery from reaching the socket. Other services on the socket (health, reflection, SDS) do not need it.
  */
 export const requireSecurityHeader: ServerInterceptor = (method, call) => {
   if (!method.path.startsWith(SERVICE)) return new ServerInterceptingCall(call);

@@ -1,21 +1,33 @@
 import { createServer } from "node:net";
-import { Server, ServerCredentials, type ServerOptions, status } from "@grpc/grpc-js";
+import { Server, ServerCredentials, type ServerOptions } from "@grpc/grpc-js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { AuditLog } from "../audit/audit-log.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
-import type { JwtBundleSource, JwtSvidIssuer, X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
+import type {
+  JwtBundleSource,
+  JwtSvidIssuer,
+  WitBundleSource,
+  WitSvidSource,
+  X509BundleSource,
+  X509SvidSource,
+} from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import { createAuthorization, type WorkloadApiObserver } from "./authorization.js";
 import { createConnections } from "./connections.js";
+import { SecretDiscoveryServiceService } from "./generated/envoy/service/secret/v3/sds.js";
+import { ServerReflectionService } from "./generated/grpc/reflection/v1/reflection.js";
+import { ServerReflectionService as ServerReflectionV1AlphaService } from "./generated/grpc/reflection/v1alpha/reflection.js";
 import { HealthService } from "./generated/health.js";
 import { type SpiffeWorkloadAPIServer, SpiffeWorkloadAPIService } from "./generated/workload.js";
-import { StatusError } from "./grpc-status.js";
 import { healthService } from "./health.js";
 import { fetchJwtBundles, fetchJwtSvid, validateJwtSvid } from "./jwt.js";
 import { listenOnUnixSocket } from "./listening-socket.js";
 import { createOpenStreams, type OpenStreams } from "./open-streams.js";
+import { serverReflectionInfo } from "./reflection.js";
+import { secretDiscoveryService } from "./sds/service.js";
 import { requireSecurityHeader } from "./security-header.js";
+import { fetchWitBundles, fetchWitSvid } from "./wit.js";
 import { fetchX509Bundles, fetchX509Svid } from "./x509.js";
 
 export interface WorkloadApiDependencies {
@@ -26,6 +38,8 @@ export interface WorkloadApiDependencies {
   readonly bundles: X509BundleSource;
   readonly jwtIssuer: JwtSvidIssuer;
   readonly jwtBundles: JwtBundleSource;
+  readonly witSvids: WitSvidSource;
+  readonly witBundles: WitBundleSource;
   readonly audit: Pick<AuditLog, "append">;
   readonly clock: Clock;
   readonly observer?: WorkloadApiObserver;
@@ -84,10 +98,9 @@ export function createWorkloadApi(dependencies: WorkloadApiDependencies): Worklo
   const authorization = createAuthorization({ connections, registry, audit, observer });
 
   const grpc = new Server(grpcOptions(limits));
-  grpc.addService(
-    SpiffeWorkloadAPIService,
-    workloadService({ ...dependencies, authorization, streams, trustDomains: () => jwtBundles.trustDomains }),
-  );
+  const parts = { ...dependencies, authorization, streams, trustDomains: () => jwtBundles.trustDomains };
+  grpc.addService(SpiffeWorkloadAPIService, workloadService(parts));
+  grpc.addService(SecretDiscoveryServiceService, secretDiscoveryService(parts));
   grpc.addService(
     HealthService,
     healthService({
@@ -97,6 +110,9 @@ export function createWorkloadApi(dependencies: WorkloadApiDependencies): Worklo
       streams,
     }),
   );
+  for (const reflection of [ServerReflectionService, ServerReflectionV1AlphaService]) {
+    grpc.addService(reflection, { serverReflectionInfo: serverReflectionInfo(connections) });
+  }
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
 
   const server = createServer((socket) => {
@@ -140,7 +156,8 @@ function grpcOptions(limits: WorkloadApiLimits): ServerOptions {
 }
 
 type ServiceDependencies = Parameters<typeof fetchX509Svid>[0] &
-  Parameters<typeof fetchJwtSvid>[0] & { readonly streams: OpenStreams };
+  Parameters<typeof fetchJwtSvid>[0] &
+  Parameters<typeof fetchWitSvid>[0] & { readonly streams: OpenStreams };
 
 function workloadService(dependencies: ServiceDependencies): SpiffeWorkloadAPIServer {
   return {
@@ -149,12 +166,7 @@ function workloadService(dependencies: ServiceDependencies): SpiffeWorkloadAPISe
     fetchJwtsvid: fetchJwtSvid(dependencies),
     fetchJwtBundles: fetchJwtBundles(dependencies),
     validateJwtsvid: validateJwtSvid(dependencies),
-    // WA §7: an implementation without the WIT profile says so, and clients stop asking (WR-1).
-    fetchWitsvid: (call) => call.emit("error", witUnsupported()),
-    fetchWitBundles: (call) => call.emit("error", witUnsupported()),
+    fetchWitsvid: fetchWitSvid(dependencies),
+    fetchWitBundles: fetchWitBundles(dependencies),
   };
-}
-
-function witUnsupported(): Error {
-  return new StatusError(status.UNIMPLEMENTED, "WIT-SVIDs are not served").toServiceError();
 }

@@ -1,5 +1,5 @@
-import type { ServerWritableStream } from "@grpc/grpc-js";
 import { type StatusError, statusOf } from "./grpc-status.js";
+import { inTurn } from "./turns.js";
 
 /**
  * Where a stream is between two messages.
@@ -31,14 +31,23 @@ export function nextStreamState(state: StreamState, event: StreamEvent): StreamS
 
 /** What a stream says, and when to say it again. */
 export interface StreamedState<Message> {
-  /** The complete state now (ST-2), entitlement and caller checked afresh (ST-9), recorded. What it throws ends the stream. */
-  read(): Message;
+  /** The complete state now (ST-2), entitlement and caller checked afresh (ST-9), recorded; undefined if there is nothing to say. What it throws ends the stream. */
+  read(): Message | undefined;
   /** Calls `changed` whenever `read` may answer differently; the returned function unsubscribes. */
   subscribe(changed: () => void): () => void;
   /** True if a message equal to the one before need not be sent (ST-11). */
   same?(previous: Message, next: Message): boolean;
   /** Called once, when the stream is over, whoever ended it. `failure` is absent if the client left. */
   ended?(failure: StatusError | undefined): void;
+}
+
+/** The side of a call that messages are sent on, whatever the client may send. */
+export interface SendingCall<Message> {
+  readonly cancelled: boolean;
+  readonly destroyed: boolean;
+  once(event: "cancelled" | "close", listener: () => void): unknown;
+  emit(event: "error", error: Error): boolean;
+  write(message: Message, taken: () => void): boolean;
 }
 
 /** A stream that is open. */
@@ -54,10 +63,7 @@ export interface OpenStream {
  * A client that does not read costs one message: while one is on its way only the fact that there is a newer state is kept,
  * and the state itself is read when there is room. Changes that come together are one message.
  */
-export function streamState<Request, Message>(
-  call: ServerWritableStream<Request, Message>,
-  source: StreamedState<Message>,
-): OpenStream {
+export function streamState<Message>(call: SendingCall<Message>, source: StreamedState<Message>): OpenStream {
   let state: StreamState = "due";
   let previous: Message | undefined;
   let unsubscribe: () => void = () => undefined;
@@ -73,10 +79,10 @@ export function streamState<Request, Message>(
     source.ended?.(failure);
   };
   const changed = (): void => {
-    if (enter("changed") && state === "due") setImmediate(send);
+    if (enter("changed") && state === "due") inTurn(send);
   };
   const taken = (): void => {
-    if (enter("taken") && state === "due") setImmediate(send);
+    if (enter("taken") && state === "due") inTurn(send);
   };
   const fail = (failure: StatusError): void => {
     if (!enter("end")) return;
@@ -87,7 +93,7 @@ export function streamState<Request, Message>(
     if (state !== "due") return;
     try {
       const message = source.read();
-      if (previous !== undefined && source.same?.(previous, message) === true) {
+      if (message === undefined || (previous !== undefined && source.same?.(previous, message) === true)) {
         enter("same");
         return;
       }

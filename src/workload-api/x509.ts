@@ -33,12 +33,16 @@ const FETCH_BUNDLES = "FetchX509Bundles";
 export function fetchX509Svid(d: X509Dependencies): handleServerStreamingCall<X509SVIDRequest, X509SVIDResponse> {
   return d.streams.handle(async (call) => {
     const who = await d.authorization.identifyCaller(call);
-    const rotations = followRotations(d.svids);
+    const rotations = followRotations(d.svids.onRotation);
     return {
       read() {
         const granted = d.authorization.entitled(who, FETCH_SVID);
         const svids = granted.map(({ identity }) => d.svids.x509Svid(identity.id));
-        const response = { svids: svidMessages(d, svids), crl: [], federatedBundles: federatedBundles(d) };
+        const response = {
+          svids: svidMessages(d, svids),
+          crl: [...d.bundles.revocationLists()],
+          federatedBundles: federatedBundles(d),
+        };
         rotations.follow(granted.map(({ identity }) => identity.id));
         recordAll(granted, svids, (entitlement, svid) =>
           d.authorization.recordDelivery(who, entitlement, described(svid)),
@@ -69,7 +73,7 @@ export function fetchX509Bundles(
       read() {
         d.authorization.entitled(who, FETCH_BUNDLES);
         const bundles = { [d.trustDomain.id.toString()]: ownBundle(d), ...federatedBundles(d) };
-        return { crl: [], bundles };
+        return { crl: [...d.bundles.revocationLists()], bundles };
       },
       subscribe(changed) {
         const unsubscribes = [d.registry.onChange(changed), d.bundles.onBundleChange(changed)];

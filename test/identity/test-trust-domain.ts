@@ -2,10 +2,15 @@ import { createHash } from "node:crypto";
 import type { AuditEntry, AuditLog } from "../../src/audit/audit-log.js";
 import { CodedError } from "../../src/coded-error.js";
 import type { IdentityConfig, Lifetimes } from "../../src/config/config.js";
+import { createTrustBundles } from "../../src/identity/bundles.js";
+import { createIssuedCredentials } from "../../src/identity/issued-credentials.js";
 import { createMemoryKeyStore, type KeyStore } from "../../src/identity/key-store.js";
 import { createIdentityRegistry } from "../../src/identity/registry.js";
+import { createMemoryRevocationStore, type RevocationStore } from "../../src/identity/revocation-store.js";
+import { createRevocations } from "../../src/identity/revocations.js";
 import { createSvidKeeper } from "../../src/identity/svid-keeper.js";
 import { createTrustDomainAuthority } from "../../src/identity/trust-domain-authority.js";
+import type { UpstreamAuthority } from "../../src/identity/upstream-authority.js";
 import type { Clock } from "../../src/platform/clock.js";
 import { SpiffeId, TrustDomain } from "../../src/spiffe/spiffe-id.js";
 
@@ -15,6 +20,10 @@ export interface TestClock extends Clock {
   advance(milliseconds: number): void;
   /** The wall clock jumps, forwards or backwards, and no timer fires. */
   jump(milliseconds: number): void;
+  /** Running time, which `jump` does not change. */
+  monotonic(): number;
+  /** Calls that are due some time. */
+  readonly pending: number;
 }
 
 export function createTestClock(start = Date.parse("2026-11-22T12:00:00Z")): TestClock {
@@ -46,6 +55,10 @@ export function createTestClock(start = Date.parse("2026-11-22T12:00:00Z")): Tes
     },
     jump(milliseconds) {
       wall += milliseconds;
+    },
+    monotonic: () => running,
+    get pending() {
+      return timers.length;
     },
   };
 }
@@ -92,6 +105,8 @@ export function createTestTrustDomain(
     keyStore?: KeyStore;
     clock?: TestClock;
     lifetimes?: Lifetimes;
+    revocationStore?: RevocationStore;
+    upstream?: () => UpstreamAuthority | undefined;
   } = {},
 ) {
   const clock = options.clock ?? createTestClock();
@@ -102,21 +117,27 @@ export function createTestTrustDomain(
   const authority = createTrustDomainAuthority({
     trustDomain: shop,
     lifetimeSeconds: () => wanted.caSeconds,
+    ...(options.upstream === undefined ? {} : { upstream: options.upstream }),
     keyStore: options.keyStore ?? createMemoryKeyStore(),
     clock,
     audit,
     onProblem,
   });
   const identities = options.identities ?? [identity("agents/billing"), identity("agents/planner")];
-  const registry = createIdentityRegistry({ identities }, { identities: {} });
+  const store = options.revocationStore ?? createMemoryRevocationStore();
+  const revocations = createRevocations({ store, clock, onProblem });
+  const registry = createIdentityRegistry({ identities }, { identities: {} }, onProblem, revocations);
+  const bundles = createTrustBundles(authority, revocations);
+  const issued = createIssuedCredentials();
   const keeper = createSvidKeeper({
     authority,
     registry,
     lifetimes: () => wanted,
+    issued,
     clock,
     audit,
     random: () => 0.5,
     onProblem,
   });
-  return { clock, audit, problems, authority, registry, keeper };
+  return { clock, audit, problems, authority, registry, keeper, revocations, bundles, issued };
 }

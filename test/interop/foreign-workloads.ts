@@ -1,9 +1,9 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import { preparePythonEnvironment } from "./python-environment.js";
 
 const execute = promisify(execFile);
 const here = import.meta.dirname;
@@ -34,18 +34,9 @@ export async function prepareGo(name: string): Promise<Prepared> {
 
 /** The py-spiffe program in a virtual environment of its own, made on demand. */
 export async function preparePython(): Promise<Prepared> {
-  if (!(await runs("python3", ["-c", "import venv, ensurepip"])))
-    return { missing: "python3 with its venv module is not installed" };
-  const requirements = join(here, "python/requirements.txt");
-  const environment = join(cache, "python");
-  const python = join(environment, "bin/python");
-  const wanted = createHash("sha256").update(readFileSync(requirements)).digest("hex");
-  const stamp = join(environment, "installed");
-  if (!existsSync(stamp) || readFileSync(stamp, "utf8") !== wanted) {
-    await execute("python3", ["-m", "venv", "--clear", environment]);
-    await execute(python, ["-m", "pip", "install", "--quiet", "--requirement", requirements]);
-    writeFileSync(stamp, wanted);
-  }
+  const environment = await preparePythonEnvironment("python", join(here, "python/requirements.txt"));
+  if ("missing" in environment) return environment;
+  const { python } = environment;
   const { stdout } = await execute(python, ["-c", "import os; print(os.path.realpath('/proc/self/exe'))"]);
   return { workload: { exePath: stdout.trim(), command: [python, join(here, "python/workload.py")] } };
 }

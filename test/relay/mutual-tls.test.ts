@@ -21,6 +21,7 @@ let bundlesChanged = () => {};
 /** The trust domain's bundle, which a test can take away. */
 function revocable(bundles: X509BundleSource): X509BundleSource {
   return {
+    ...bundles,
     x509Bundle: (trustDomain) => (trusted ? bundles.x509Bundle(trustDomain) : undefined),
     onBundleChange(listener) {
       const forget = bundles.onBundleChange(listener);

@@ -5,7 +5,7 @@ export interface Citation {
   readonly at: string;
 }
 
-const REQUIREMENT_ID = /\b(?:EP|ST|XR|JR|WR|ID|XS|JS)-\d+\b/g;
+const REQUIREMENT_ID = /\b(?:EP|ST|XR|JR|WR|ID|XS|JS|TB|FD|OD)-\d+\b/g;
 /** A test's title, up to its closing quote; `skip` and `todo` show nothing to hold and do not match. */
 const TITLE =
   /\b(?:it|test|describe)(?:\.(?:each|for|runIf|skipIf|concurrent|sequential|for)\b)*(?:\((?:[^()]|\([^()]*\))*\))?\(\s*(["'`])((?:\\.|(?!\1)[\s\S])*)\1/g;

@@ -1,8 +1,9 @@
+import { federationRequirements } from "./federation.js";
 import { svidRequirements } from "./svids.js";
 import { workloadApiRequirements } from "./workload-api.js";
 
 /** Every requirement that tests can cite. */
-export const requirements = [...workloadApiRequirements, ...svidRequirements];
+export const requirements = [...workloadApiRequirements, ...svidRequirements, ...federationRequirements];
 
 export type RequirementId = (typeof requirements)[number]["id"];
 

@@ -31,7 +31,8 @@ export const workloadApiRequirements = [
   {
     id: "EP-6",
     level: "S",
-    statement: "The header rule is for SpiffeWorkloadAPI only; health on the same socket does not need it",
+    statement:
+      "The header rule is for SpiffeWorkloadAPI only; health, reflection and SDS on the same socket do not need it",
     source: "WE §7",
   },
   {
@@ -39,7 +40,6 @@ export const workloadApiRequirements = [
     level: "S",
     statement: "gRPC Server Reflection is offered",
     source: "WE §7",
-    notCovered: "reflection is not served yet",
   },
   {
     id: "EP-8",
@@ -73,14 +73,12 @@ export const workloadApiRequirements = [
     level: "M",
     statement: "Our client falls back to SPIFFE_ENDPOINT_SOCKET and refuses addresses outside the standard's grammar",
     source: "WE §4; go-spiffe workloadapi/addr.go",
-    notCovered: "there is no public Workload API client library yet",
   },
   {
     id: "EP-15",
     level: "S",
     statement: "Our client tries again on Unavailable and PermissionDenied, never on InvalidArgument or Unimplemented",
     source: "WE §6, App. A",
-    notCovered: "there is no public Workload API client library yet",
   },
 
   {
@@ -139,7 +137,6 @@ export const workloadApiRequirements = [
     level: "S",
     statement: "Our client reconnects at once when the server closes and keeps its state over a bad message",
     source: "WA §4.2, §4.5",
-    notCovered: "there is no public Workload API client library yet",
   },
 
   { id: "XR-1", level: "M", statement: "svids has one element for each identity granted", source: "WA §5.2.1" },
@@ -204,7 +201,6 @@ export const workloadApiRequirements = [
     level: "M",
     statement: "Each crl element is a DER CRL",
     source: "workloadapi.proto",
-    notCovered: "we issue no CRLs (optional; SPIRE never fills it): short lifetimes and entitlement take their place",
   },
   {
     id: "XR-14",
@@ -281,27 +277,25 @@ export const workloadApiRequirements = [
     level: "M",
     statement: "Where the WIT profile is not supported both RPCs are Unimplemented",
     source: "WA §7",
+    notCovered: "the WIT profile (Incubating) is served, so nothing answers Unimplemented",
   },
   {
     id: "WR-2",
     level: "M",
     statement: "Supported: a WIT-SVID for each identity, or the one named",
     source: "WA §7.2.1",
-    notCovered: "the WIT profile (Incubating) is not served yet",
   },
   {
     id: "WR-3",
     level: "M",
     statement: "wit_svid_key is a private JWK made by the server and matches cnf.jwk",
     source: "WIT-SVID",
-    notCovered: "the WIT profile (Incubating) is not served yet",
   },
   {
     id: "WR-4",
     level: "M",
     statement: "FetchWITBundles: every JWK has a unique kid",
     source: "WIT-SVID",
-    notCovered: "the WIT profile (Incubating) is not served yet",
   },
   {
     id: "WR-5",

@@ -4,6 +4,7 @@ import { generateKeyPair, SignJWT } from "jose";
 import { describe, expect, it } from "vitest";
 import type { Jwk } from "../../src/spiffe/jwt-bundle.js";
 import { JwtSvidError, type JwtSvidErrorCode, parseAndValidateJwtSvid } from "../../src/spiffe/jwt-svid.js";
+import { judgeJwtSvid } from "../../src/spiffe/jwt-svid-rules.js";
 import type { TrustDomain } from "../../src/spiffe/spiffe-id.js";
 
 const NOW = new Date("2026-11-22T12:00:00Z");
@@ -45,13 +46,28 @@ const validate = (token: string, audience = "orders") => parseAndValidateJwtSvid
 /** The code that refuses; the good token, which differs only in the one thing, is accepted each time. */
 function refusal(token: string, audience?: string): JwtSvidErrorCode | "accepted" {
   expect(validate(makeToken()).id.toString()).toBe(CLAIMS.sub);
+  const explained = explanation(token, audience);
   try {
     validate(token, audience);
   } catch (thrown) {
     if (!(thrown instanceof JwtSvidError)) throw thrown;
+    // What cannot be read at all is said before any rule is judged.
+    if (!explained.includes("jwt-svid-malformed")) expect(explained).toContain(thrown.code);
     return thrown.code;
   }
+  expect(explained).toEqual([]);
   return "accepted";
+}
+
+/** The codes of all rules that the token breaks, as they are explained to people: none exactly for a token that is accepted. */
+function explanation(token: string, audience = "orders"): unknown[] {
+  try {
+    const outcomes = judgeJwtSvid(token, { audience, bundles: bundleOf, now: NOW });
+    return outcomes.filter(({ verdict }) => verdict === "broken").map(({ code }) => code);
+  } catch (thrown) {
+    if (!(thrown instanceof JwtSvidError)) throw thrown;
+    return [thrown.code];
+  }
 }
 
 const without = (object: Record<string, unknown>, member: string) =>

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { TrustDomain } from "../../src/spiffe/spiffe-id.js";
 import { parseX509Chain, verifyX509Svid, type X509SvidErrorCode } from "../../src/spiffe/x509-svid.js";
 import { X509SvidError } from "../../src/spiffe/x509-svid-error.js";
+import { judgeX509Svid } from "../../src/spiffe/x509-svid-rules.js";
 import {
   basicConstraints,
   type CertificateOptions,
@@ -42,13 +43,28 @@ function verify(chain: readonly TestCertificate[], roots: readonly TestCertifica
 /** The code that refuses, with the positive control: the chain that differs in nothing else is accepted. */
 function refusal(chain: readonly TestCertificate[], roots: readonly TestCertificate[] = [root], now = NOW): string {
   expect(verify([good]).id.toString()).toBe("spiffe://shop.local/agents/billing");
+  const explained = explanation(chain, roots, now);
   try {
     verify(chain, roots, now);
   } catch (thrown) {
     if (!(thrown instanceof X509SvidError)) throw thrown;
+    expect(explained).toContain(thrown.code);
     return thrown.code;
   }
+  expect(explained).toEqual([]);
   return "accepted";
+}
+
+/** The codes of all rules that the chain breaks, as they are explained to people: none exactly for a chain that is accepted. */
+function explanation(chain: readonly TestCertificate[], roots: readonly TestCertificate[], now: Date): unknown[] {
+  const ders = chain.map(({ der }) => der);
+  try {
+    const outcomes = judgeX509Svid(ders, bundleOf(...roots), now);
+    return outcomes.filter(({ verdict }) => verdict === "broken").map(({ code }) => code);
+  } catch (thrown) {
+    if (!(thrown instanceof X509SvidError)) throw thrown;
+    return [thrown.code];
+  }
 }
 
 describe("X.509-SVID leaf rules (XS-9), one code each", () => {

@@ -15,6 +15,7 @@ import { createMemoryKeyStore } from "../../src/identity/key-store.js";
 import { createIdentityRegistry, type UpdatableIdentityRegistry } from "../../src/identity/registry.js";
 import { createSvidKeeper, type SvidKeeper } from "../../src/identity/svid-keeper.js";
 import { createTrustDomainAuthority, type TrustDomainAuthority } from "../../src/identity/trust-domain-authority.js";
+import { createWitKeeper, type WitKeeper } from "../../src/identity/wit-keeper.js";
 import { type Clock, systemClock } from "../../src/platform/clock.js";
 import { currentPlatform } from "../../src/platform/index.js";
 import { SpiffeId, TrustDomain } from "../../src/spiffe/spiffe-id.js";
@@ -35,10 +36,12 @@ export interface RunningApi {
   readonly authority: TrustDomainAuthority;
   readonly registry: UpdatableIdentityRegistry;
   readonly keeper: SvidKeeper;
+  readonly witKeeper: WitKeeper;
   readonly bundles: TrustBundles;
   readonly record: TestRecord;
   readonly attested: { pid: number; identities: readonly string[] }[];
   readonly refused: { pid: number; uid: number; reason: string }[];
+  readonly rejected: { pid: number; uid: number; reason: string }[];
   /** Configures these identities instead. */
   configure(identities: readonly IdentityConfig[]): void;
   /** A client on a connection of its own. */
@@ -89,9 +92,11 @@ export async function runApi(options: RunOptions): Promise<RunningApi> {
   const registry = createIdentityRegistry({ identities: options.identities }, { identities: {} });
   const lifetimes = { x509Seconds: options.x509Seconds ?? 600, jwtSeconds: 300, caSeconds: 86_400 };
   const keeper = createSvidKeeper({ authority, registry, lifetimes: () => lifetimes, clock, audit: record });
+  const witKeeper = createWitKeeper({ authority, registry, lifetimes: () => lifetimes, clock, audit: record });
   const bundles = createTrustBundles(authority);
   const attested: RunningApi["attested"] = [];
   const refused: RunningApi["refused"] = [];
+  const rejected: RunningApi["rejected"] = [];
   const { attestor, close: closeAttestor } = createRealAttestor();
 
   const dependencies: WorkloadApiDependencies = {
@@ -102,11 +107,14 @@ export async function runApi(options: RunOptions): Promise<RunningApi> {
     bundles,
     jwtIssuer: keeper,
     jwtBundles: bundles,
+    witSvids: witKeeper,
+    witBundles: bundles,
     audit: record,
     clock,
     observer: {
       attested: ({ pid }, identities) => attested.push({ pid, identities }),
       refused: ({ pid, uid }, reason) => refused.push({ pid, uid, reason }),
+      rejected: ({ pid, uid }, reason) => rejected.push({ pid, uid, reason }),
     },
   };
   const api = createWorkloadApi(options.change?.(dependencies) ?? dependencies);
@@ -114,7 +122,7 @@ export async function runApi(options: RunOptions): Promise<RunningApi> {
   const clients: SpiffeWorkloadAPIClient[] = [];
 
   return {
-    ...{ trustDomain, path, api, authority, registry, keeper, bundles, record, attested, refused },
+    ...{ trustDomain, path, api, authority, registry, keeper, witKeeper, bundles, record, attested, refused, rejected },
     configure: (identities) => registry.update({ identities }, { identities: {} }),
     client() {
       // A pool of its own: grpc-js would otherwise share one connection between clients of one address.
@@ -128,6 +136,7 @@ export async function runApi(options: RunOptions): Promise<RunningApi> {
       for (const client of clients) client.close();
       await api.close();
       keeper.close();
+      witKeeper.close();
       authority.close();
       closeAttestor();
       rmSync(directory, { recursive: true, force: true });

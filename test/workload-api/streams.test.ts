@@ -131,6 +131,7 @@ describe("a stream", () => {
       change: (dependencies) => ({
         ...dependencies,
         bundles: {
+          ...dependencies.bundles,
           x509Bundle: (domain) => (ready ? dependencies.bundles.x509Bundle(domain) : undefined),
           onBundleChange: (listener) => dependencies.bundles.onBundleChange(listener),
         },
@@ -178,6 +179,7 @@ describe("what a stream holds", () => {
           onRotation: (id, listener) => counted(d.svids.onRotation(id, listener)),
         },
         bundles: {
+          ...d.bundles,
           x509Bundle: (domain) => d.bundles.x509Bundle(domain),
           onBundleChange: (listener) => counted(d.bundles.onBundleChange(listener)),
         },

@@ -39,6 +39,7 @@ afterAll(() => running.close());
 /** Federation has no source yet; its place in the answers is held by a bundle source that knows a second trust domain. */
 function withForeign(bundles: X509BundleSource): X509BundleSource {
   return {
+    ...bundles,
     x509Bundle: (domain) =>
       domain.equals(foreign) ? { trustDomain: foreign, authorities: [foreignRoot] } : bundles.x509Bundle(domain),
     onBundleChange: (listener) => bundles.onBundleChange(listener),

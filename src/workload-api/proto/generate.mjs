@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import { generateDescriptors } from "./descriptors.mjs";
 
 const here = import.meta.dirname;
 const binaries = join(here, "../../../node_modules/.bin");
@@ -10,11 +11,13 @@ const generated = join(here, "../generated");
 
 /** buf resolves `out: ../generated` against `base`. */
 function generate(base) {
+  const env = { ...process.env, PATH: `${binaries}${delimiter}${process.env.PATH}` };
   execFileSync("buf", ["generate", here, "--template", join(here, "buf.gen.yaml"), "-o", base], {
     cwd: here,
     stdio: "inherit",
-    env: { ...process.env, PATH: `${binaries}${delimiter}${process.env.PATH}` },
+    env,
   });
+  generateDescriptors(here, env, join(base, "../generated"));
 }
 
 function filesUnder(folder) {

@@ -40,6 +40,10 @@ func main() {
 		err = serve(ctx, spiffeid.RequireFromString(arguments[0]))
 	case "dial":
 		err = dial(ctx, arguments[0], spiffeid.RequireFromString(arguments[1]))
+	case "fetch-bundle":
+		err = fetchBundle(ctx, arguments[0], spiffeid.RequireFromString(arguments[1]), arguments[2])
+	case "serve-bundle":
+		err = serveBundle(ctx)
 	default:
 		err = fmt.Errorf("unknown command %q", os.Args[1])
 	}
@@ -67,8 +71,25 @@ func describe(svid *x509svid.SVID, bundle *x509bundle.Set) (map[string]any, erro
 	if err != nil {
 		return nil, err
 	}
-	leaf := svid.Certificates[0]
-	return map[string]any{"id": id.String(), "serial": leaf.SerialNumber.Text(16), "hint": svid.Hint}, nil
+	own, err := bundle.GetX509BundleForTrustDomain(id.TrustDomain())
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{
+		"id":          id.String(),
+		"hint":        svid.Hint,
+		"chain":       encoded(svid.Certificates),
+		"authorities": encoded(own.X509Authorities()),
+	}, nil
+}
+
+// encoded gives DER; JSON writes bytes as base64.
+func encoded(certificates []*x509.Certificate) [][]byte {
+	var list [][]byte
+	for _, one := range certificates {
+		list = append(list, one.Raw)
+	}
+	return list
 }
 
 func fetch(ctx context.Context) error {
@@ -103,8 +124,6 @@ func (watcher) OnX509ContextUpdate(update *workloadapi.X509Context) {
 		say(map[string]any{"error": err.Error()})
 		return
 	}
-	bundle, _ := update.Bundles.Get(update.DefaultSVID().ID.TrustDomain())
-	svid["authorities"] = len(bundle.X509Authorities())
 	say(svid)
 }
 

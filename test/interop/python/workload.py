@@ -3,11 +3,13 @@
 The Workload API is found through SPIFFE_ENDPOINT_SOCKET. Each result is one line of JSON on standard output.
 """
 
+import base64
 import json
 import os
 import sys
 import threading
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from spiffe import JwtSvid, SpiffeId, WorkloadApiClient, X509Source
 from spiffetls import ClientTlsMode, ListenOptions, ServerTlsMode, dial, listen
@@ -18,14 +20,23 @@ def say(**fields):
     print(json.dumps(fields), flush=True)
 
 
-def describe(svid):
-    return {"id": str(svid.spiffe_id), "serial": format(svid.leaf.serial_number, "x")}
+def encoded(certificates):
+    return [base64.b64encode(one.public_bytes(Encoding.DER)).decode() for one in certificates]
+
+
+def describe(svid, context):
+    bundle = context.x509_bundle_set.get_bundle_for_trust_domain(svid.spiffe_id.trust_domain)
+    return {
+        "id": str(svid.spiffe_id),
+        "chain": encoded(svid.cert_chain),
+        "authorities": encoded(bundle.x509_authorities),
+    }
 
 
 def fetch():
     with WorkloadApiClient() as client:
         context = client.fetch_x509_context(timeout=10)
-        svids = [describe(svid) for svid in client.fetch_x509_svids(timeout=10)]
+        svids = [describe(svid, context) for svid in context.x509_svids]
         say(svids=svids, default=str(context.default_svid.spiffe_id))
 
 
@@ -34,9 +45,7 @@ def watch():
     with WorkloadApiClient() as client:
 
         def on_success(context):
-            svid = context.default_svid
-            bundle = context.x509_bundle_set.get_bundle_for_trust_domain(svid.spiffe_id.trust_domain)
-            say(**describe(svid), authorities=len(bundle.x509_authorities))
+            say(**describe(context.default_svid, context))
 
         handler = client.stream_x509_contexts(on_success, lambda error: say(error=str(error)))
         sys.stdin.readline()

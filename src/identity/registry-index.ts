@@ -1,0 +1,61 @@
+import type { Caller } from "../attestation/caller.js";
+import type { ProcessFacts } from "../attestation/process-facts.js";
+import type { IdentityConfig } from "../config/config.js";
+import { type RequiredSelector, selectorsHeld } from "./required-selectors.js";
+
+/** An identity and what must hold for it. */
+export interface RegistryEntry {
+  /** Its place in the configuration (D9). */
+  readonly order: number;
+  readonly identity: IdentityConfig;
+  readonly selectors: readonly RequiredSelector[];
+}
+
+/**
+ * Finds the entries that may follow for a caller without looking at all of them: each is kept under the one thing that it asks for and that the
+ * fewest others ask for too. An entry that is not among the candidates cannot follow, because that one thing does not hold; those that are must
+ * still be checked in full. In the order of the configuration.
+ */
+export function indexEntries(entries: readonly RegistryEntry[]): (caller: Caller) => readonly RegistryEntry[] {
+  const askedFor = new Map<string, number>();
+  for (const entry of entries) for (const key of keysOf(entry)) askedFor.set(key, (askedFor.get(key) ?? 0) + 1);
+  const byKey = new Map<string, RegistryEntry[]>();
+  for (const entry of entries) {
+    const rarest = keysOf(entry).reduce<string | undefined>(
+      (best, key) => (best !== undefined && countOf(askedFor, best) <= countOf(askedFor, key) ? best : key),
+      undefined,
+    );
+    // What asks for nothing follows for nobody.
+    if (rarest === undefined) continue;
+    const list = byKey.get(rarest);
+    if (list === undefined) byKey.set(rarest, [entry]);
+    else list.push(entry);
+  }
+  /** The facts of a caller never change: only its launch may. */
+  const held = new WeakMap<ProcessFacts, readonly string[]>();
+
+  return (caller) => {
+    let selectors = held.get(caller.facts);
+    if (selectors === undefined) {
+      selectors = selectorsHeld(caller.facts).filter((selector) => byKey.has(selector));
+      held.set(caller.facts, selectors);
+    }
+    const launched = caller.launch === undefined ? undefined : byKey.get(launchKey(caller.launch));
+    const found = selectors.flatMap((selector) => byKey.get(selector) ?? []);
+    return [...found, ...(launched ?? [])].sort((one, other) => one.order - other.order);
+  };
+}
+
+/** What a caller must have for `entry`, each as a word; one selector that can never hold makes the entry follow for nobody. */
+function keysOf({ identity, selectors }: RegistryEntry): readonly string[] {
+  const keys = selectors.map(({ selector }) => selector);
+  return identity.launch === undefined ? keys : [...keys, launchKey(identity.name)];
+}
+
+function launchKey(name: string): string {
+  return `launch:${name}`;
+}
+
+function countOf(counts: ReadonlyMap<string, number>, key: string): number {
+  return counts.get(key) ?? 0;
+}

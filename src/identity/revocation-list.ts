@@ -1,0 +1,66 @@
+import type { KeyObject } from "node:crypto";
+import { contextTag, encodeElement, encodePositiveInteger, encodeTime, TAG } from "../spiffe/der.js";
+import { ECDSA_WITH_SHA256, signed } from "./signed-structure.js";
+
+/** INTEGER 1: version 2, which has extensions. RFC 5280 §5.1.2.1. */
+const VERSION_2 = Buffer.of(0x02, 0x01, 0x01);
+const EXTENSIONS = contextTag(0, "constructed");
+const KEY_IDENTIFIER = contextTag(0, "primitive");
+/** OBJECT IDENTIFIERs 2.5.29.35 and 2.5.29.20. */
+const AUTHORITY_KEY_ID = Buffer.from("0603551d23", "hex");
+const CRL_NUMBER = Buffer.from("0603551d14", "hex");
+
+/** A certificate that is no longer believed although it has not expired. */
+export interface RevokedEntry {
+  /** Big-endian. */
+  readonly serial: Buffer;
+  readonly since: Date;
+}
+
+/** Everything a revocation list says. RFC 5280 §5. */
+export interface RevocationListFields {
+  /** DER of the authority's name. */
+  readonly issuer: Buffer;
+  readonly authorityKeyId: Buffer;
+  readonly thisUpdate: Date;
+  readonly nextUpdate: Date;
+  /** Larger than that of every earlier list of this issuer. §5.2.3. */
+  readonly number: bigint;
+  readonly revoked: readonly RevokedEntry[];
+}
+
+/** The DER CertificateList of `fields`, signed by the authority's own P-256 key. */
+export function signRevocationList(fields: RevocationListFields, key: KeyObject): Buffer {
+  const { issuer, authorityKeyId, thisUpdate, nextUpdate, revoked } = fields;
+  const entries = revoked.map(({ serial, since }) =>
+    encodeElement(TAG.sequence, encodePositiveInteger(serial), encodeTime(since)),
+  );
+  const toBeSigned = encodeElement(
+    TAG.sequence,
+    VERSION_2,
+    ECDSA_WITH_SHA256.identifier,
+    issuer,
+    encodeTime(thisUpdate),
+    encodeTime(nextUpdate),
+    // §5.1.2.6: "When there are no revoked certificates, the revoked certificates list MUST be absent."
+    ...(entries.length === 0 ? [] : [encodeElement(TAG.sequence, ...entries)]),
+    encodeElement(
+      EXTENSIONS,
+      encodeElement(
+        TAG.sequence,
+        extension(AUTHORITY_KEY_ID, encodeElement(TAG.sequence, encodeElement(KEY_IDENTIFIER, authorityKeyId))),
+        extension(CRL_NUMBER, encodePositiveInteger(bytesOf(fields.number))),
+      ),
+    ),
+  );
+  return signed(toBeSigned, key, ECDSA_WITH_SHA256);
+}
+
+function extension(oid: Buffer, value: Buffer): Buffer {
+  return encodeElement(TAG.sequence, oid, encodeElement(TAG.octetString, value));
+}
+
+function bytesOf(number: bigint): Buffer {
+  const hex = number.toString(16);
+  return Buffer.from(hex.length % 2 === 0 ? hex : `0${hex}`, "hex");
+}
