@@ -157,7 +157,7 @@ describe("tables and links", () => {
         summary: /summary =\s+"([^"]+)"/.exec(text)?.[1],
       }));
     const rows = tableRows(readme, "Command").map(([command = "", summary]) => ({
-      name: /^`agentid ((?:[a-z]+ ?)+?)(?: (?:[A-Z[]|--).*)?`$/.exec(command)?.[1],
+      name: /^`agentid ((?:[a-z]+(?:-[a-z]+)* ?)+?)(?: (?:[A-Z[]|--).*)?`$/.exec(command)?.[1],
       summary,
     }));
     const sorted = (list: readonly { name: string | undefined }[]) =>
