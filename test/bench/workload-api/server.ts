@@ -104,7 +104,7 @@ const commands = {
     launches.close();
     await audit.close();
     rmSync(directory, { recursive: true, force: true });
-    setImmediate(() => process.disconnect());
+    setImmediate(() => process.disconnect?.());
   },
 };
 const tell = (message: unknown) => process.send?.(message);
