@@ -68,8 +68,8 @@ describe("index of the registry", () => {
         expect(found.missed.map((one) => one.identity)).toEqual(all.filter((one) => !wanted.includes(one)));
         granted += wanted.length;
       }),
-      { numRuns: 500 },
+      { numRuns: 2_000 },
     );
-    expect(granted).toBeGreaterThan(100);
+    expect(granted).toBeGreaterThan(50);
   });
 });
