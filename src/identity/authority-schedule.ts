@@ -18,7 +18,7 @@
  * For at least this long a prepared authority is in the bundle before it signs, unless the active one has ended or a person says otherwise.
  * Streams have the new bundle within a turn of the event loop; this leaves room for a client that is busy.
  */
-export const MINIMUM_KNOWN_MS = 5_000;
+const MINIMUM_KNOWN_MS = 5_000;
 
 /** NotBefore lies this far before the moment of creation, so that a peer whose clock is a little behind accepts a fresh certificate (XS-12, as SPIRE). */
 export const NOT_BEFORE_CUSHION_MS = 10_000;

@@ -75,6 +75,8 @@ class LinuxProcessHandle implements ProcessHandle {
   readonly pid: number;
   readonly #pidfd: number;
   readonly #directory: number;
+  /** `stat` and `status`, which are read before every answer: opened once, they stay bound to this process as its directory does. */
+  readonly #records = new Map<string, number>();
   #closed = false;
 
   constructor(pid: number, pidfd: number, directory: number) {
@@ -131,6 +133,7 @@ class LinuxProcessHandle implements ProcessHandle {
     this.#closed = true;
     closeSync(this.#pidfd);
     closeSync(this.#directory);
+    for (const fd of this.#records.values()) closeSync(fd);
   }
 
   /** Undefined where the kernel refuses. Throws ProcessError `process-gone`. */
@@ -145,14 +148,14 @@ class LinuxProcessHandle implements ProcessHandle {
 
   /** A file that the kernel gives whole in one read. */
   #readRecord(name: string): string {
-    const fd = this.#openat(name);
-    if (fd === undefined) throw processGone(this.pid);
+    const fd = this.#records.get(name) ?? this.#openat(name);
+    if (this.#closed || fd === undefined) throw processGone(this.pid);
+    this.#records.set(name, fd);
     try {
-      return scratch.toString("latin1", 0, readSync(fd, scratch, 0, scratch.length, null));
+      // From the beginning: the kernel makes the text anew.
+      return scratch.toString("latin1", 0, readSync(fd, scratch, 0, scratch.length, 0));
     } catch (cause) {
       throw processGone(this.pid, cause);
-    } finally {
-      closeSync(fd);
     }
   }
 

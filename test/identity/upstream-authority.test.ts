@@ -19,6 +19,8 @@ afterAll(() => rmSync(base, { recursive: true }));
 const billing = SpiffeId.of(shop, "agents/billing");
 const coded = (code: string) => expect.objectContaining({ code });
 const DAY = 86_400_000;
+/** The clock of the tests goes before the machine's, so that what openssl makes meanwhile is valid already. */
+const MINUTE = 60_000;
 
 function openssl(...args: string[]): string {
   return execFileSync("openssl", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
@@ -119,7 +121,7 @@ describe("upstream authority", () => {
     (key) => {
       const root = make({ key });
       const upstream = loadUpstreamAuthority(root, Date.now());
-      const domain = createTestTrustDomain({ clock: createTestClock(Date.now()), upstream: () => upstream });
+      const domain = createTestTrustDomain({ clock: createTestClock(Date.now() + MINUTE), upstream: () => upstream });
       expect(verify(domain)).toContain("OK");
       const { certificates } = domain.keeper.x509Svid(billing);
       expect(certificates).toHaveLength(2);
@@ -137,14 +139,14 @@ describe("upstream authority", () => {
     const root = make({ key: "RSA-2048" });
     const issuing = make({ key: "P-384", issuer: root });
     const upstream = loadUpstreamAuthority(chained(issuing, root), Date.now());
-    const domain = createTestTrustDomain({ clock: createTestClock(Date.now()), upstream: () => upstream });
+    const domain = createTestTrustDomain({ clock: createTestClock(Date.now() + MINUTE), upstream: () => upstream });
     expect(domain.keeper.x509Svid(billing).certificates).toHaveLength(3);
     expect(verify(domain)).toContain("OK");
   });
 
   it("is renewed below it, again and again, and never outlives it", () => {
     const upstream = loadUpstreamAuthority(make({ days: 3 }), Date.now());
-    const domain = createTestTrustDomain({ clock: createTestClock(Date.now()), upstream: () => upstream });
+    const domain = createTestTrustDomain({ clock: createTestClock(Date.now() + MINUTE), upstream: () => upstream });
     const keyIds = new Set<string>();
     for (let hour = 0; hour < 70; hour += 5) {
       keyIds.add(domain.authority.active.keyId);
@@ -161,7 +163,7 @@ describe("upstream authority", () => {
   });
 
   it("is the same after a restart; another upstream takes over once verifiers have had its root for 5 seconds", () => {
-    const clock = createTestClock(Date.now());
+    const clock = createTestClock(Date.now() + MINUTE);
     const keyStore = keptStore();
     const old = loadUpstreamAuthority(make({}), clock.now());
     const one = createTestTrustDomain({ clock, keyStore, upstream: () => old });
@@ -190,7 +192,7 @@ describe("upstream authority", () => {
   });
 
   it("files that change are read again; half of a pair is a problem and changes nothing", () => {
-    const clock = createTestClock(Date.now());
+    const clock = createTestClock(Date.now() + MINUTE);
     const directory = join(base, "live");
     mkdirSync(directory);
     const files = { certificate: join(directory, "ca.pem"), key: join(directory, "ca.key") };

@@ -1,5 +1,6 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { copyFileSync, mkdirSync, realpathSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
@@ -14,6 +15,8 @@ const cache = join(here, "../../.cache/interop");
 export interface ForeignWorkload {
   /** What the kernel will name as its executable. */
   readonly exePath: string;
+  /** The executable's digest, where several programs share it. */
+  readonly exeSha256?: string;
   /** How it is started. */
   readonly command: readonly string[];
 }
@@ -39,6 +42,57 @@ export async function preparePython(): Promise<Prepared> {
   const { python } = environment;
   const { stdout } = await execute(python, ["-c", "import os; print(os.path.realpath('/proc/self/exe'))"]);
   return { workload: { exePath: stdout.trim(), command: [python, join(here, "python/workload.py")] } };
+}
+
+/** Pinned, so that a build asks for what the last one had. */
+const COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+
+/** The java-spiffe program. Java programs share one executable, so its identity is the machine's Java by path and digest. */
+export async function prepareJava(): Promise<Prepared> {
+  if (!(await runs("mvn", ["--version"]))) return { missing: "mvn is not installed" };
+  if (!(await runs("javac", ["--version"]))) return { missing: "javac is not installed" };
+  const project = join(here, "java");
+  const source = join(project, "src/main/java/Workload.java");
+  const libraries = join(cache, "java/lib");
+  const classes = join(cache, "java/classes");
+  const classPath = `${classes}:${libraries}/*`;
+  await onceFor([join(project, "pom.xml")], libraries, async () => {
+    rmSync(libraries, { recursive: true, force: true });
+    const flags = ["--batch-mode", "--quiet", COPY_DEPENDENCIES, `-DoutputDirectory=${libraries}`];
+    await execute("mvn", flags, { cwd: project });
+  });
+  await onceFor([source, join(project, "pom.xml")], classes, async () => {
+    await execute("javac", ["-Xlint:all", "-Werror", "-cp", join(libraries, "*"), "-d", classes, source]);
+  });
+  const { stderr } = await execute("java", ["-XshowSettings:properties", "-version"]);
+  const home = /java\.home = (.*)/.exec(stderr)?.[1] ?? "";
+  const exePath = realpathSync(join(home, "bin/java"));
+  const exeSha256 = createHash("sha256").update(readFileSync(exePath)).digest("hex");
+  // A program this short starts sooner without the second compiler.
+  const command = [exePath, "-XX:TieredStopAtLevel=1", "-cp", classPath, "Workload"];
+  return { workload: { exePath, exeSha256, command } };
+}
+
+/** The program on the Rust crates `spiffe` and `spiffe-rustls`. */
+export async function prepareRust(): Promise<Prepared> {
+  if (!(await runs("cargo", ["--version"]))) return { missing: "cargo is not installed" };
+  const target = join(cache, "rust");
+  const flags = ["build", "--locked", "--quiet", "--target-dir", target];
+  await execute("cargo", flags, { cwd: join(here, "rust") });
+  const exePath = realpathSync(join(target, "debug/workload"));
+  return { workload: { exePath, command: [exePath] } };
+}
+
+/** Makes `result`, a folder, unless it was made from the same `sources`. */
+async function onceFor(sources: readonly string[], result: string, make: () => Promise<void>): Promise<void> {
+  const digest = createHash("sha256");
+  for (const source of sources) digest.update(readFileSync(source));
+  const wanted = digest.digest("hex");
+  const stamp = join(result, "made-from");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
+  await make();
+  mkdirSync(result, { recursive: true });
+  writeFileSync(stamp, wanted);
 }
 
 async function runs(file: string, args: readonly string[]): Promise<boolean> {

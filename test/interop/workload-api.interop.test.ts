@@ -1,21 +1,33 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { z } from "zod";
+import type { RequiredFacts } from "../../src/config/config.js";
 import { verifies } from "../requirements/verifies.js";
 import {
   type ForeignWorkload,
   type Prepared,
   prepareGo,
+  prepareJava,
   preparePython,
+  prepareRust,
   type RunningWorkload,
   startWorkload,
 } from "./foreign-workloads.js";
+import { authoritiesOf, opensslVerifies, serialOf } from "./openssl.js";
 import { startTrustDomain, type TrustDomainUnderTest } from "./trust-domain-under-test.js";
 
-// Three programs by three executables, so that the kernel tells them apart and each has an identity of its own.
+// Programs by different executables, so that the kernel tells them apart and each has an identity of its own.
 const go = await prepareGo("go-payments");
 const otherGo = await prepareGo("go-ledger");
 const python = await preparePython();
+const java = await prepareJava();
+const rust = await prepareRust();
 
-for (const [name, prepared] of Object.entries({ "go-spiffe": go, "py-spiffe": python })) {
+for (const [name, prepared] of Object.entries({
+  "go-spiffe": go,
+  "py-spiffe": python,
+  "java-spiffe": java,
+  "the Rust spiffe crate": rust,
+})) {
   if ("missing" in prepared) process.stderr.write(`SKIPPED: interop with ${name}: ${prepared.missing}\n`);
 }
 
@@ -23,6 +35,8 @@ const ids = {
   go: "spiffe://shop.local/agents/go-payments",
   otherGo: "spiffe://shop.local/agents/go-ledger",
   python: "spiffe://shop.local/agents/python",
+  java: "spiffe://shop.local/agents/java",
+  rust: "spiffe://shop.local/agents/rust",
 };
 
 let trustDomain: TrustDomainUnderTest;
@@ -31,6 +45,8 @@ beforeAll(async () => {
     ...factsOf("agents/go-payments", go),
     ...factsOf("agents/go-ledger", otherGo),
     ...factsOf("agents/python", python),
+    ...factsOf("agents/java", java),
+    ...factsOf("agents/rust", rust),
   });
 });
 afterAll(() => trustDomain.close());
@@ -40,8 +56,10 @@ afterEach(async () => {
   for (const workload of running.splice(0)) await workload.stop();
 });
 
-function factsOf(name: string, prepared: Prepared): Record<string, { exePath: string }> {
-  return "missing" in prepared ? {} : { [name]: { exePath: prepared.workload.exePath } };
+function factsOf(name: string, prepared: Prepared): Record<string, RequiredFacts> {
+  if ("missing" in prepared) return {};
+  const { exePath, exeSha256 } = prepared.workload;
+  return { [name]: { exePath, ...(exeSha256 === undefined ? {} : { exeSha256 }) } };
 }
 
 function workloadOf(prepared: Prepared): ForeignWorkload {
@@ -63,26 +81,39 @@ describe.each([
   { library: "go-spiffe", prepared: go, id: ids.go, hint: { hint: "agents/go-payments" } },
   // py-spiffe does not show hints.
   { library: "py-spiffe", prepared: python, id: ids.python, hint: {} },
+  { library: "Rust spiffe crate", prepared: rust, id: ids.rust, hint: { hint: "agents/rust" } },
 ])("unmodified $library", ({ prepared, id, hint }) => {
   it.skipIf(isMissing(prepared))(`${verifies("EP-3", "XR-1", "XR-3", "XR-4")} fetches its X.509-SVIDs`, async () => {
     const answer = await start(prepared, "fetch").next();
     expect(answer).toMatchObject({ svids: [{ id, ...hint }], default: id });
+    for (const svid of z.array(z.unknown()).parse(answer.svids)) await opensslVerifies(svid);
   });
 
   it.skipIf(isMissing(prepared))(
-    `${verifies("ST-1", "ST-3", "XR-5")} watches them through rotations of SVID and authority`,
+    `${verifies("ST-1", "ST-3", "XR-5")} watches them through three rotations of SVID and authority, each chain good for openssl`,
     async () => {
       const watch = start(prepared, "watch");
       const first = await watch.next();
-      expect(first).toMatchObject({ id, serial: expect.any(String) });
-      trustDomain.rotateSvids();
-      const second = await watch.next();
-      expect(second).toMatchObject({ id, authorities: first.authorities });
-      expect(second.serial).not.toBe(first.serial);
-      trustDomain.rotateAuthority();
-      const third = await watch.next();
-      expect(third).toMatchObject({ id, authorities: Number(first.authorities) + 1 });
-      expect(third.serial).not.toBe(second.serial);
+      const rotations = [
+        { rotate: () => trustDomain.rotateSvids(), authorities: 0 },
+        { rotate: () => trustDomain.rotateAuthority(), authorities: 1 },
+        { rotate: () => trustDomain.rotateSvids(), authorities: 1 },
+      ];
+      const updates = [first];
+      for (const { rotate, authorities } of rotations) {
+        rotate();
+        const update = await watch.next();
+        expect(authoritiesOf(update)).toBe(authoritiesOf(first) + authorities);
+        updates.push(update);
+      }
+      expect(new Set(updates.map(serialOf)).size).toBe(4);
+      for (const update of updates) {
+        expect(update).toMatchObject({ id, ...hint });
+        await opensslVerifies(update);
+      }
+      // The same openssl does not take a new leaf for one of the authorities before it.
+      const { authorities } = first;
+      await expect(opensslVerifies({ ...updates[3], authorities })).rejects.toThrow("verify");
       expect(await watch.stop()).toBe(0);
     },
   );
@@ -109,6 +140,8 @@ describe.each([
   { pair: "go to go", client: go, server: otherGo, clientId: ids.go, serverId: ids.otherGo },
   { pair: "python to go", client: python, server: go, clientId: ids.python, serverId: ids.go },
   { pair: "go to python", client: go, server: python, clientId: ids.go, serverId: ids.python },
+  { pair: "rust to go", client: rust, server: go, clientId: ids.rust, serverId: ids.go },
+  { pair: "go to rust", client: go, server: rust, clientId: ids.go, serverId: ids.rust },
 ])("mutual TLS, $pair", ({ client, server, clientId, serverId }) => {
   it.skipIf(isMissing(client, server))("each knows the other by its SPIFFE ID", async () => {
     const serving = start(server, "serve", clientId);
@@ -129,4 +162,18 @@ describe.each([
     const wrongServer = start(client, "dial", `127.0.0.1:${willingPort}`, "spiffe://shop.local/agents/nobody");
     await expect(wrongServer.next()).rejects.toThrow();
   });
+});
+
+/**
+ * A limit of today, not a wish: grpc-java names the socket's path as :authority, and Node's HTTP/2 refuses a slash there (RFC 3986 §3.2)
+ * before any of our code sees the request. When this fails, java-spiffe belongs into the tables above.
+ */
+describe("unmodified java-spiffe", () => {
+  it.skipIf(isMissing(java, rust))(
+    "is refused by Node's HTTP/2 for its :authority, where others are served",
+    async () => {
+      expect(await start(rust, "bundles").next()).toHaveProperty("x509");
+      await expect(start(java, "bundles").next()).rejects.toThrow("PROTOCOL_ERROR");
+    },
+  );
 });

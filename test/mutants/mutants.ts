@@ -1,3 +1,4 @@
+import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 
 /** One check of the real code, switched off. */
@@ -368,5 +369,6 @@ export const mutants: readonly Mutant[] = [
     replace: "true ? now : last.sequence + 1n",
     tests: ["test/federation/bundle-document.test.ts"],
   },
+  ...authorityMutants,
   ...clientMutants,
 ];
