@@ -4,11 +4,9 @@ import type { AgentidEvent } from "../control-api/events.js";
 import { socketPathIn } from "../platform/directories.js";
 import { createWorkloadApi } from "../workload-api/server.js";
 import { type Attesting, startAttesting } from "./attesting.js";
-import { startControlling } from "./controlling.js";
-import { startFederating } from "./federating.js";
 import { type Foundation, openFoundation, type TrustDomainOptions } from "./foundation.js";
 import { type Issuing, startIssuing } from "./issuing.js";
-import { type Relaying, startRelaying } from "./relaying.js";
+import type { Relaying } from "./relaying.js";
 
 export type { TrustDomainOptions } from "./foundation.js";
 
@@ -58,6 +56,10 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   const issuing = await startIssuing(foundation);
   // The first thing that programs can reach: an SVID must not wait for a slow service.
   const workloadApi = await startWorkloadApi(foundation, attesting, issuing);
+  // What only calls and people need is loaded while programs can have their SVIDs already.
+  const { startRelaying } = await import("./relaying.js");
+  const { startFederating } = await import("./federating.js");
+  const { startControlling } = await import("./controlling.js");
   const relaying = await startRelaying(foundation, attesting, issuing);
   const federating = await startFederating(foundation, issuing);
   const { control, environmentOf, admitDashboard } = await startControlling(foundation, {
