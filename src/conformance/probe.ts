@@ -14,7 +14,7 @@ export interface Method<Request, Response> {
 }
 
 /** Workload Endpoint §3: the metadata that every request of the Workload API has. */
-export const SECURITY_HEADER: OutgoingHttpHeaders = { "workload.spiffe.io": "true" };
+const SECURITY_HEADER: OutgoingHttpHeaders = { "workload.spiffe.io": "true" };
 
 /** A method that no server has. */
 export const UNKNOWN_METHOD: Method<object, object> = {
@@ -127,7 +127,7 @@ export function statusOf(answer: Answer<unknown>): status {
 }
 
 /** Waits for `promise`, at most `ms`. Throws Failed. */
-export function within<T>(promise: Promise<T>, ms: number, clock: Clock, what: string): Promise<T> {
+function within<T>(promise: Promise<T>, ms: number, clock: Clock, what: string): Promise<T> {
   return new Promise((resolve, reject) => {
     const cancel = clock.after(ms, () => reject(new Failed(`${what} within ${ms / 1000} s`)));
     promise.then(resolve, reject).finally(cancel);

@@ -78,13 +78,13 @@ describe("agentid conformance workload-api", { timeout: 240_000 }, () => {
     expect(done.stderr).toContain('the command "echo no >&2; exit 7" failed: it ended with code 7: no');
   });
 
-  it("ends with 1 where nothing listens, and says what to do without an address", async () => {
+  it("ends with 1 where nothing listens, with 2 without an address, and says what to do", async () => {
     const cwd = projectOf("conf.local", ["first"]);
     const nowhere = await agentid(["conformance", "workload-api", "--socket", `unix://${cwd}/none.sock`], { cwd });
     expect(nowhere.code).toBe(1);
     expect(nowhere.stderr).toContain("no Workload API can be reached");
     const unnamed = await agentid(["conformance", "workload-api"], { cwd });
-    expect(unnamed.code).toBe(1);
+    expect(unnamed.code).toBe(2);
     expect(unnamed.stderr).toContain("set SPIFFE_ENDPOINT_SOCKET");
   });
 });

@@ -140,6 +140,13 @@ describe("the conformance suite notices a server that", () => {
     expect(idsOf(failed(await run(server, {}, ["ST-1", "XR-1"])))).toEqual(["ST-1"]);
   });
 
+  it("refuses the tokens of a federated trust domain", async () => {
+    // The other server's keys are in nobody's bundle.
+    const stranger = await served();
+    const results = failed(await run(await served(), { federatedTarget: stranger.target }));
+    expect(idsOf(results)).toEqual(["JR-15"]);
+  });
+
   it("prints an address that is none", async () => {
     const results = await run(await served(), { printedAddress: "unix://host/api.sock" });
     expect(idsOf(failed(results))).toEqual(["EP-13"]);
