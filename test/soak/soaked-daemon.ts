@@ -12,7 +12,8 @@ identities:
 `,
   });
   const resourcesPath = join(project, "resources.sock");
-  const daemon: RunningDev = await startDev(project, ["--ephemeral"], {
+  // Not --ephemeral: its record in memory fills up to its bound meanwhile, which would look like a leak.
+  const daemon: RunningDev = await startDev(project, [], {
     NODE_OPTIONS: `--import=${pathToFileURL(join(import.meta.dirname, "resources.mjs"))}`,
     SOAK_RESOURCES: resourcesPath,
   });
