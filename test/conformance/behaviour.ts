@@ -58,6 +58,8 @@ export interface Behaviour {
   /** Methods that its reflection shows; undefined: it offers none. */
   readonly reflected: readonly string[] | undefined;
   readonly unknownMethod: status | undefined;
+  /** Whether a request may hold fields that it does not know. */
+  readonly takesUnknownFields: boolean;
 }
 
 type Refusal =
@@ -116,4 +118,5 @@ export const lawful: Behaviour = {
   streamsInItsLife: Number.POSITIVE_INFINITY,
   reflected: Object.values(SpiffeWorkloadAPIService).map(({ path }) => path.split("/")[2] ?? ""),
   unknownMethod: undefined,
+  takesUnknownFields: true,
 };

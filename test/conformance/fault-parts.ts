@@ -1,10 +1,12 @@
 import { generateKeyPairSync } from "node:crypto";
+import type { status } from "@grpc/grpc-js";
 import type { Jwk } from "../../src/spiffe/jwt-bundle.js";
 import type { ValidatedJwtSvid } from "../../src/spiffe/jwt-svid.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
 import type { X509SVID, X509SVIDResponse } from "../../src/workload-api/generated/workload.js";
 import { KeyUsageFlags, keyUsage, leafExtensions } from "../spiffe/test-certificates.js";
 import { type Behaviour, type Faults, FIRST, SECOND } from "./behaviour.js";
+import { Refused } from "./scripted-parts.js";
 
 export const leafWith = (changes: Parameters<typeof leafExtensions>[0]) => (id: string) => ({
   extensions: leafExtensions({ id, ...changes }),
@@ -75,4 +77,9 @@ export function twice(bundles: Record<string, string>): Record<string, string> {
       return [key, JSON.stringify({ keys: [...keys, ...keys] })];
     }),
   );
+}
+
+/** Answers with a status instead. */
+export function refuse(code: status): never {
+  throw new Refused(code, "scripted");
 }

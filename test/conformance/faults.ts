@@ -24,6 +24,7 @@ import {
   pem,
   pick,
   readsAs,
+  refuse,
   tokenWith,
   twice,
   withRefusal,
@@ -46,6 +47,8 @@ export const faults: readonly (readonly [string, Faults, readonly string[]])[] =
   ["has a method of its own in the service", { reflected: ["FetchX509SVID", "FetchSecrets"] }, ["EP-8"]],
   ["answers Internal to an unknown method", { unknownMethod: status.INTERNAL }, ["EP-11"]],
 
+  ["wants a credential", { x509: () => refuse(status.UNAUTHENTICATED) }, ["EP-3", "XR-1"]],
+  ["takes no unknown fields", { takesUnknownFields: false }, ["XR-14"]],
   ["gives no SVID", { x509: (message) => ({ ...message, svids: [] }) }, ["XR-1"]],
   ["leaves bundle empty", eachSvid(() => ({ bundle: Buffer.alloc(0) })), ["XR-2"]],
   ["leaves the key empty", eachSvid(() => ({ x509SvidKey: Buffer.alloc(0) })), ["XR-2"]],
@@ -116,6 +119,7 @@ export const faults: readonly (readonly [string, Faults, readonly string[]])[] =
 
   ["puts two URIs into a certificate", { leaf: (id) => leafWith({ names: uris(id, `${id}/2`) })(id) }, ["XS-1"]],
   ["puts no URI into a certificate", { leaf: leafWith({ names: null }) }, ["XR-6", "XS-1"]],
+  ["issues for the trust domain itself", { leaf: leafWith({ names: uris(TRUST_DOMAIN) }) }, ["XR-6", "XS-2"]],
   ["has an empty subject and a SAN that is not critical", { leaf: () => ({ name: "" }) }, ["XS-3"]],
   ["leaves BasicConstraints out", { leaf: leafWith({ constraints: null }) }, ["XS-4"]],
   ["issues authorities", { leaf: leafWith({ constraints: basicConstraints(true) }) }, ["XS-4"]],

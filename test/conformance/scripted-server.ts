@@ -15,6 +15,7 @@ import {
   type ValidateJWTSVIDResponse,
   type WITSVIDRequest,
   type X509BundlesResponse,
+  X509SVIDRequest,
   type X509SVIDResponse,
 } from "../../src/workload-api/generated/workload.js";
 import { leafExtensions, makeAuthority, makeLeaf, type TestCertificate } from "../spiffe/test-certificates.js";
@@ -175,7 +176,7 @@ export async function runScriptedServer(
   }
 
   const server = new Server({ interceptors: [headerRule(b)], "grpc.max_concurrent_streams": 100 });
-  server.addService(SpiffeWorkloadAPIService, {
+  server.addService(serviceOf(b), {
     fetchX509Svid: stream(async (again) => (again ? b.followUp(await x509()) : x509()), "svids"),
     fetchX509Bundles: stream(x509Bundles, "bundles"),
     fetchJwtBundles: stream(jwtBundles, "bundles"),
@@ -238,4 +239,14 @@ export async function runScriptedServer(
       rmSync(directory, { recursive: true, force: true });
     },
   };
+}
+
+/** The standard's service; one that takes no unknown fields fails to read a request that is not empty. */
+function serviceOf({ takesUnknownFields }: Behaviour): typeof SpiffeWorkloadAPIService {
+  const { fetchX509Svid, ...others } = SpiffeWorkloadAPIService;
+  const requestDeserialize = (bytes: Buffer): X509SVIDRequest => {
+    if (!takesUnknownFields && bytes.length > 0) throw new Error("unknown field");
+    return X509SVIDRequest.decode(bytes);
+  };
+  return { ...others, fetchX509Svid: { ...fetchX509Svid, requestDeserialize } };
 }
