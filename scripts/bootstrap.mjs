@@ -28,6 +28,7 @@ const tasks = {
     ),
   interop: (rest) => run(node, [tool("vitest", "vitest"), "run", "--config", "test/interop/vitest.config.ts", ...rest]),
   mutants: (rest) => run(node, ["test/mutants/run.ts", ...rest]),
+  soak: (rest) => run(node, ["test/soak/streams.ts", ...rest]),
   bench: (rest) => run(node, ["test/bench/run.ts", ...rest]),
 };
 

@@ -11,8 +11,9 @@ import {
   type X509SVIDResponse,
 } from "../workload-api/generated/workload.js";
 import { type BundleWatch, watchBundles } from "./bundle-watch.js";
-import { skip } from "./check.js";
-import { type Hooks, runHook } from "./hooks.js";
+import { chainProblem } from "./chain.js";
+import { Failed, Skipped, skip } from "./check.js";
+import type { Hooks } from "./hooks.js";
 import { type Answer, createProbe, described, type Probe } from "./probe.js";
 import { observeRemoval, type Removal } from "./removal.js";
 import { observeRotation, type Rotation } from "./rotation.js";
@@ -66,6 +67,8 @@ export interface Context {
   /** Bundle streams that are open from the beginning. */
   bundleWatch(): Promise<BundleWatch>;
   rotation(): Promise<Rotation>;
+  /** Undefined where there is no hook, or nothing came after it: ST-3 says so. */
+  rotationIfSeen(): Promise<Rotation | undefined>;
   removal(): Promise<Removal>;
 }
 
@@ -88,7 +91,7 @@ export function createContext(
     const { svids: found } = x509();
     return found.length > 0 ? found : skip("FetchX509SVID gives no SVID: XR-1");
   };
-  const hook = (name: keyof Hooks): string => options.hooks[name] ?? skip(`needs the operator: --${name}-command`);
+  const { rotate, remove, restore } = options.hooks;
 
   const context: Context = {
     options,
@@ -122,17 +125,15 @@ export function createContext(
       return found.length > 0 ? found : skip("FetchWITSVID gives no SVID: WR-2");
     }),
     bundleWatch: once(() => watchBundles(connect())),
-    rotation: once(async () => {
-      const command = hook("rotate");
-      return observeRotation(context, () => runHook(command, {}, options.clock));
-    }),
+    rotation: once(async () =>
+      rotate === undefined ? skip("needs the operator: --rotate-command") : observeRotation(context, rotate),
+    ),
+    rotationIfSeen: () => context.rotation().catch(nothingIfNoVerdict),
     removal: once(async () => {
-      const remove = hook("remove");
-      const restore = hook("restore");
-      return observeRemoval(context, {
-        remove: (id) => runHook(remove, { SPIFFE_ID: id }, options.clock),
-        restore: (id) => runHook(restore, { SPIFFE_ID: id }, options.clock),
-      });
+      if (remove === undefined || restore === undefined) {
+        return skip("needs the operator: --remove-command and --restore-command");
+      }
+      return observeRemoval(context, { remove, restore });
     }),
   };
   return {
@@ -150,15 +151,17 @@ function messageOf<Response>(rpc: string, answer: Answer<Response>): Response {
 
 /** None where the chain cannot be read: XR-3 says so. */
 function readSvid(svid: X509SVID): readonly ReadSvid[] {
-  try {
-    const certificates = splitX509Chain(svid.x509Svid);
-    const chain = certificates.map((der) => parseCertificate(der));
-    const [leaf] = chain;
-    const [der] = certificates;
-    return leaf === undefined || der === undefined ? [] : [{ svid, chain, leaf, der }];
-  } catch {
-    return [];
-  }
+  if (chainProblem(svid) !== undefined) return [];
+  const certificates = splitX509Chain(svid.x509Svid);
+  const chain = certificates.map((der) => parseCertificate(der));
+  const [leaf] = chain;
+  const [der] = certificates;
+  return leaf === undefined || der === undefined ? [] : [{ svid, chain, leaf, der }];
+}
+
+function nothingIfNoVerdict(thrown: unknown): undefined {
+  if (thrown instanceof Skipped || thrown instanceof Failed) return undefined;
+  throw thrown;
 }
 
 function once<T>(ask: () => Promise<T>): () => Promise<T> {

@@ -6,36 +6,32 @@ import { ServerReflectionService as ReflectionV1Alpha } from "../workload-api/ge
 import { HealthService } from "../workload-api/generated/health.js";
 import { type Check, problemsOf, skip, whyNot } from "./check.js";
 import type { Context } from "./context.js";
-import { described, statusOf } from "./probe.js";
+import { described, statusOf, UNKNOWN_METHOD } from "./probe.js";
 import { methodsOfService, reflectedServices, SERVICE } from "./reflected-service.js";
 import { isWit, standardCalls, succeed } from "./standard-calls.js";
 
 const WRONG_HEADERS: readonly (readonly [string, OutgoingHttpHeaders])[] = [
   ...["True", "TRUE", "1", "", "false", "yes"].map(
-    (value) => [JSON.stringify(value), { "workload.spiffe.io": value }] as const,
+    (value) => [`the header ${JSON.stringify(value)}`, { "workload.spiffe.io": value }] as const,
   ),
-  ["true, twice", { "workload.spiffe.io": ["true", "true"] }],
+  ["the header twice", { "workload.spiffe.io": ["true", "true"] }],
 ];
 
-/** Which of the standard's methods answer anything but InvalidArgument to `metadata`, of those that succeed with the right header. */
-async function acceptedWith(context: Context, metadata: OutgoingHttpHeaders, what: string): Promise<readonly string[]> {
-  const problems: string[] = [];
-  for (const call of await succeedingCalls(context)) {
-    const answer = await call.ask(context.probe, metadata);
-    if (statusOf(answer) !== status.INVALID_ARGUMENT) {
-      problems.push(`${call.name} with ${what} answers ${described(answer)}`);
-    }
-  }
-  return problems;
-}
-
-/** The positive control: what does not succeed when all is right says nothing of what is wrong. */
-async function succeedingCalls(context: Context) {
+/** Which of the standard's methods answer anything but InvalidArgument to wrong headers, of those that succeed with the right one: the positive control. */
+async function acceptedWith(
+  context: Context,
+  wrong: readonly (readonly [string, OutgoingHttpHeaders])[],
+): Promise<readonly string[]> {
   const calls = await succeed(await standardCalls(context), context.probe);
-  return calls.length > 0 ? calls : skip("no call succeeds with the right header");
+  if (calls.length === 0) skip("no call succeeds with the right header");
+  const pairs = wrong.flatMap(([what, metadata]) => calls.map((call) => ({ call, what, metadata })));
+  const answers = await Promise.all(
+    pairs.map(async ({ call, what, metadata }) => ({ call, what, answer: await call.ask(context.probe, metadata) })),
+  );
+  return problemsOf(answers, ({ call, what, answer }) =>
+    statusOf(answer) === status.INVALID_ARGUMENT ? undefined : `${call.name} with ${what} answers ${described(answer)}`,
+  );
 }
-
-const UNKNOWN = { responseStream: false, requestSerialize: () => Buffer.alloc(0), responseDeserialize: () => ({}) };
 
 export const endpointChecks: readonly Check[] = [
   {
@@ -59,20 +55,14 @@ export const endpointChecks: readonly Check[] = [
     level: "M",
     sentence: "Every RPC without the metadata workload.spiffe.io is InvalidArgument",
     source: "WE §3, §6",
-    run: (context) => acceptedWith(context, {}, "no header"),
+    run: (context) => acceptedWith(context, [["no header", {}]]),
   },
   {
     id: "EP-5",
     level: "M",
     sentence: "A header value other than exactly `true`, or a repeated header, is InvalidArgument",
     source: "WE §3; spire pkg/agent/endpoints/middleware.go",
-    async run(context) {
-      const problems: string[] = [];
-      for (const [what, metadata] of WRONG_HEADERS) {
-        problems.push(...(await acceptedWith(context, metadata, `the header ${what}`)));
-      }
-      return problems;
-    },
+    run: (context) => acceptedWith(context, WRONG_HEADERS),
   },
   {
     id: "EP-6",
@@ -126,8 +116,8 @@ export const endpointChecks: readonly Check[] = [
     source: "WE App. A, WA §7",
     async run({ probe }) {
       const problems: string[] = [];
-      for (const path of ["/SpiffeWorkloadAPI/FetchNothing", "/NoSuchService/FetchNothing"]) {
-        const answer = await probe.ask({ ...UNKNOWN, path }, {});
+      for (const path of [UNKNOWN_METHOD.path, "/NoSuchService/FetchNothing"]) {
+        const answer = await probe.ask({ ...UNKNOWN_METHOD, path }, {});
         if (statusOf(answer) !== status.UNIMPLEMENTED) problems.push(`${path} answers ${described(answer)}`);
       }
       return problems;

@@ -2,24 +2,32 @@ import { spawn } from "node:child_process";
 import { CodedError } from "../coded-error.js";
 import type { Clock } from "../platform/clock.js";
 
-/** Commands of the operator for what no client of a Workload API can bring about. Each is run by the shell. */
+/** What no client of a Workload API can bring about, and its operator can. Each resolves when the change is made. */
 export interface Hooks {
   /** Replaces the X.509-SVIDs of this process. */
-  readonly rotate?: string | undefined;
-  /** Takes the identity `$SPIFFE_ID` away from this process. */
-  readonly remove?: string | undefined;
-  /** Gives the identity `$SPIFFE_ID` back. */
-  readonly restore?: string | undefined;
+  readonly rotate?: (() => Promise<void>) | undefined;
+  /** Takes the identity `id` away from this process. */
+  readonly remove?: ((id: string) => Promise<void>) | undefined;
+  /** Gives the identity `id` back. */
+  readonly restore?: ((id: string) => Promise<void>) | undefined;
+}
+
+/** Shell commands for the hooks; `$SPIFFE_ID` is the identity that is meant. They throw CodedError `conformance-hook`. */
+export function commandHooks(commands: { readonly [Name in keyof Hooks]: string | undefined }, clock: Clock): Hooks {
+  const { rotate, remove, restore } = commands;
+  const ofIdentity = (command: string | undefined) =>
+    command === undefined ? undefined : (id: string) => runCommand(command, { SPIFFE_ID: id }, clock);
+  return {
+    rotate: rotate === undefined ? undefined : () => runCommand(rotate, {}, clock),
+    remove: ofIdentity(remove),
+    restore: ofIdentity(restore),
+  };
 }
 
 const LONGEST_MS = 60_000;
 
-/** Runs `command` and waits for its end. Throws CodedError `conformance-hook` unless it ends with 0 within a minute: what follows would say nothing of the server. */
-export async function runHook(
-  command: string,
-  variables: Readonly<Record<string, string>>,
-  clock: Clock,
-): Promise<void> {
+/** Waits for the end of `command`. Throws CodedError `conformance-hook` unless it ends with 0 within a minute: what follows would say nothing of the server. */
+async function runCommand(command: string, variables: Readonly<Record<string, string>>, clock: Clock): Promise<void> {
   const child = spawn("/bin/sh", ["-c", command], {
     env: { ...process.env, ...variables },
     stdio: ["ignore", "ignore", "pipe"],

@@ -14,12 +14,21 @@ export interface Method<Request, Response> {
 }
 
 /** Workload Endpoint §3: the metadata that every request of the Workload API has. */
-export const SECURITY_HEADER: OutgoingHttpHeaders = { "workload.spiffe.io": "true" };
+const SECURITY_HEADER: OutgoingHttpHeaders = { "workload.spiffe.io": "true" };
 
-/** What a call is answered with: its first message, or a status without one. */
-export type Answer<Response> =
-  | { readonly ok: true; readonly message: Response; readonly afterMs: number }
-  | ({ readonly ok: false } & Ended);
+/** A method that no server has. */
+export const UNKNOWN_METHOD: Method<object, object> = {
+  path: "/SpiffeWorkloadAPI/FetchNothing",
+  responseStream: false,
+  requestSerialize: () => Buffer.alloc(0),
+  responseDeserialize: () => ({}),
+};
+
+/** What a call is answered with: its first message, or a status without one; and after how long. */
+export type Answer<Response> = { readonly afterMs: number } & (
+  | { readonly ok: true; readonly message: Response }
+  | ({ readonly ok: false } & Ended)
+);
 
 /** What makes a call differ from the right one. */
 interface Variation {
@@ -69,10 +78,10 @@ export function createProbe(target: string, deadlineMs: number, clock: Clock): P
       try {
         const received = await within(stream.next(), deadlineMs, clock, waited);
         const afterMs = clock.now() - started;
-        if (!("message" in received)) return answerWithoutMessage(received, method);
+        if (!("message" in received)) return { afterMs, ...withoutMessage(received, method) };
         if (!method.responseStream) {
           const end = await within(stream.ended, deadlineMs, clock, waited);
-          if (end.status !== status.OK) return { ok: false, ...end };
+          if (end.status !== status.OK) return { ok: false, afterMs, ...end };
         }
         return { ok: true, message: decode(method, received.message), afterMs };
       } finally {
@@ -118,17 +127,14 @@ export function statusOf(answer: Answer<unknown>): status {
 }
 
 /** Waits for `promise`, at most `ms`. Throws Failed. */
-export function within<T>(promise: Promise<T>, ms: number, clock: Clock, what: string): Promise<T> {
+function within<T>(promise: Promise<T>, ms: number, clock: Clock, what: string): Promise<T> {
   return new Promise((resolve, reject) => {
     const cancel = clock.after(ms, () => reject(new Failed(`${what} within ${ms / 1000} s`)));
     promise.then(resolve, reject).finally(cancel);
   });
 }
 
-function answerWithoutMessage<Response>(
-  ended: Ended,
-  method: Pick<Method<unknown, unknown>, "path">,
-): Answer<Response> {
+function withoutMessage(ended: Ended, method: Pick<Method<unknown, unknown>, "path">): { readonly ok: false } & Ended {
   // A status OK without a message is an answer in no case that is looked at here.
   if (ended.status !== status.OK) return { ok: false, ...ended };
   return { ok: false, status: status.OK, details: `${nameOf(method)} ended without a message` };

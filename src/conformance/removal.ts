@@ -16,6 +16,8 @@ export interface Removal {
   readonly kept: readonly string[];
   /** How the X.509-SVID stream ended when the last identity was gone. */
   readonly svidStream: Ended | undefined;
+  /** Both bundle streams were open before anything was removed, or not served at all. */
+  readonly bundleStreamsStayed: boolean;
   readonly x509BundleStream: Ended | undefined;
   readonly jwtBundleStream: Ended | undefined;
   /** New calls while there was no identity. */
@@ -59,6 +61,9 @@ async function observe(
   const x509 = probe.follow(Api.fetchX509Bundles, {});
   const jwt = probe.follow(Api.fetchJwtBundles, {});
   for (const stream of [svids, x509, jwt]) await stream.next();
+  // A round trip later, a stream that ends with its first message has ended.
+  await probe.ask(Api.fetchX509Svid, {});
+  const bundleStreamsStayed = [x509, jwt].every(({ over }) => over === undefined || over.status !== status.OK);
 
   const removed = ids.length > 1 ? ids[ids.length - 1] : undefined;
   const kept = ids.filter((id) => id !== removed);
@@ -81,7 +86,7 @@ async function observe(
   const x509BundleStream = asked.x509Bundles.ok ? x509.over : await endOf(x509, context.options.changeDeadlineMs);
   const jwtBundleStream = asked.jwtBundles.ok ? jwt.over : await endOf(jwt, context.options.changeDeadlineMs);
   for (const stream of [svids, x509, jwt]) stream.cancel();
-  return { removed, message, kept, svidStream, x509BundleStream, jwtBundleStream, ...asked };
+  return { removed, message, kept, svidStream, bundleStreamsStayed, x509BundleStream, jwtBundleStream, ...asked };
 }
 
 async function firstWithout(

@@ -12,6 +12,8 @@ export interface Rotation {
 
 /** Opens a stream, has the SVIDs replaced and waits for the message that says so. Throws Failed if none comes. */
 export async function observeRotation(context: Context, rotate: () => Promise<void>): Promise<Rotation> {
+  // Without any, there is nothing to be replaced.
+  context.svids();
   const stream = context.connect().follow(Api.fetchX509Svid, {});
   const first = await stream.next();
   if (!("message" in first)) throw new Failed(`the stream ended with ${described(first)}`);

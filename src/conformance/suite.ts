@@ -26,7 +26,7 @@ export interface CheckResult {
   readonly reason: string;
 }
 
-/** In the order in which they run: what takes identities away comes last, and after it only what watched. */
+/** In the order in which they run: what takes identities away comes last. */
 const CHECKS: readonly Check[] = [
   ...endpointChecks,
   ...x509Checks,
@@ -78,7 +78,8 @@ export async function runConformance(
 async function controlCall(options: ConformanceOptions): Promise<Answer<X509SVIDResponse> | "demands-tls"> {
   const probe = createProbe(options.target, options.deadlineMs, options.clock);
   const answer = await probe.ask(Api.fetchX509Svid, {}).catch((thrown: unknown) => {
-    if (thrown instanceof Failed) return { ok: false, status: status.UNAVAILABLE, details: thrown.message } as const;
+    if (thrown instanceof Failed)
+      return { ok: false, status: status.UNAVAILABLE, details: thrown.message, afterMs: options.deadlineMs } as const;
     throw thrown;
   });
   probe.drop();

@@ -56,7 +56,8 @@ export const validationChecks: readonly Check[] = [
     sentence: "Success returns spiffe_id and claims with at least sub, aud and exp",
     source: "WA §6.2.3",
     async run(context) {
-      const { token, id, parts } = await someToken(context);
+      const { token, parts } = await someToken(context);
+      const { sub } = parts.claims;
       const answer = await validate(context, token, AUDIENCE);
       if (statusOf(answer) === status.UNIMPLEMENTED) skip("the JWT profile is not served: WR-5");
       if (!answer.ok) return [`a token of FetchJWTSVID is answered with ${described(answer)}`];
@@ -66,7 +67,9 @@ export const validationChecks: readonly Check[] = [
         (claim) => claims?.[claim] !== undefined && claims[claim] !== parts.claims[claim],
       );
       return [
-        ...(spiffeId === id ? [] : [`the token of ${id} is answered with spiffe_id ${JSON.stringify(spiffeId)}`]),
+        ...(spiffeId === sub
+          ? []
+          : [`the token of ${String(sub)} is answered with spiffe_id ${JSON.stringify(spiffeId)}`]),
         ...(missing.length > 0 ? [`claims lacks ${missing.join(", ")}`] : []),
         ...(changed.length > 0 ? [`claims says another ${changed.join(", ")} than the token`] : []),
       ];

@@ -3,8 +3,9 @@ import { verifyPath } from "../spiffe/certificate-path.js";
 import { contentOf, readElements, TAG } from "../spiffe/der.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import { parseX509Bundle } from "../spiffe/x509-bundle.js";
-import { parseCertificate, splitX509Chain } from "../spiffe/x509-certificate.js";
+import { parseCertificate } from "../spiffe/x509-certificate.js";
 import { SpiffeWorkloadAPIService as Api, type X509SVID } from "../workload-api/generated/workload.js";
+import { chainProblem } from "./chain.js";
 import { type Check, problemsOf, skip, whyNot } from "./check.js";
 import type { Context } from "./context.js";
 import { described } from "./probe.js";
@@ -207,29 +208,13 @@ async function sameOrder(context: Context): Promise<readonly string[]> {
     const answer = await context.probe.ask(Api.fetchX509Svid, {});
     if (answer.ok) orders.push(answer.message.svids.map(({ spiffeId }) => spiffeId));
   }
-  if (context.options.hooks.rotate !== undefined) {
-    const { after } = await context.rotation();
-    orders.push(after.svids.map(({ spiffeId }) => spiffeId));
-  }
+  const rotation = await context.rotationIfSeen();
+  if (rotation !== undefined) orders.push(rotation.after.svids.map(({ spiffeId }) => spiffeId));
   return problemsOf(orders, (order) => {
     const common = expected.filter((id) => order.includes(id));
     const found = order.filter((id) => expected.includes(id));
     return common.join() === found.join() ? undefined : `first ${common.join(", ")}; then ${found.join(", ")}`;
   }).slice(0, 1);
-}
-
-/** Leaf first: not an authority, and each certificate issued by the next. */
-function chainProblem({ spiffeId, x509Svid }: X509SVID): string | undefined {
-  if (x509Svid.subarray(0, 10).toString("latin1") === "-----BEGIN") return `the certificates of ${spiffeId} are PEM`;
-  const why = whyNot(() => {
-    const chain = splitX509Chain(x509Svid).map((der) => parseCertificate(der));
-    const unlinked = chain.findIndex(({ issuer }, index) => {
-      const next = chain[index + 1];
-      return next !== undefined && !next.subject.equals(issuer);
-    });
-    if (unlinked !== -1) throw new Error(`certificate ${unlinked + 2} has not issued the one before it`);
-  });
-  return why && `${spiffeId}: ${why}`;
 }
 
 function nonEmpty(context: Context, field: "x509Svid" | "x509SvidKey"): readonly X509SVID[] {

@@ -66,7 +66,6 @@ export const workloadApiRequirements = [
     level: "M",
     statement: "The SPIFFE_ENDPOINT_SOCKET that we print is unix:///absolute/path and nothing else",
     source: "WE §4",
-    notCovered: "the socket's address is printed by the daemon, whose end-to-end tests hold it",
   },
   {
     id: "EP-14",

@@ -60,6 +60,8 @@ export interface CertificateOptions {
   /** Milliseconds from NOW. */
   readonly notBefore?: number;
   readonly notAfter?: number;
+  /** Hex. Default: the next small number. */
+  readonly serialNumber?: string;
   readonly extensions: readonly Extension[];
 }
 
@@ -70,7 +72,7 @@ export async function makeCertificate(options: CertificateOptions): Promise<Test
   const keys = options.keys ?? (await generateKeys(algorithm));
   const signer = issuer?.keys ?? keys;
   const certificate = await X509CertificateGenerator.create({
-    serialNumber: (0x10000 + serial++).toString(16),
+    serialNumber: options.serialNumber ?? (0x10000 + serial++).toString(16),
     subject: name,
     issuer: issuer?.name ?? name,
     notBefore: new Date(NOW.getTime() + notBefore),

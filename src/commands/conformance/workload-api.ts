@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { Flags } from "@oclif/core";
 import { workloadEndpoint } from "../../client/spiffe/endpoint.js";
 import { waitingClock } from "../../client/spiffe/workload-api-client.js";
+import { commandHooks } from "../../conformance/hooks.js";
 import { conformanceJunit, conformanceReport, conformanceTable } from "../../conformance/report.js";
 import { runConformance } from "../../conformance/suite.js";
 import { AgentidCommand, EXIT } from "../base-command.js";
@@ -55,11 +56,14 @@ export default class ConformanceWorkloadApi extends AgentidCommand {
         clock: waitingClock,
         deadlineMs: flags.timeout * 1000,
         changeDeadlineMs: flags.timeout * 6000,
-        hooks: {
-          rotate: flags["rotate-command"],
-          remove: flags["remove-command"],
-          restore: flags["restore-command"],
-        },
+        hooks: commandHooks(
+          {
+            rotate: flags["rotate-command"],
+            remove: flags["remove-command"],
+            restore: flags["restore-command"],
+          },
+          waitingClock,
+        ),
         printedAddress: process.env.SPIFFE_ENDPOINT_SOCKET,
         federatedTarget: federated === undefined ? undefined : workloadEndpoint(federated).target,
       },
