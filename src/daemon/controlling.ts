@@ -9,6 +9,7 @@ import { createLaunching } from "./launching.js";
 import { followProject } from "./project-reload.js";
 import type { Relaying } from "./relaying.js";
 import { createRevoking } from "./revoking.js";
+import { loadSettled } from "./settled-files.js";
 
 export interface Controlling {
   /** `unix:///…` */
@@ -41,7 +42,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
 
   const reload = followProject({
     first: foundation.project,
-    load: foundation.load,
+    load: () => loadSettled(foundation.project.config, clock, foundation.load),
     apply: async (next) => {
       const last = foundation.project;
       await relaying.putInForce(next);
