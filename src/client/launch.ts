@@ -1,9 +1,9 @@
 import { request } from "node:http";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { LaunchGrant } from "../control-api/routes.js";
-import { CONFIG_FILE, controlSocketPath, findProjectDirectory } from "../platform/directories.js";
 import type { InheritedState } from "../platform/inherited-state.js";
 import { becomeProcess } from "./become.js";
+import { findControlSocket } from "./control-socket.js";
 import { commandPathOrExit, complain } from "./exit-like-a-shell.js";
 import { launchedEnvironment } from "./launch-environment.js";
 
@@ -46,20 +46,15 @@ function parse(args: readonly string[]): { name: string; argv: readonly string[]
   return { name, argv };
 }
 
-/** The socket that AGENTID_CONTROL names, else that of the project around the working directory. */
+/** Without an address to ask, the command line is wrong before anything was asked. */
 function controlSocket(): string {
-  const named = process.env.AGENTID_CONTROL;
-  if (named !== undefined && named !== "") {
-    if (named.startsWith("unix:///")) return named.slice("unix://".length);
-    complain(`agentid: AGENTID_CONTROL must be unix:///PATH, not ${JSON.stringify(named)}`);
+  try {
+    return findControlSocket(undefined, process.env);
+  } catch (thrown) {
+    if (!(thrown instanceof CodedError)) throw thrown;
+    complain(`agentid: ${thrown.message}${thrown.hint === undefined ? "" : `\n  ${thrown.hint}`}`);
     process.exit(EXIT.usage);
   }
-  const project = findProjectDirectory(process.cwd());
-  if (project === undefined) {
-    complain(`agentid: no ${CONFIG_FILE} in this folder or above it\n  next: agentid init, or change into the project`);
-    process.exit(EXIT.usage);
-  }
-  return controlSocketPath(project);
 }
 
 /** POST /v1/launch. Rejects with Refusal, or with Node's error when nobody answers. */
