@@ -7,6 +7,7 @@
 export function displayText(text: string, maxLength = 200): string {
   // Nearly all text is plain, and this is asked for every call.
   if (text.length <= maxLength && PLAIN.test(text)) return text;
+  // Blanks a second time: two of them with something invisible between are one.
   // Cut before cleaning too, so that a megabyte of escapes costs no more than a line of them.
   const bounded = text.length > maxLength * 8 + 64 ? text.slice(0, maxLength * 8 + 64) : text;
   const clean = bounded
@@ -14,6 +15,7 @@ export function displayText(text: string, maxLength = 200): string {
     .replaceAll(TERMINAL_SEQUENCES, "")
     .replaceAll(BLANKS, " ")
     .replaceAll(INVISIBLE, "")
+    .replaceAll(BLANKS, " ")
     .replaceAll(STACKED_MARKS, "$1");
   const cutShort = bounded.length < text.length;
   if (clean.length <= maxLength && !cutShort) return clean;
