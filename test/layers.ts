@@ -6,6 +6,8 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
   spiffe: [],
   platform: [],
   "control-api": ["spiffe"],
+  // Pure, but for one file that lists folders.
+  sandbox: [],
   audit: ["platform"],
   attestation: ["platform"],
   config: ["spiffe", "platform"],
@@ -15,13 +17,13 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
   "workload-api": ["identity", "attestation", "audit", "config", "spiffe", "platform"],
   relay: ["policy", "identity", "attestation", "audit", "config", "control-api", "spiffe", "platform"],
   // Of workload-api the generated stubs only: the SPIFFE client speaks the protocol and knows no server.
-  client: ["control-api", "spiffe", "platform", "workload-api"],
+  client: ["control-api", "spiffe", "platform", "sandbox", "workload-api"],
   // Asks any Workload API as a workload does: of workload-api the generated stubs only.
   conformance: ["client", "control-api", "spiffe", "platform", "workload-api"],
   dashboard: ["client", "control-api", "platform"],
   daemon: [
     ...["federation", "workload-api", "relay", "policy", "identity", "attestation", "audit", "config"],
-    ...["control-api", "spiffe", "platform"],
+    ...["control-api", "spiffe", "platform", "sandbox"],
   ],
   demo: ["client", "control-api", "daemon", "config", "audit", "platform", "spiffe"],
   // Thin: `daemon` for dev, up and ci; the pure parts for the offline commands.

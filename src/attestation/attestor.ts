@@ -40,10 +40,10 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
       return attest(platform.openProcess(peer), peer);
     },
 
-    async ofTcpConnection(endpoints) {
+    async ofTcpConnection(endpoints, network) {
       const nobody = (reason: string, uid?: number, pid?: number): Nobody => ({ nobody: true, uid, pid, reason });
       try {
-        const owner = await platform.ownerOfTcpConnection(endpoints, launches.pids());
+        const owner = await platform.ownerOfTcpConnection(endpoints, launches.pids(), network);
         if (owner.kind === "unknown") return nobody(owner.reason);
         if (owner.kind === "user-only") {
           return nobody(`the connection belongs to user ${owner.uid}, whose processes are not visible`, owner.uid);

@@ -1,4 +1,4 @@
-import type { TcpEndpoints } from "../platform/platform.js";
+import type { NetworkView, TcpEndpoints } from "../platform/platform.js";
 import type { ProcessFacts } from "./process-facts.js";
 
 /** A process at the other end of a connection, attested, and held by handles until `close`. */
@@ -27,8 +27,8 @@ export interface Nobody {
 export interface CallerAttestor {
   /** The peer of an accepted Unix-socket connection. Reads the kernel's word synchronously, at once. Throws CodedError. */
   ofUnixSocket(fd: number): Promise<Caller>;
-  /** The process that holds the client end of a loopback TCP connection. Never throws. */
-  ofTcpConnection(endpoints: TcpEndpoints): Promise<Caller | Nobody>;
+  /** The process that holds the client end of a loopback TCP connection, in our own network namespace or in `network`. Never throws. */
+  ofTcpConnection(endpoints: TcpEndpoints, network?: NetworkView): Promise<Caller | Nobody>;
   /** Any process by number, for `agentid attest PID`. Throws CodedError `process-gone`. */
   ofPid(pid: number): Promise<Caller>;
 }

@@ -56,6 +56,8 @@ export interface LaunchRegistry {
   readonly firstLaunchStartTime: bigint | undefined;
   onStarted(listener: (event: LaunchEvent) => void): () => void;
   onEnded(listener: (event: LaunchEnded) => void): () => void;
+  /** The process has exited. */
+  onGone(listener: (event: LaunchEvent) => void): () => void;
   /** Stops watching. The processes go on. */
   close(): void;
 }
@@ -75,6 +77,7 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
   const former = new Map((options.known ?? []).map((agent) => [keyOf(agent.pid, agent.startTime), agent]));
   const startedListeners = new Set<(event: LaunchEvent) => void>();
   const endedListeners = new Set<(event: LaunchEnded) => void>();
+  const goneListeners = new Set<(event: LaunchEvent) => void>();
   let firstLaunchStartTime = options.firstLaunchStartTime;
   for (const { startTime } of former.values()) firstLaunchStartTime = earlier(firstLaunchStartTime, startTime);
 
@@ -112,6 +115,7 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
         },
         gone: () => {
           if (launched.get(key) === process) launched.delete(key);
+          for (const listener of goneListeners) listener({ name, pid: launcher.pid, startTime: launcher.startTime });
         },
       });
       launched.set(key, process);
@@ -141,6 +145,7 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
     },
     onStarted: (listener) => subscribe(startedListeners, listener),
     onEnded: (listener) => subscribe(endedListeners, listener),
+    onGone: (listener) => subscribe(goneListeners, listener),
     close() {
       for (const process of launched.values()) process.close();
       launched.clear();

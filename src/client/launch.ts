@@ -12,7 +12,7 @@ import { launchedEnvironment } from "./launch-environment.js";
  */
 
 const EXIT = { failed: 1, usage: 2, denied: 3, notRunning: 4 } as const;
-const USAGE = "usage: agentid run NAME -- CMD [ARG…]";
+const USAGE = "usage: agentid run NAME [--sandbox] -- CMD [ARG…]";
 
 /** The daemon said no, in its own words. */
 class Refusal extends CodedError<"launch-refused"> {
@@ -27,23 +27,29 @@ class Refusal extends CodedError<"launch-refused"> {
 
 /** Asks the daemon for the launch that `args` describe and becomes the command, or exits. */
 export async function launch(args: readonly string[], initialState: InheritedState): Promise<never> {
-  const { name, argv } = parse(args);
+  const { name, sandbox, argv } = parse(args);
   // A command that does not exist is the shell's business, not the daemon's.
   commandPathOrExit(argv[0] ?? "", process.env);
-  const grant = await askForLaunch(controlSocket(), { name, argv, workingDirectory: process.cwd() }).catch(giveUp);
-  return becomeProcess(argv, launchedEnvironment(process.env, grant), { initialState });
+  const workingDirectory = process.cwd();
+  const wanted = { name, argv, workingDirectory, ...(sandbox && { sandbox }) };
+  const grant = await askForLaunch(controlSocket(), wanted).catch(giveUp);
+  const environment = launchedEnvironment(process.env, grant);
+  if (grant.sandbox === undefined) return becomeProcess(argv, environment, { initialState });
+  const { becomeSandboxed } = await import("./become-sandboxed.js");
+  return becomeSandboxed(argv, environment, { ...grant, sandbox: grant.sandbox }, initialState);
 }
 
-function parse(args: readonly string[]): { name: string; argv: readonly string[] } {
+function parse(args: readonly string[]): { name: string; sandbox: boolean; argv: readonly string[] } {
   const dashes = args.indexOf("--");
-  const before = dashes === -1 ? args : args.slice(0, dashes);
+  const written = dashes === -1 ? args : args.slice(0, dashes);
+  const before = written.filter((word) => word !== "--sandbox");
   const argv = dashes === -1 ? [] : args.slice(dashes + 1);
   const [name, ...unknown] = before;
   if (name === undefined || name.startsWith("-") || unknown.length > 0 || argv.length === 0) {
     complain(USAGE);
     process.exit(EXIT.usage);
   }
-  return { name, argv };
+  return { name, sandbox: before.length < written.length, argv };
 }
 
 /** Without an address to ask, the command line is wrong before anything was asked. */

@@ -1,4 +1,13 @@
-import type { Config, IdentityConfig, Lock, LockedIdentity, RequiredFacts, ServiceConfig, Upstream } from "./config.js";
+import type {
+  Config,
+  IdentityConfig,
+  Lock,
+  LockedIdentity,
+  RequiredFacts,
+  SandboxConfig,
+  ServiceConfig,
+  Upstream,
+} from "./config.js";
 import { describeEndpoint, describeOidc, describeRelationship } from "./describe-federation.js";
 import { formatDuration } from "./duration.js";
 
@@ -135,7 +144,25 @@ function launchChanges(at: string, old: IdentityConfig, next: IdentityConfig, is
     ...differing(at, formatCommand(before.argv), formatCommand(after.argv), true),
     ...differing(`${at}.cwd`, before.workingDirectory, after.workingDirectory, true),
     ...differing(`${at}.keepEnv`, list(before.keepEnv), list(after.keepEnv), keptMore),
+    ...sandboxChanges(`${at}.sandbox`, before.sandbox, after.sandbox),
   ];
+}
+
+/** Without a sandbox everything is open: whatever a new one opens is less, and the end of one is more. */
+function sandboxChanges(
+  at: string,
+  before: SandboxConfig | undefined,
+  after: SandboxConfig | undefined,
+): readonly Change[] {
+  if (before === undefined || after === undefined) {
+    const shown = (sandbox: SandboxConfig | undefined) =>
+      sandbox && `read ${list(sandbox.read)}, write ${list(sandbox.write)}`;
+    return differing(at, shown(before), shown(after), after === undefined);
+  }
+  return (["read", "write"] as const).flatMap((way) => {
+    const opensMore = after[way].some((path) => !before[way].includes(path));
+    return differing(`${at}.${way}`, list(before[way]), list(after[way]), opensMore);
+  });
 }
 
 function serviceChanges(old: readonly ServiceConfig[], next: readonly ServiceConfig[]): readonly Change[] {
@@ -184,7 +211,7 @@ function federationChanges(old: Config, next: Config): readonly Change[] {
 export function describeIdentity(identity: IdentityConfig): string {
   const { facts, launch, service } = identity;
   const parts = [
-    launch && `launch ${formatCommand(launch.argv)}`,
+    launch && `launch ${formatCommand(launch.argv)}${launch.sandbox === undefined ? "" : " in a sandbox"}`,
     facts.user !== undefined && `user ${facts.user}`,
     facts.uid !== undefined && `uid ${facts.uid}`,
     facts.group !== undefined && `group ${facts.group}`,

@@ -104,6 +104,14 @@ export interface LaunchConfig {
   readonly workingDirectory: string;
   /** Variables that load code or look like secrets and are kept all the same. */
   readonly keepEnv: readonly string[];
+  /** It runs in a sandbox only. */
+  readonly sandbox: SandboxConfig | undefined;
+}
+
+/** What a sandbox opens of the file system; absolute paths. */
+export interface SandboxConfig {
+  readonly read: readonly string[];
+  readonly write: readonly string[];
 }
 
 export interface ServiceConfig {

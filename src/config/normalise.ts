@@ -6,6 +6,7 @@ import {
   type IdentityConfig,
   type LaunchConfig,
   type RequiredFacts,
+  type SandboxConfig,
   type ServiceConfig,
   type Upstream,
 } from "./config.js";
@@ -106,7 +107,19 @@ function launchOf(entry: NonNullable<IdentityEntry["launch"]>, projectDirectory:
     argv: full.command,
     workingDirectory: resolve(projectDirectory, full.cwd ?? "."),
     keepEnv: full.keepEnv ?? [],
+    sandbox: sandboxOf("sandbox" in full ? full.sandbox : undefined, projectDirectory),
   };
+}
+
+function sandboxOf(
+  entry: boolean | { readonly read?: string[] | undefined; readonly write?: string[] | undefined } | undefined,
+  projectDirectory: string,
+): SandboxConfig | undefined {
+  if (entry === undefined || entry === false) return undefined;
+  const { read, write } = entry === true ? {} : entry;
+  const absolute = (paths: readonly string[] | undefined) =>
+    (paths ?? []).map((path) => resolve(projectDirectory, path));
+  return { read: absolute(read), write: absolute(write) };
 }
 
 function serviceOf(

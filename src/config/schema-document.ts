@@ -117,6 +117,8 @@ function kindsOf(schema: JsonSchema): readonly string[] {
         return "text";
       case "array":
         return "list";
+      case "boolean":
+        return "`true` or `false`";
       case "integer":
         return "number";
       default:

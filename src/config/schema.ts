@@ -45,6 +45,25 @@ const duration = (description: string, standard: string, minSeconds: number, max
     { description, default: standard, examples: [standard], pattern: DURATION_PATTERN.source },
   );
 
+const paths = (description: string, examples: readonly string[]) =>
+  z
+    .array(text(checkPath))
+    .meta({ description, examples: [[...examples]] })
+    .optional();
+
+const sandbox = z
+  .strictObject({
+    read: paths(
+      "Files and folders that it may read beside the project and the system; relative to the project. What holds credentials stays hidden.",
+      ["/opt/models"],
+    ),
+    write: paths(
+      "Folders and files that it may change; relative to the project. A folder that holds `agentid.yaml`, `agentid.lock`, the policies or `.agentid/` is refused.",
+      ["out"],
+    ),
+  })
+  .meta({ description: "What it sees and changes of the file system." });
+
 const launchCommand = z
   .strictObject({
     command: argv.meta({ description: "The program and its arguments.", examples: [["python3", "agents/billing.py"]] }),
@@ -59,6 +78,15 @@ const launchCommand = z
         description:
           "Environment variables that the agent keeps although they load code (`NODE_OPTIONS`, `PYTHONPATH` …) or look like secrets. All other such variables are removed.",
         examples: [["OPENAI_API_KEY"]],
+      })
+      .optional(),
+    sandbox: z
+      .union([z.boolean(), sandbox])
+      .meta({
+        description:
+          "It runs in a sandbox or not at all: no network but the relay, no other sockets, no credentials, nothing writable but what is named. A launch without `agentid run --sandbox` is refused.",
+        default: false,
+        examples: [true, { write: ["out"] }],
       })
       .optional(),
   })

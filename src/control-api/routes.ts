@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { authorityRoutes, revocation } from "./authority-routes.js";
 import { agentidEvent, reloadDone } from "./events.js";
+import { sandboxGrant } from "./sandbox-view.js";
 
 /**
  * The control API: HTTP/1.1 with JSON over the owner's Unix socket. One entry a route: method, path, what goes in, what comes out.
@@ -57,6 +58,7 @@ export const launchRequest = z.object({
   name: z.string(),
   argv: z.array(z.string()).min(1),
   workingDirectory: z.string(),
+  sandbox: z.boolean().optional(),
 });
 export const launchGrant = z.object({
   identity: z.string(),
@@ -66,6 +68,7 @@ export const launchGrant = z.object({
   /** Variables that the entry keeps although they load code or look like secrets. */
   keepEnv: z.array(z.string()),
   /** Names of the variables removed always (exact) and by prefix. */
+  sandbox: sandboxGrant.optional(),
 });
 export type LaunchGrant = z.infer<typeof launchGrant>;
 

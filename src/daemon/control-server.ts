@@ -1,10 +1,10 @@
 import { chmodSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { Socket } from "node:net";
 import type { z } from "zod";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { type Problem, type RouteName, routes } from "../control-api/routes.js";
+import { descriptorOf } from "./socket-descriptor.js";
 
 /** Who asks: the descriptor of the connection, for which the kernel names the process at its other end. */
 export interface ControlPeer {
@@ -179,12 +179,4 @@ function sendProblem(response: ServerResponse, thrown: unknown): void {
 
 function describeIssue(issue: { path: PropertyKey[]; message: string }): string {
   return issue.path.length === 0 ? issue.message : `${issue.path.map(String).join(".")}: ${issue.message}`;
-}
-
-/** The descriptor of an accepted connection. Node has no public name for it; koffi needs it (D4). */
-function descriptorOf(socket: Socket): number {
-  const handle: unknown = Reflect.get(socket, "_handle");
-  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
-  if (typeof fd !== "number" || fd < 0) throw new CodedError("peer-unknown", "the connection has no descriptor");
-  return fd;
 }

@@ -9,6 +9,7 @@ import { createLaunching } from "./launching.js";
 import { followProject } from "./project-reload.js";
 import type { Relaying } from "./relaying.js";
 import { createRevoking } from "./revoking.js";
+import { createSandboxes } from "./sandboxes.js";
 import { loadSettled } from "./settled-files.js";
 
 export interface Controlling {
@@ -81,6 +82,18 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     },
     recordedBefore: foundation.recordedBefore,
   });
+  const sandboxes = createSandboxes({
+    platform,
+    attestor,
+    launches,
+    relay: relaying.relay,
+    config: () => foundation.project.config,
+    runtimeDirectory: folders.runtime,
+    stateDirectory: folders.state,
+    workloadApi: workloadApi.replace(/^unix:\/\//, ""),
+    environment: options.environment,
+  });
+  undo.push(() => sandboxes.close());
   let dashboard: { readonly pid: number; readonly startTime: bigint } | undefined;
   const server = createControlServer({
     subscribe: (since, listener) => bus.subscribe(since, listener),
@@ -126,6 +139,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
         rememberAgents,
         environmentOf,
         environment: options.environment,
+        sandboxes,
       }),
       stop: parts.stop,
     }),

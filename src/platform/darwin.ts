@@ -184,6 +184,9 @@ function bind(): Platform {
     verified: false,
     peerOfUnixSocket,
     openProcess,
+    openNetwork: notHere,
+    takeDescriptor: notHere,
+    confinementOf: notHere,
     async ownerOfTcpConnection(endpoints, candidates): Promise<OwnerOfConnection> {
       const holders: { pid: number; info: BsdInfo }[] = [];
       for (const pid of new Set([...candidates, ...allPids()])) {
@@ -219,4 +222,9 @@ function bind(): Platform {
 
 function sameEnd(a: { address: string; port: number }, b: { address: string; port: number }): boolean {
   return a.port === b.port && normalAddress(a.address) === normalAddress(b.address);
+}
+
+/** There are no network namespaces on macOS: a sandbox there is a profile on the process itself. */
+function notHere(): never {
+  throw new ProcessError("unsupported", "macOS has no namespaces");
 }

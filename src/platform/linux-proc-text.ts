@@ -117,3 +117,25 @@ function ipv6Bytes(address: string): number[] {
   const middle = new Array<number>(Math.max(0, 8 - left.length - right.length)).fill(0);
   return [...left, ...middle, ...right].flatMap((group) => [group >> 8, group & 255]);
 }
+
+export interface MountOfPath {
+  /** Where it is mounted. */
+  readonly at: string;
+  readonly readOnly: boolean;
+}
+
+/** The mount of /proc/PID/mountinfo on which `path` lies: of the longest mount point above it, the last one listed. Undefined when there is none. */
+export function mountAt(mountinfo: string, path: string): MountOfPath | undefined {
+  let found: MountOfPath | undefined;
+  for (const line of mountinfo.split("\n")) {
+    // id, parent, device, root, mount point, options, …
+    const [, , , , point, options] = line.split(" ");
+    if (point === undefined || options === undefined) continue;
+    const at = point.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+    const isAbove = path === at || path.startsWith(at === "/" ? "/" : `${at}/`);
+    if (isAbove && (found === undefined || at.length >= found.at.length)) {
+      found = { at, readOnly: options.split(",").includes("ro") };
+    }
+  }
+  return found;
+}

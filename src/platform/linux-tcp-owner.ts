@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
 import { findSocket, hexEndpoint, parseStat, type SocketTableRow, withoutIpv4Mapping } from "./linux-proc-text.js";
 import { socketByEnds } from "./linux-socket-diag.js";
-import type { OwnerOfConnection, TcpEndpoints } from "./platform.js";
+import type { NetworkView, OwnerOfConnection, TcpEndpoints } from "./platform.js";
 
 /** How long the search may keep the event loop before it lets others run. */
 const SLICE_MS = 2;
@@ -16,11 +16,12 @@ const SLICE_MS = 2;
 export async function ownerOfTcpConnection(
   endpoints: TcpEndpoints,
   candidates: readonly number[],
+  network?: NetworkView,
 ): Promise<OwnerOfConnection> {
-  const socket = await socketOf(endpoints);
+  const socket = await socketOf(endpoints, network);
   if (socket === undefined) return { kind: "unknown", reason: "the connection is not in the kernel's socket table" };
   const holders = await holdersOf(`socket:[${socket.inode}]`, candidates);
-  const again = await socketOf(endpoints);
+  const again = await socketOf(endpoints, network);
   if (again === undefined || again.inode !== socket.inode || again.uid !== socket.uid) {
     return { kind: "unknown", reason: "the connection was closed while its owner was looked for" };
   }
@@ -30,34 +31,41 @@ export async function ownerOfTcpConnection(
   return { kind: "process", pid: first.pid, uid: socket.uid, startTime: first.startTime };
 }
 
-async function socketOf({ client, server }: TcpEndpoints): Promise<SocketTableRow | undefined> {
+async function socketOf(
+  { client, server }: TcpEndpoints,
+  network: NetworkView | undefined,
+): Promise<SocketTableRow | undefined> {
   const ends = {
     client: { address: withoutIpv4Mapping(client.address), port: client.port },
     server: { address: withoutIpv4Mapping(server.address), port: server.port },
   };
   const isV4 = isIPv4(ends.client.address);
+  if (network !== undefined) return socketIn((version) => network.table(version), ends, isV4);
   const found = socketByEnds(ends, isV4 ? 4 : 6);
   if (found === "unavailable") return socketInTable(ends, isV4);
   return found === "none" ? undefined : found;
 }
 
 /** The same from /proc/net/tcp and tcp6. */
-export async function socketInTable(
+export async function socketInTable(ends: TcpEndpoints, isV4: boolean): Promise<SocketTableRow | undefined> {
+  const v4 = isV4 ? await readFile("/proc/net/tcp", "latin1") : "";
+  const v6 = await readFile("/proc/net/tcp6", "latin1").catch(() => "");
+  return socketIn((version) => (version === 4 ? v4 : v6), ends, isV4);
+}
+
+function socketIn(
+  table: (version: 4 | 6) => string,
   { client, server }: TcpEndpoints,
   isV4: boolean,
-): Promise<SocketTableRow | undefined> {
-  if (isV4) {
-    const table = await readFile("/proc/net/tcp", "latin1");
-    const found = findSocket(
-      table,
-      hexEndpoint(client.address, client.port, 4),
-      hexEndpoint(server.address, server.port, 4),
+): SocketTableRow | undefined {
+  const rowIn = (version: 4 | 6): SocketTableRow | undefined =>
+    findSocket(
+      table(version),
+      hexEndpoint(client.address, client.port, version),
+      hexEndpoint(server.address, server.port, version),
     );
-    if (found !== undefined) return found;
-  }
   // An IPv6 socket that speaks IPv4 stands in the other table, with mapped addresses.
-  const table = await readFile("/proc/net/tcp6", "latin1").catch(() => "");
-  return findSocket(table, hexEndpoint(client.address, client.port, 6), hexEndpoint(server.address, server.port, 6));
+  return (isV4 ? rowIn(4) : undefined) ?? rowIn(6);
 }
 
 interface Holder {

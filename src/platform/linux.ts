@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { lastErrno, libc, SystemCallError } from "./libc.js";
+import { confinementOf, openNetwork, takeDescriptor } from "./linux-confinement.js";
 import { peerOfUnixSocket } from "./linux-peer.js";
 import { parseStat, parseStatus } from "./linux-proc-text.js";
 import { openLinuxProcess, openPidfd } from "./linux-process.js";
@@ -19,6 +20,9 @@ export const linux: Platform = {
     return openLinuxProcess(peer.pid, given ?? openPidfd(peer.pid));
   },
   ownerOfTcpConnection,
+  openNetwork,
+  takeDescriptor,
+  confinementOf,
   ancestors,
   forbidInspection() {
     if ((prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) as number) !== 0)

@@ -16,8 +16,24 @@ export interface Platform {
    */
   openProcess(peer: PeerCredentials | { pid: number }): ProcessHandle;
 
-  /** Which processes of this host hold the client end of a loopback TCP connection; see OwnerOfConnection. Never blocks the event loop long. */
-  ownerOfTcpConnection(connection: TcpEndpoints, candidates: readonly number[]): Promise<OwnerOfConnection>;
+  /**
+   * Which processes of this host hold the client end of a loopback TCP connection; see OwnerOfConnection. `network` is where the connection is, when that
+   * is not our own network namespace. Never blocks the event loop long.
+   */
+  ownerOfTcpConnection(
+    connection: TcpEndpoints,
+    candidates: readonly number[],
+    network?: NetworkView,
+  ): Promise<OwnerOfConnection>;
+
+  /** Holds the socket tables of the network namespace that `pid` is in now. Throws CodedError `process-gone`, `unsupported`. */
+  openNetwork(pid: number): NetworkView;
+
+  /** A duplicate of descriptor `fd` of process `pid` (pidfd_getfd), close-on-exec. Throws CodedError `process-gone`, `unsupported`, `system-call-failed`. */
+  takeDescriptor(pid: number, fd: number): number;
+
+  /** How far process `pid` is shut in, compared with ourselves. Throws CodedError `process-gone`, `unsupported`. */
+  confinementOf(pid: number): Confinement;
 
   /** PIDs from the parent of `pid` upwards, nearest first, each with what is needed to compare two readings; ends where the kernel stops answering. */
   ancestors(pid: number): readonly Ancestor[];
@@ -87,6 +103,26 @@ export interface OpenExecutable {
   readonly localFilesystem: boolean;
   /** Path as the kernel names it; ends with " (deleted)" on Linux when the file is gone. */
   readonly path: string;
+}
+
+/** The socket tables of one network namespace, held: they stay that namespace's whatever becomes of the process through which they were opened. */
+export interface NetworkView {
+  /** As /proc/net/tcp (4) or tcp6 (6) has it inside, at this moment. */
+  table(version: 4 | 6): string;
+  close(): void;
+}
+
+export interface Confinement {
+  /** In its own namespace of each of these kinds: `user`, `mnt`, `pid`, `net`, `ipc`. */
+  readonly apart: ReadonlySet<string>;
+  /** No program that it executes gains rights (set-user-ID, file capabilities). */
+  readonly noNewPrivileges: boolean;
+  /** Its system calls pass a filter. */
+  readonly filtered: boolean;
+  /** Whether `path` leads it to the very file or folder that it leads us to. */
+  sees(path: string): boolean;
+  /** Whether what it finds at `path` lies on a mount that is read-only for it. */
+  findsReadOnly(path: string): boolean;
 }
 
 export interface TcpEndpoints {

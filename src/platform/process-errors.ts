@@ -1,7 +1,7 @@
 import { CodedError } from "../coded-error.js";
 
 /** What goes wrong between us and a process at the other end of a connection. */
-export class ProcessError extends CodedError<"peer-unknown" | "process-gone"> {
+export class ProcessError extends CodedError<"peer-unknown" | "process-gone" | "unsupported"> {
   override readonly name = "ProcessError";
 }
 

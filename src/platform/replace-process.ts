@@ -29,16 +29,21 @@ const execve = libc.func("int execve(const char *, const char **, const char **)
 export function restoreInherited(state: InheritedState): void {
   for (let number = 1; number <= LAST_SIGNAL; number += 1) signal(number, null);
   sigprocmask(SIG_SETMASK, Buffer.alloc(128), null);
+  restoreDescriptors(state);
+  for (const fd of [0, 1, 2, ...state.descriptors]) {
+    const flags = fcntl(fd, F_GETFD, "int", 0) as number;
+    if (flags >= 0) fcntl(fd, F_SETFD, "int", flags & ~FD_CLOEXEC);
+  }
+}
+
+/** Only what a child of Node's own inherits too: whether the descriptors block, and how many there may be. */
+export function restoreDescriptors(state: InheritedState): void {
   state.nonBlocking.forEach((was, fd) => {
     const flags = fcntl(fd, F_GETFL, "int", 0) as number;
     if (flags < 0) return;
     const restored = was ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
     if (restored !== flags) fcntl(fd, F_SETFL, "int", restored);
   });
-  for (const fd of [0, 1, 2, ...state.descriptors]) {
-    const flags = fcntl(fd, F_GETFD, "int", 0) as number;
-    if (flags >= 0) fcntl(fd, F_SETFD, "int", flags & ~FD_CLOEXEC);
-  }
   if (state.openFiles !== undefined) lowerOpenFiles(state.openFiles);
 }
 

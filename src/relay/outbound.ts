@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
 import { codeOf, messageOf } from "../coded-error.js";
+import type { NetworkView } from "../platform/platform.js";
 import type { CallerPools, MutualTlsTarget } from "./caller-pools.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
@@ -23,6 +24,8 @@ import { hostAndPort } from "./upstream.js";
 /** The plain loopback side of a service: finds out from the kernel who calls, and goes on with that caller's SVID. */
 export interface OutboundLeg {
   readonly port: number;
+  /** Also takes calls on sockets that listen inside `network`, a sandbox's; the descriptors pass to it. Returns the end of that. */
+  listenInside(network: NetworkView, descriptors: readonly number[]): () => Promise<void>;
   /** Closes the connections of processes that are gone, changed, or have lost their identity. */
   recheckCallers(): void;
   close(graceMs: number): Promise<void>;
@@ -55,8 +58,8 @@ export async function openOutboundLeg(
   const relaying: readonly Step[] = [read, identify, goOn];
   const deciding: readonly Step[] = [read, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
 
-  const listeners: HttpListener[] = [];
-  const open = async (host: "127.0.0.1" | "::1", port: number) => {
+  const listeners = new Set<HttpListener>();
+  const newServer = (network?: NetworkView) => {
     const server = createServer(httpListenerOptions, (request, response) => {
       const service = leg.service();
       const exchange = newExchange("outbound", service, request, response);
@@ -68,9 +71,13 @@ export async function openOutboundLeg(
       const caller = identityOf(parts, who)?.name ?? "(none)";
       recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
     });
-    server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections)));
+    server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections, network)));
+    return { server, listener };
+  };
+  const open = async (host: "127.0.0.1" | "::1", port: number) => {
+    const { server, listener } = newServer();
     const bound = await listenOnLoopback(server, host, port, leg.service().name);
-    if (bound !== undefined) listeners.push(listener);
+    if (bound !== undefined) listeners.add(listener);
     return bound;
   };
 
@@ -80,12 +87,26 @@ export async function openOutboundLeg(
     names = outboundNames(port);
     await open("::1", port);
   } catch (error) {
-    await Promise.all(listeners.map((listener) => listener.close(0)));
+    await Promise.all([...listeners].map((listener) => listener.close(0)));
     throw error;
   }
 
   return {
     port,
+    listenInside(network, descriptors) {
+      const inside = descriptors.map((fd) => {
+        const { server, listener } = newServer(network);
+        // A socket that is none ends as an error of its server: nobody is served on it.
+        server.on("error", () => void listener.close(0));
+        server.listen({ fd });
+        listeners.add(listener);
+        return listener;
+      });
+      return async () => {
+        for (const listener of inside) listeners.delete(listener);
+        await Promise.all(inside.map((listener) => listener.close(0)));
+      };
+    },
     recheckCallers() {
       for (const [socket, { who }] of connections) {
         if (who === undefined || "nobody" in who) continue;
@@ -93,17 +114,23 @@ export async function openOutboundLeg(
       }
     },
     async close(graceMs) {
-      await Promise.all(listeners.map((listener) => listener.close(graceMs)));
+      await Promise.all([...listeners].map((listener) => listener.close(graceMs)));
     },
   };
 }
 
 /** Begins attestation at accept, once a connection. */
-function attest(parts: RelayParts, socket: Socket, connections: Map<Duplex, Connected>): Connected {
-  const attested = parts.attestor.ofTcpConnection({
+function attest(
+  parts: RelayParts,
+  socket: Socket,
+  connections: Map<Duplex, Connected>,
+  network: NetworkView | undefined,
+): Connected {
+  const endpoints = {
     client: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
     server: { address: socket.localAddress ?? "", port: socket.localPort ?? 0 },
-  });
+  };
+  const attested = parts.attestor.ofTcpConnection(endpoints, network);
   const connected: Connected = { attested, who: undefined };
   let closed = false;
   void attested.then((who) => {

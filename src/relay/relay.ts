@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { CodedError } from "../coded-error.js";
+import type { NetworkView } from "../platform/platform.js";
 import { type CallerPools, createCallerPools, type MutualTlsTarget } from "./caller-pools.js";
 import type { RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
@@ -25,6 +26,13 @@ export interface Relay {
   update(services: readonly RunningService[]): Promise<void>;
   /** Undefined for a service that is not running. */
   addressesOf(name: string): ServiceAddresses | undefined;
+  /** The ports of the outbound legs, where callers find the services. */
+  ports(): readonly number[];
+  /**
+   * Takes calls on sockets that listen on `ports()` inside `network`; callers are named by the tables of that network. The descriptors pass to the relay.
+   * Returns the end of that; a service that goes takes its own with it.
+   */
+  listenInside(network: NetworkView, descriptors: ReadonlyMap<number, readonly number[]>): () => Promise<void>;
   /** Stops listening, lets calls finish for `graceMs`, then cuts them. Idempotent. */
   close(options: { graceMs: number }): Promise<void>;
 }
@@ -116,6 +124,15 @@ export function createRelay(parts: RelayParts): Relay {
       if (one === undefined) return undefined;
       const { host, port } = one.target();
       return { url: `http://127.0.0.1:${one.outbound.port}`, mtls: { host, port } };
+    },
+    ports: () => [...legs.values()].map(({ outbound }) => outbound.port),
+    listenInside(network, descriptors) {
+      const ends = [...legs.values()].map(({ outbound }) =>
+        outbound.listenInside(network, descriptors.get(outbound.port) ?? []),
+      );
+      return async () => {
+        await Promise.all(ends.map((end) => end()));
+      };
     },
     async close({ graceMs }) {
       closed = true;

@@ -1,0 +1,194 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync, fstatSync, readFileSync, realpathSync } from "node:fs";
+import { constants } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { SandboxGrant } from "../control-api/sandbox-view.js";
+import { anonymousFile } from "../platform/anonymous-file.js";
+import { findCommand } from "../platform/command-path.js";
+import type { InheritedState } from "../platform/inherited-state.js";
+import { restoreDescriptors } from "../platform/replace-process.js";
+import { bubblewrapArguments, probeArguments } from "../sandbox/bubblewrap.js";
+import { isFiltered, seccompFilter } from "../sandbox/seccomp.js";
+import { INSIDE, type Mount } from "../sandbox/view.js";
+import type { EntryOrder } from "./enter-sandbox.js";
+import { complain, NOT_EXECUTABLE } from "./exit-like-a-shell.js";
+
+const EXIT = { failed: 1 } as const;
+/** Not what PATH names first: the walls are made by the system's program where there is one. */
+const BUBBLEWRAP = ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/run/current-system/sw/bin/bwrap"];
+const ENTRY = `${INSIDE.library}/dist/client/sandbox-entry.js`;
+const ARGUMENTS_FD = 3;
+const FILTER_FD = 4;
+/** What a terminal or a supervisor sends to a whole group. Bubblewrap ignores it: the agent decides what it means. */
+const FOR_THE_AGENT = ["INT", "QUIT", "HUP", "TERM", "USR1", "USR2"] as const;
+
+/**
+ * Builds the sandbox and stays as the agent's keeper: an agent in a PID namespace of its own cannot have the PID that was launched, so that PID hands on
+ * signals and the exit code, and the end of it is the end of everything inside. Never returns.
+ */
+export async function keepSandbox(
+  grant: SandboxGrant,
+  environment: Readonly<Record<string, string>>,
+  initialState: InheritedState,
+): Promise<never> {
+  refuseFolders();
+  const bubblewrap = findBubblewrap();
+  const disableUserNamespaces = probe(bubblewrap);
+  if (!isFiltered(process.arch)) {
+    return fail(
+      `a sandbox on ${process.arch} is not supported: there is no filter of its system calls`,
+      "x64 and arm64 have one",
+    );
+  }
+  const view = { ...grant.view, mounts: [...grant.view.mounts, ...ownLibrary()] };
+  const args = bubblewrapArguments(view, { seccompFd: FILTER_FD, disableUserNamespaces });
+  const order: EntryOrder = { ports: grant.ports, openFiles: initialState.openFiles?.toString() };
+  const entry = [INSIDE.node, ENTRY, JSON.stringify(order)];
+  restoreDescriptors(initialState);
+  const child = spawn(
+    "/bin/sh",
+    [
+      "-c",
+      `trap '' ${FOR_THE_AGENT.join(" ")}; exec "$@"`,
+      "agentid",
+      bubblewrap,
+      "--args",
+      String(ARGUMENTS_FD),
+      ...entry,
+    ],
+    {
+      env: { ...environment },
+      stdio: [
+        "inherit",
+        "inherit",
+        "inherit",
+        anonymousFile("agentid-sandbox", Buffer.from(args.map((arg) => `${arg}\0`).join(""))),
+        anonymousFile("agentid-seccomp", seccompFilter(process.arch)),
+      ],
+    },
+  );
+  return keep(child);
+}
+
+function keep(child: ChildProcess): Promise<never> {
+  let endedBy: NodeJS.Signals | undefined;
+  for (const name of FOR_THE_AGENT) {
+    const signal: NodeJS.Signals = `SIG${name}`;
+    process.on(signal, () => {
+      const agent = agentOf(child.pid);
+      if (agent === undefined) {
+        endedBy ??= signal;
+        child.kill("SIGKILL");
+      }
+      // The terminal sends these to everybody in the foreground, the agent among them.
+      else if (!((name === "INT" || name === "QUIT") && isForeground())) send(signal, agent);
+    });
+  }
+  return new Promise((_, reject) => {
+    child.once("error", reject);
+    child.once("exit", (code, signal) => {
+      process.exit(code ?? 128 + constants.signals[endedBy ?? signal ?? "SIGKILL"]);
+    });
+  });
+}
+
+/**
+ * Bubblewrap's child is the first process of the namespace, and the first child of that is what was executed inside. Undefined until that is the agent:
+ * before, nothing runs that could tidy up, and what runs ignores signals.
+ */
+function agentOf(bubblewrap: number | undefined): number | undefined {
+  const inside = firstChild(firstChild(bubblewrap));
+  if (inside === undefined) return undefined;
+  const command = textOf(`/proc/${inside}/cmdline`);
+  return command === "" || command.includes(ENTRY) ? undefined : inside;
+}
+
+function send(signal: NodeJS.Signals, pid: number): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // it has exited meanwhile
+  }
+}
+
+function firstChild(pid: number | undefined): number | undefined {
+  if (pid === undefined) return undefined;
+  const first = textOf(`/proc/${pid}/task/${pid}/children`).split(" ")[0];
+  return first === undefined || first === "" ? undefined : Number(first);
+}
+
+/** Whether our process group is the one in the foreground of our terminal. */
+function isForeground(): boolean {
+  // After the name, which may hold anything: state, ppid, pgrp, session, tty, tpgid
+  const [, , group, , , foreground] = textOf("/proc/self/stat").split(") ").at(-1)?.split(" ") ?? [];
+  return group !== undefined && group === foreground;
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return ""; // it has exited
+  }
+}
+
+/** Through a folder as standard input the whole file system could be reached, whatever is mounted inside. */
+function refuseFolders(): void {
+  for (const fd of [0, 1, 2]) {
+    try {
+      if (!fstatSync(fd).isDirectory()) continue;
+    } catch {
+      continue; // closed
+    }
+    fail(`descriptor ${fd} is a folder: it would lead out of the sandbox`, "redirect it from /dev/null");
+  }
+}
+
+function findBubblewrap(): string {
+  const known = BUBBLEWRAP.find((path) => existsSync(path));
+  if (known !== undefined) return known;
+  try {
+    return findCommand("bwrap", "/", process.env);
+  } catch {
+    return fail(
+      "a sandbox needs bubblewrap, which is not installed",
+      "apt install bubblewrap, dnf install bubblewrap, pacman -S bubblewrap",
+    );
+  }
+}
+
+/** Whether bubblewrap can also forbid user namespaces inside; ends this process when it can make no sandbox at all. */
+function probe(bubblewrap: string): boolean {
+  const run = (disable: boolean) =>
+    spawnSync(bubblewrap, probeArguments(disable), { stdio: ["ignore", "ignore", "pipe"] });
+  if (run(true).status === 0) return true;
+  const { status, stderr } = run(false);
+  if (status === 0) return false;
+  const why = stderr?.toString().trim();
+  return fail(
+    `bubblewrap can make no sandbox here: ${why === undefined || why === "" ? `exit code ${status}` : why}`,
+    "user namespaces must be allowed: in a container by its seccomp profile, on Ubuntu 24.04 by an AppArmor profile for bwrap\n" +
+      "(sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)",
+  );
+}
+
+/** Node, and of ours what the entry loads. */
+function ownLibrary(): readonly Mount[] {
+  const read = (source: string, at: string): Mount => ({ show: "read", source: realpathSync(source), at });
+  const dist = dirname(dirname(fileURLToPath(import.meta.url)));
+  const modules = dirname(dirname(fileURLToPath(import.meta.resolve("koffi"))));
+  const natives = join(modules, "@koromix");
+  return [
+    read(process.execPath, INSIDE.node),
+    read(dist, `${INSIDE.library}/dist`),
+    read(join(dirname(dist), "package.json"), `${INSIDE.library}/package.json`),
+    read(join(modules, "koffi"), `${INSIDE.library}/node_modules/koffi`),
+    ...(existsSync(natives) ? [read(natives, `${INSIDE.library}/node_modules/@koromix`)] : []),
+  ];
+}
+
+function fail(message: string, next: string): never {
+  complain(`agentid: ${message}\n  ${next.replaceAll("\n", "\n  ")}`);
+  process.exit(message.includes("not installed") ? NOT_EXECUTABLE : EXIT.failed);
+}
