@@ -21,6 +21,9 @@ const launch: fc.Arbitrary<LaunchConfig> = fc.record({
   argv: fc.constantFrom(["a"], ["a", "b"], ["a b"]),
   workingDirectory: fc.constantFrom("/shop", "/shop/b"),
   keepEnv: fc.subarray(["K", "L"]),
+  sandbox: fc.option(fc.record({ read: fc.subarray(["/r", "/s"]), write: fc.subarray(["/v", "/w"]) }), {
+    nil: undefined,
+  }),
 });
 
 const facts: fc.Arbitrary<RequiredFacts> = fc.record(
@@ -59,9 +62,18 @@ function entitled(config: Config, { facts, launched }: Process): readonly string
         (launched?.as === name &&
           JSON.stringify([launch.argv, launch.workingDirectory]) ===
             JSON.stringify([launched.launch.argv, launched.launch.workingDirectory]) &&
-          launched.launch.keepEnv.every((variable) => launch.keepEnv.includes(variable))),
+          launched.launch.keepEnv.every((variable) => launch.keepEnv.includes(variable)) &&
+          opensNoMore(launched.launch.sandbox, launch.sandbox)),
     )
     .map((identity) => identity.name);
+}
+
+/** Whether a process that was launched in this sandbox, or none, is shut in as far as the entry asks. */
+function opensNoMore(is: LaunchConfig["sandbox"], wanted: LaunchConfig["sandbox"]): boolean {
+  if (wanted === undefined) return true;
+  return (
+    is !== undefined && (["read", "write"] as const).every((way) => is[way].every((path) => wanted[way].includes(path)))
+  );
 }
 
 describe("a widening is never missed", () => {

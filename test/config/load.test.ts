@@ -64,7 +64,7 @@ describe("a full agentid.yaml", () => {
     expect(billing).toMatchObject({
       name: "agents/billing",
       facts: {},
-      launch: { argv: ["python3", "agents/billing.py"], workingDirectory: "/shop", keepEnv: [] },
+      launch: { argv: ["python3", "agents/billing.py"], workingDirectory: "/shop", keepEnv: [], sandbox: undefined },
       service: undefined,
       dnsNames: [],
       hint: "",
@@ -80,7 +80,12 @@ describe("a full agentid.yaml", () => {
         exePath: "/shop/bin/node",
         exeSha256: "pinned",
       },
-      launch: { argv: ["node", "planner.js"], workingDirectory: "/shop/agents", keepEnv: ["OPENAI_API_KEY"] },
+      launch: {
+        argv: ["node", "planner.js"],
+        workingDirectory: "/shop/agents",
+        keepEnv: ["OPENAI_API_KEY"],
+        sandbox: undefined,
+      },
       hint: "internal",
     });
     expect(clerk?.facts).toEqual({ exePath: "/usr/bin/clerk" });

@@ -17,7 +17,7 @@ const identities = fc.array(fc.record({ facts: required, launched: fc.boolean() 
   all.map(({ facts, launched }, index) =>
     identity(`agents/a${index}`, {
       facts,
-      launch: launched ? { argv: ["python"], workingDirectory: "/", keepEnv: [] } : undefined,
+      launch: launched ? { argv: ["python"], workingDirectory: "/", keepEnv: [], sandbox: undefined } : undefined,
     }),
   ),
 );

@@ -7,7 +7,12 @@ import { identity } from "./test-trust-domain.js";
 
 const DIGEST = "ab".repeat(32);
 const noLock: Lock = { identities: {} };
-const launch: LaunchConfig = { argv: ["python", "agent.py"], workingDirectory: "/srv", keepEnv: [] };
+const launch: LaunchConfig = {
+  argv: ["python", "agent.py"],
+  workingDirectory: "/srv",
+  keepEnv: [],
+  sandbox: undefined,
+};
 
 const facts: ProcessFacts = {
   pid: 42,

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import {
   findSocket,
   hexEndpoint,
+  mountAt,
   parseCommandLine,
   parseStat,
   parseStatus,
@@ -56,4 +57,23 @@ test("the socket table's row, only where both ends fit and somebody still holds 
   expect(findSocket(table, "0100007F:A000", "0100007F:1F90")).toEqual({ uid: 1001, inode: "222" });
   expect(findSocket(table, "0100007F:A001", "0100007F:1F90")).toBeUndefined();
   expect(findSocket(table, "0100007F:A002", "0100007F:1F90")).toBeUndefined();
+});
+
+const MOUNTS = `22 1 0:20 / / ro,nosuid - tmpfs tmpfs rw
+23 22 254:0 /home/u/shop /home/u/shop ro,nosuid - ext4 /dev/vda rw
+24 23 254:0 /home/u/shop/out /home/u/shop/out rw,nosuid - ext4 /dev/vda rw
+25 22 254:0 /x /with\\040space\\134 ro - ext4 /dev/vda rw
+26 24 0:21 / /home/u/shop/out ro - tmpfs tmpfs rw
+`;
+
+test("the mount of a path is the deepest above it, and of two in one place the later", () => {
+  expect(mountAt(MOUNTS, "/home/u/shop/agentid.yaml")).toEqual({ at: "/home/u/shop", readOnly: true });
+  expect(mountAt(MOUNTS, "/home/u/shop/out/x")).toEqual({ at: "/home/u/shop/out", readOnly: true });
+  expect(mountAt(MOUNTS.replace(/^26.*\n/m, ""), "/home/u/shop/out/x")).toEqual({
+    at: "/home/u/shop/out",
+    readOnly: false,
+  });
+  expect(mountAt(MOUNTS, "/home/u/shopping")).toEqual({ at: "/", readOnly: true });
+  expect(mountAt(MOUNTS, "/with space\\/y")).toEqual({ at: "/with space\\", readOnly: true });
+  expect(mountAt("", "/")).toBeUndefined();
 });

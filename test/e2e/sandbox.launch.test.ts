@@ -1,0 +1,451 @@
+import { spawn as spawnProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, openSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { spawn as spawnTerminal } from "@lydell/node-pty";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import {
+  agentid,
+  bin,
+  type Finished,
+  giveTo,
+  makeProject,
+  ordinaryUser,
+  type RunningDev,
+  run,
+  runtimeBase,
+  startDev,
+  startProgram,
+} from "./agentid.js";
+import {
+  canSandbox,
+  inside,
+  makeSandboxedProject,
+  type Prober,
+  type ProberOptions,
+  proberCommand,
+  recorded,
+} from "./sandboxed.js";
+
+describe.skipIf(!canSandbox)("agentid run --sandbox", () => {
+  const { project, home } = makeSandboxedProject();
+  let dev: RunningDev;
+  const programs: Pick<Prober, "end">[] = [];
+  const options: ProberOptions = { project, home };
+
+  beforeAll(async () => {
+    dev = await startDev(project, [], { HOME: home });
+  });
+  afterAll(async () => {
+    for (const program of programs) await program.end();
+    await dev?.stop();
+  });
+
+  async function launch(env: NodeJS.ProcessEnv = {}): Promise<Prober> {
+    const agent = await inside({ ...options, env });
+    programs.push(agent);
+    return agent;
+  }
+  const runOnce = (args: readonly string[], input = ""): Promise<Finished> =>
+    run(process.execPath, [bin, "run", ...args], { cwd: project, env: { HOME: home }, input });
+  const attempt = (code: string): string => `${Buffer.from(code).toString("base64")}\n`;
+  const attested = async (pid: number) =>
+    JSON.parse((await agentid(["attest", String(pid), "--json"], { cwd: project })).stdout) as {
+      identities: { name: string; evidence: string }[];
+    };
+
+  it("an entry that asks for a sandbox is not launched without one; one that does not may be launched either way", async () => {
+    const without = await runOnce(["agents/prober", "--", ...proberCommand]);
+    expect(without.code).toBe(3);
+    expect(without.stderr).toContain("runs in a sandbox only");
+    expect(without.stderr).toContain("agentid run --sandbox agents/prober -- ");
+    expect((await runOnce(["agents/prober", "--sandbox", "--", ...proberCommand])).code).toBe(0);
+    for (const args of [["agents/free"], ["--sandbox", "agents/free"]]) {
+      const finished = await runOnce([...args, "--", ...proberCommand]);
+      expect(finished.stdout).toMatch(/^up \d+\n$/);
+      expect(finished.code).toBe(0);
+    }
+  });
+
+  it("the identity is that of exactly the process that was executed inside, from the pinned program on, until its next", async () => {
+    const seen = dev.events.length;
+    const agent = await launch();
+    const started = await dev.until((event) => event.event === "process" && event.change === "launched", seen);
+    const pid = "pid" in started ? (started.pid ?? 0) : 0;
+    expect(pid).not.toBe(agent.pid);
+    expect((await attested(pid)).identities).toEqual([
+      { name: "agents/prober", spiffeId: "spiffe://shop.local/agents/prober", evidence: "launch" },
+    ]);
+    // Neither the keeper outside nor what stands between has it.
+    expect((await attested(agent.pid)).identities).toEqual([]);
+    agent.write(attempt(`import os\nos.execv("/bin/cat", ["/bin/cat"])`));
+    await dev.until((event) => event.event === "process" && event.change === "ended" && event.pid === pid, seen);
+    expect((await attested(pid)).identities).toEqual([]);
+    expect(JSON.stringify((await recorded("launch.granted", project)).at(-1))).toContain(
+      `"sandbox":{"read":[],"write":[${JSON.stringify(join(project, "out"))}]}`,
+    );
+  });
+
+  it("two sandboxes are two networks: what listens in one is not in the other", async () => {
+    const [one, other] = [await launch(), await launch()];
+    const listen = `import socket, builtins\nbuiltins.kept = socket.create_server(("127.0.0.1", 7777))`;
+    const connect = `import socket\nsocket.create_connection(("127.0.0.1", 7777), 5).close()`;
+    expect(await one.attempt(listen)).toMatchObject({ ok: true });
+    expect(await one.attempt(connect)).toMatchObject({ ok: true });
+    expect(await other.attempt(connect)).toMatchObject({
+      ok: false,
+      error: expect.stringContaining("ConnectionRefused"),
+    });
+  });
+
+  it("passes input, output and exit code through; a signal's death is 128 and its number", async () => {
+    const ended = (code: string) => runOnce(["--sandbox", "agents/prober", "--", ...proberCommand], attempt(code));
+    expect(await ended("import os\nos._exit(42)")).toMatchObject({ code: 42, signal: null });
+    expect((await ended("import os\nos.kill(os.getpid(), 9)")).code).toBe(137);
+    const printed = await ended(`import sys\nprint("to the error output", file=sys.stderr)`);
+    expect(printed.stdout).toMatch(/^up 2\n\{"ok": true, "value": null\}\n$/);
+    expect(printed.stderr).toBe("to the error output\n");
+  });
+
+  it("hands on a signal that the keeper is sent, and ends with the keeper", async () => {
+    const agent = await launch();
+    const closed = once(agent.child, "close");
+    agent.child.kill("SIGTERM");
+    expect(await agent.line()).toBe("terminated");
+    expect((await closed)[0]).toBe(5);
+    const orphan = await launch();
+    const seen = dev.events.length;
+    orphan.child.kill("SIGKILL");
+    await dev.until((event) => event.event === "process" && event.change === "ended", seen);
+  });
+
+  it("in a terminal Ctrl-C is the agent's, and Ctrl-Z and fg work", async () => {
+    const script = `trap 'echo caught; exit 9' INT; echo "ready $((40+2))"; while :; do sleep 0.05; done`;
+    const shell = makeProject({
+      "agentid.yaml": `trustDomain: shop.local\nidentities:\n  agents/shell:\n    launch: { command: [/bin/bash, loop.sh], sandbox: true }\n`,
+      "loop.sh": script,
+    });
+    const own = await startDev(shell, [], { HOME: home });
+    const PATH = `${dirname(process.execPath)}:${process.env.PATH}`;
+    const pty = spawnTerminal("/bin/bash", ["--norc", "--noprofile", "-i"], {
+      cwd: shell,
+      env: { PATH, HOME: home, TMPDIR: runtimeBase(), PS1: "prompt> ", TERM: "dumb", NO_COLOR: "1" },
+      ...(ordinaryUser ?? {}),
+    });
+    let screen = "";
+    let wake = () => {};
+    pty.onData((data) => {
+      screen += data;
+      wake();
+    });
+    const shows = async (text: string) => {
+      const deadline = Date.now() + 20_000;
+      while (!screen.includes(text)) {
+        if (Date.now() > deadline) throw new Error(`no ${text} in ${screen}`);
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+          setTimeout(resolve, 100);
+        });
+      }
+    };
+    try {
+      pty.write(`'${process.execPath}' '${bin}' run --sandbox shell -- /bin/bash loop.sh\r`);
+      await shows("ready 42");
+      pty.write("\x1a");
+      await shows("Stopped");
+      screen = "";
+      pty.write("fg\r");
+      await shows("loop.sh\r\n");
+      pty.write("\x03");
+      await shows("caught");
+      pty.write('echo "code $?"\r');
+      await shows("code 9");
+    } finally {
+      pty.kill("SIGKILL");
+      await own.stop();
+    }
+  });
+
+  it("keeps nothing that was inherited: no descriptor, no folder as input, no variable that leads out", async () => {
+    const openDescriptors = async (args: readonly string[]): Promise<unknown> => {
+      const child = spawnProcess(process.execPath, [bin, "run", ...args, "--", ...proberCommand], {
+        cwd: project,
+        env: { ...process.env, HOME: home, TMPDIR: runtimeBase() },
+        ...ordinaryUser,
+        stdio: ["pipe", "pipe", "inherit", openSync(project, "r"), "pipe"],
+      });
+      child.stdin?.end(
+        attempt(`import os\nvalue = [fd for fd in range(3, 64) if os.path.exists(f"/proc/self/fd/{fd}")]`),
+      );
+      let out = "";
+      child.stdout?.on("data", (chunk: Buffer) => {
+        out += chunk.toString();
+      });
+      await once(child, "close");
+      return (JSON.parse(out.split("\n")[1] ?? "") as { value: unknown }).value;
+    };
+    expect(await openDescriptors(["agents/free"])).toEqual([3, 4]);
+    expect(await openDescriptors(["--sandbox", "agents/free"])).toEqual([]);
+
+    const folder = spawnProcess(process.execPath, [bin, "run", "--sandbox", "agents/prober", "--", ...proberCommand], {
+      cwd: project,
+      env: { ...process.env, HOME: home, TMPDIR: runtimeBase() },
+      ...ordinaryUser,
+      stdio: [openSync("/", "r"), "ignore", "pipe"],
+    });
+    let why = "";
+    folder.stderr?.on("data", (chunk: Buffer) => {
+      why += chunk.toString();
+    });
+    const [code] = await once(folder, "close");
+    expect(code).toBe(1);
+    expect(why).toContain("descriptor 0 is a folder");
+
+    const leading = {
+      ...{
+        SSH_AUTH_SOCK: "/x",
+        DBUS_SESSION_BUS_ADDRESS: "unix:path=/x",
+        TMUX: "/x,1,0",
+        DISPLAY: ":0",
+        DOCKER_HOST: "unix:///x",
+      },
+      ...{
+        AWS_PROFILE: "p",
+        GOOGLE_APPLICATION_CREDENTIALS: "/x",
+        OPENAI_API_KEY: "k",
+        HTTPS_PROXY: "http://u:p@h",
+        KUBECONFIG: "/x",
+      },
+      ...{ PYTHONPATH: "/x", XDG_RUNTIME_DIR: "/x", AGENTID_CONTROL: dev.env.AGENTID_CONTROL },
+    };
+    const agent = await launch({ ...leading, KEPT_TOKEN: "kept", PLAIN: "plain" });
+    const found = (await agent.attempt("import os\nvalue = dict(os.environ)")).value as Record<string, string>;
+    expect(Object.keys(leading).filter((name) => name in found)).toEqual([]);
+    expect(found).toMatchObject({
+      KEPT_TOKEN: "kept",
+      PLAIN: "plain",
+      TMPDIR: "/tmp",
+      HOME: home,
+      SPIFFE_ENDPOINT_SOCKET: "unix:///run/agentid/workload.sock",
+      AGENTID_URL_INVOICES: dev.env.AGENTID_URL_INVOICES,
+    });
+  });
+
+  it("a changed script is refused at the door, on record, with both digests", async () => {
+    const other = makeSandboxedProject();
+    const own = await startDev(other.project, [], { HOME: other.home });
+    try {
+      writeFileSync(join(other.project, "agents/prober.py"), "print('changed')");
+      const finished = await run(process.execPath, [bin, "run", "--sandbox", "agents/prober", "--", ...proberCommand], {
+        cwd: other.project,
+        env: { HOME: other.home },
+      });
+      expect(finished.code).toBe(3);
+      expect(finished.stderr).toMatch(/agents\/prober.py: pinned [0-9a-f]{64}, is now [0-9a-f]{64}/);
+    } finally {
+      await own.stop();
+    }
+  });
+});
+
+describe.skipIf(!canSandbox)("what a sandbox never opens", () => {
+  const elsewhere = join(runtimeBase(), "w-elsewhere");
+  const refused: readonly [why: string, sandbox: string, expected: RegExp][] = [
+    ["the project itself", "{ write: [.] }", /holds .*agentid\.(yaml|lock)|holds .*\.agentid/],
+    ["the policies", "{ write: [policies] }", /stays closed/],
+    ["the keys", "{ read: [.agentid] }", /stays closed/],
+    ["a link", "{ write: [linked] }", /symbolic link/],
+    ["what does not exist", "{ write: [nowhere] }", /does not exist/],
+    ["the runtime folder of the machine", "{ read: [/run] }", /stays closed/],
+  ];
+  it.each(refused)("%s", async (_, sandbox, expected) => {
+    const { project, home } = makeSandboxedProject({ sandbox });
+    mkdirSync(elsewhere, { recursive: true });
+    symlinkSync(elsewhere, join(project, "linked"));
+    const dev = await startDev(project, [], { HOME: home });
+    try {
+      const finished = await run(process.execPath, [bin, "run", "--sandbox", "agents/prober", "--", ...proberCommand], {
+        cwd: project,
+        env: { HOME: home },
+      });
+      expect(finished.code).toBe(3);
+      expect(finished.stderr).toMatch(expected);
+    } finally {
+      await dev.stop();
+    }
+  });
+
+  it("the home, without its secrets, where an entry may read it", async () => {
+    const { project, home, secrets } = makeSandboxedProject({
+      sandbox: (home) => `{ read: [${JSON.stringify(home)}] }`,
+    });
+    writeFileSync(join(home, "notes.txt"), "notes");
+    giveTo(home);
+    const dev = await startDev(project, [], { HOME: home });
+    const agent = await inside({ project, home });
+    try {
+      expect(await agent.attempt(`value = open(${JSON.stringify(join(home, "notes.txt"))}).read()`)).toMatchObject({
+        ok: true,
+        value: "notes",
+      });
+      for (const path of secrets) {
+        expect(await agent.attempt(`value = open(${JSON.stringify(path)}).read()`)).toMatchObject({ ok: false });
+      }
+    } finally {
+      await agent.end();
+      await dev.stop();
+    }
+  });
+});
+
+describe.skipIf(!canSandbox)("an interpreter that is not the system's, and the Workload API", () => {
+  const FETCH = `
+import { connect } from "node:http2";
+const session = connect("http://localhost", { createConnection: () => net.connect(process.env.SPIFFE_ENDPOINT_SOCKET.replace("unix://", "")) });
+import net from "node:net";
+const stream = session.request({ ":method": "POST", ":path": "/SpiffeWorkloadAPI/FetchX509SVID", "content-type": "application/grpc", te: "trailers", "workload.spiffe.io": "true" });
+stream.on("response", (headers) => { if (headers["grpc-status"]) { console.log("status", headers["grpc-status"]); process.exit(); } });
+stream.on("data", (data) => { console.log(/spiffe:..shop.local.agents.[a-z]+/.exec(data.toString("latin1"))?.[0]); process.exit(); });
+stream.on("error", (error) => { console.log(error.message); process.exit(); });
+stream.end(Buffer.alloc(5));
+`;
+  it("runs, and gets its SVID over the one socket that is inside", async () => {
+    const node = realpathSync(process.execPath);
+    const project = makeProject({
+      "agentid.yaml": `trustDomain: shop.local\nidentities:\n  agents/walker:\n    launch: { command: [${JSON.stringify(node)}, walker.mjs], sandbox: true }\n`,
+      "walker.mjs": FETCH,
+    });
+    const dev = await startDev(project);
+    try {
+      const walker = await run(process.execPath, [bin, "run", "--sandbox", "walker", "--", node, "walker.mjs"], {
+        cwd: project,
+      });
+      expect(walker.stdout.trim()).toBe("spiffe://shop.local/agents/walker");
+      const nobody = await run(node, ["walker.mjs"], { cwd: project, env: dev.env });
+      expect(nobody.stdout.trim()).toBe("status 7");
+    } finally {
+      await dev.stop();
+    }
+  });
+});
+
+/** Asks for a sandboxed launch as `agentid run` does, and comes to the door in another way. */
+const CHEAT = `
+import { spawnSync } from "node:child_process";
+import { openSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
+const { bubblewrapArguments } = await import(process.env.DIST + "/sandbox/bubblewrap.js");
+const { seccompFilter } = await import(process.env.DIST + "/sandbox/seccomp.js");
+const [socketPath, name, command, how] = process.argv.slice(2);
+const knock = (command, door, stdio = []) => {
+  const { stdout, stderr } = spawnSync(command[0], [...command.slice(1), process.execPath, "knock.js", door], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe", ...stdio] });
+  console.log(stdout + stderr);
+};
+/** Our own sandbox, changed. */
+const built = (view, change) => {
+  writeFileSync("out/filter", seccompFilter(process.arch));
+  const own = { show: "read", source: process.execPath, at: process.execPath };
+  const args = bubblewrapArguments({ ...view, mounts: [...change(view.mounts), own] }, { seccompFd: 3, disableUserNamespaces: false });
+  knock(["bwrap", ...args], "/run/agentid/door.sock", [openSync("out/filter", "r")]);
+};
+const ways = {
+  stranger: (door) => { console.log(door); setInterval(() => {}, 1000); },
+  bare: (door) => knock(["/usr/bin/env"], door),
+  online: (door) => knock(["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--dev-bind", "/", "/", "--proc", "/proc"], door),
+  unfiltered: (door) => knock(["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net", "--dev-bind", "/", "/", "--proc", "/proc"], door),
+  whole: (_, view) => built(view, (mounts) => mounts),
+  leaky: (_, view) => built(view, (mounts) => [...mounts, { show: "read", source: process.env.HOME + "/.ssh", at: process.env.HOME + "/.ssh" }]),
+  writable: (_, view) => built(view, (mounts) => mounts.map((mount) => mount.at.endsWith("/policies") ? { ...mount, show: "write" } : mount)),
+  swapped: (_, view) => built(view, (mounts) => mounts.map((mount) => mount.at.endsWith("/out") ? { ...mount, source: mount.source.replace(/out$/, "src") } : mount)),
+};
+const body = JSON.stringify({ name, argv: JSON.parse(command), workingDirectory: process.cwd(), sandbox: true });
+const asking = request({ socketPath, method: "POST", path: "/v1/launch", headers: { "content-type": "application/json" } }, (response) => {
+  let text = "";
+  response.on("data", (chunk) => { text += chunk; });
+  response.on("end", () => {
+    const { view } = JSON.parse(text).sandbox;
+    ways[how](view.mounts.find(({ at }) => at === "/run/agentid/door.sock").source, view);
+  });
+});
+asking.end(body);
+`;
+const KNOCK = `
+const socket = require("node:net").connect(process.argv[2], () => socket.write('{"listening":[]}\\n'));
+socket.on("data", (data) => { console.log(data.toString()); process.exit(); });
+socket.on("error", (error) => { console.log(error.message); process.exit(); });
+`;
+
+describe.skipIf(!canSandbox)("the daemon believes the kernel, not who asked, that there is a sandbox", () => {
+  const { project, home } = makeSandboxedProject();
+  let dev: RunningDev;
+  beforeAll(async () => {
+    for (const [name, text] of [
+      ["cheat.mjs", CHEAT],
+      ["knock.js", KNOCK],
+    ] as const)
+      writeFileSync(join(project, name), text);
+    giveTo(project);
+    dev = await startDev(project, [], { HOME: home });
+  });
+  afterAll(() => dev?.stop());
+
+  const cheat = (how: string) => [
+    ...["cheat.mjs", dev.ready.control.replace("unix://", ""), "agents/prober", JSON.stringify(proberCommand), how],
+  ];
+  const env = { HOME: home, DIST: join(bin, "..", "..", "dist") };
+
+  it("grants the launch to what is shut in as it was said", async () => {
+    const finished = await run(process.execPath, cheat("whole"), { cwd: project, env });
+    expect(JSON.parse(finished.stdout)).toEqual({
+      executable: realpathSync(proberCommand[0] ?? ""),
+      argv: proberCommand,
+    });
+  });
+
+  const cheats: readonly [what: string, how: string, answer: RegExp][] = [
+    ["no sandbox at all", "bare", /shares the user, mnt, pid, net, ipc namespace/],
+    ["one with the host's network", "online", /shares the net namespace/],
+    ["one without a filter of system calls", "unfiltered", /not filtered/],
+    ["one in which a secret is seen", "leaky", /it sees .*\.ssh/],
+    ["one in which the policies can be written", "writable", /it may write .*policies/],
+    ["one with another folder in place of one that it may write", "swapped", /another folder stands at .*out/],
+  ];
+  it.each(cheats)("refuses %s, on record", async (_, how, answer) => {
+    const finished = await run(process.execPath, cheat(how), { cwd: project, env });
+    expect(JSON.parse(finished.stdout)).toMatchObject({ refused: expect.stringMatching(answer) });
+    expect(JSON.stringify((await recorded("launch.refused", project)).at(-1))).toMatch(answer);
+  });
+
+  it("a stranger at the door", async () => {
+    const asker = startProgram(process.execPath, cheat("stranger"), { cwd: project, env });
+    try {
+      const door = await asker.line();
+      const knocked = await run(process.execPath, ["knock.js", door], { cwd: project });
+      expect(JSON.parse(knocked.stdout)).toMatchObject({
+        refused: expect.stringContaining("does not descend from process"),
+      });
+    } finally {
+      await asker.end();
+    }
+  });
+});
+
+describe.skipIf(!canSandbox)("where no sandbox can be made", () => {
+  it("says what is missing", async () => {
+    const { project, home } = makeSandboxedProject();
+    const dev = await startDev(project, [], { HOME: home });
+    const launch = [process.execPath, bin, "run", "--sandbox", "agents/prober", "--", ...proberCommand];
+    const within = (args: readonly string[]) =>
+      run("bwrap", ["--dev-bind", "/", "/", ...args, ...launch], { cwd: project, env: { HOME: home } });
+    try {
+      const forbidden = await within(["--unshare-user", "--disable-userns"]);
+      expect(forbidden.code).toBe(1);
+      expect(forbidden.stderr).toMatch(
+        /bubblewrap can make no sandbox here: bwrap: .*\n {2}user namespaces must be allowed/,
+      );
+      expect((await within([])).code).toBe(0);
+    } finally {
+      await dev.stop();
+    }
+  });
+});
