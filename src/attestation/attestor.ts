@@ -26,12 +26,19 @@ export interface AttestorOptions {
   /** Share one between attestor and launch registry, so that an executable is hashed once. */
   readonly digests?: ExecutableDigests;
   readonly names?: AccountNames;
+  /** Whether process `pid` is inside the sandbox of a launch now. */
+  readonly isSandboxed?: (pid: number) => boolean;
 }
 
 /** Turns connections and process numbers into callers. */
 export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
   const { platform, launches } = options;
-  const attest = attestationBy(launches, options.digests ?? executableDigests(), options.names ?? accountNames());
+  const attest = attestationBy({
+    digests: executableDigests(),
+    names: accountNames(),
+    isSandboxed: () => false,
+    ...options,
+  });
 
   return {
     async ofUnixSocket(fd) {
@@ -74,7 +81,7 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
 
 type Attestation = (handle: ProcessHandle, peer: PeerCredentials | undefined) => Promise<Caller>;
 
-function attestationBy(launches: LaunchRegistry, digests: ExecutableDigests, names: AccountNames): Attestation {
+function attestationBy({ launches, digests, names, isSandboxed }: Required<AttestorOptions>): Attestation {
   return async (handle, peer) => {
     let program: HeldProgram | undefined;
     try {
@@ -84,7 +91,7 @@ function attestationBy(launches: LaunchRegistry, digests: ExecutableDigests, nam
       const executable = await executableOf(handle, digests);
       await launches.checkNow(handle.pid);
       const facts = factsOf(handle, before, peer, executable, names);
-      const caller = new HeldCaller(handle, program, before, facts, launches);
+      const caller = new HeldCaller(handle, program, before, facts, launches, isSandboxed(handle.pid));
       // All of the above was read of one program of one process only if it is still that now.
       caller.recheck();
       return caller;
@@ -98,6 +105,7 @@ function attestationBy(launches: LaunchRegistry, digests: ExecutableDigests, nam
 
 class HeldCaller implements Caller {
   readonly facts: ProcessFacts;
+  readonly sandboxed: boolean;
   readonly #handle: ProcessHandle;
   readonly #program: HeldProgram | undefined;
   readonly #attested: ProcessStatus;
@@ -109,7 +117,9 @@ class HeldCaller implements Caller {
     attested: ProcessStatus,
     facts: ProcessFacts,
     launches: LaunchRegistry,
+    sandboxed: boolean,
   ) {
+    this.sandboxed = sandboxed;
     this.#handle = handle;
     this.#program = program;
     this.#attested = attested;

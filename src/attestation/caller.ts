@@ -6,6 +6,8 @@ export interface Caller {
   readonly facts: ProcessFacts;
   /** Name of the identity (`agents/billing`) whose verified launch this process is at this moment; undefined for every other process. */
   readonly launch: string | undefined;
+  /** It runs inside the sandbox of a launch: then no identity follows but by that launch. */
+  readonly sandboxed?: boolean;
   /**
    * Must be called before every issue and every message of a stream: the process is alive and has executed nothing else since it was attested.
    * Cheap (no hashing). Throws CodedError `process-gone` or `process-changed`.

@@ -11,6 +11,8 @@ export interface Attesting {
   readonly attestor: CallerAttestor;
   readonly launches: LaunchRegistry;
   readonly live: LiveView;
+  /** Network namespaces of running sandboxes, as the platform names them. */
+  readonly sandboxNetworks: Set<string>;
   /** Writes down who is an agent, so that a `kill -9` forgets none. */
   rememberAgents(): void;
 }
@@ -28,6 +30,9 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
   const live = createLiveView(platform, launches);
   undo.push(bus.subscribe(0, (event) => live.take(event)));
 
+  const sandboxNetworks = new Set<string>();
+  const isSandboxed = (pid: number): boolean =>
+    sandboxNetworks.size > 0 && sandboxNetworks.has(platform.networkOf(pid) ?? "");
   const uid = process.geteuid?.() ?? 0;
   launches.onStarted(({ name, pid, startTime }) => {
     audit.append("launch.started", { identity: name, pid });
@@ -41,7 +46,8 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
     bus.emit({ event: "process", change: "ended", identity: name, pid, uid, detail });
   });
   return {
-    attestor: createCallerAttestor({ platform, launches, digests }),
+    attestor: createCallerAttestor({ platform, launches, digests, isSandboxed }),
+    sandboxNetworks,
     launches,
     live,
     rememberAgents: () =>

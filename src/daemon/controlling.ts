@@ -35,7 +35,7 @@ export interface Parts {
 export async function startControlling(foundation: Foundation, parts: Parts): Promise<Controlling> {
   const { audit, bus, clock, platform, folders, undo, options } = foundation;
   const { attesting, issuing, relaying, federating, workloadApi } = parts;
-  const { attestor, launches, live, rememberAgents } = attesting;
+  const { attestor, launches, live, rememberAgents, sandboxNetworks } = attesting;
   const { registry } = issuing;
   const project = () => foundation.project;
   const controlSocket = socketPathIn(folders.runtime, "control");
@@ -87,6 +87,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     attestor,
     launches,
     relay: relaying.relay,
+    networks: sandboxNetworks,
     config: () => foundation.project.config,
     runtimeDirectory: folders.runtime,
     stateDirectory: folders.state,

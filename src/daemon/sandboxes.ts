@@ -10,7 +10,7 @@ import { CodedError, messageOf } from "../coded-error.js";
 import type { Config, LaunchConfig } from "../config/config.js";
 import { type DoorAnswer, type DoorRequest, doorRequest, type SandboxGrant } from "../control-api/sandbox-view.js";
 import { CONFIG_FILE, socketPathIn } from "../platform/directories.js";
-import type { NetworkView, Platform } from "../platform/platform.js";
+import type { Platform } from "../platform/platform.js";
 import type { Relay } from "../relay/relay.js";
 import { hostFiles } from "../sandbox/host-files.js";
 import { planSandbox, type SandboxPlan, SandboxWishError } from "../sandbox/plan.js";
@@ -22,6 +22,8 @@ export interface SandboxesOptions {
   readonly attestor: CallerAttestor;
   readonly launches: LaunchRegistry;
   readonly relay: Pick<Relay, "ports" | "listenInside">;
+  /** Network namespaces of sandboxes: who is in one has no identity but by its launch. */
+  readonly networks: Set<string>;
   readonly config: () => Config;
   readonly runtimeDirectory: string;
   readonly stateDirectory: string;
@@ -58,6 +60,8 @@ export interface Sandboxes {
 /** From the grant until somebody inside asks: bubblewrap and Node start meanwhile. */
 const DOOR_OPEN_MS = 30_000;
 const MAX_REQUEST_BYTES = 64 * 1024;
+/** The kernel ends everything inside with the agent; until then it stays known as inside. */
+const FORGET_AFTER_MS = 60_000;
 const MUST_BE_APART = ["user", "mnt", "pid", "net", "ipc"] as const;
 
 export function createSandboxes(options: SandboxesOptions): Sandboxes {
@@ -82,10 +86,11 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
     requireDescent(platform, pid, launch.asker);
     requireConfined(platform, pid, plan);
     const expected = await launch.expected();
+    const name = platform.networkOf(pid);
     const network = platform.openNetwork(pid);
     let closeListeners: () => Promise<void> = async () => {};
     try {
-      closeListeners = relay.listenInside(network, takeListeners(platform, pid, request));
+      closeListeners = relay.listenInside(network, takeListeners(platform, pid, request, relay.ports()));
       // All of the above was of this very process, and still in the program that asks.
       inside.recheck();
       launches.begin({ launcher: { pid, startTime, execGeneration }, name: launch.name, expected });
@@ -94,7 +99,12 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       network.close();
       throw thrown;
     }
-    running.set(keyOf(pid, startTime), () => endOf(network, closeListeners));
+    if (name !== undefined) options.networks.add(name);
+    running.set(keyOf(pid, startTime), async () => {
+      await closeListeners();
+      network.close();
+      if (name !== undefined) setTimeout(() => options.networks.delete(name), FORGET_AFTER_MS).unref();
+    });
     launch.granted(pid, expected);
     return { executable: expected.exePath, argv: [...expected.argv] };
   }
@@ -153,11 +163,6 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       await Promise.all([...running.keys()].map(end));
     },
   };
-}
-
-async function endOf(network: NetworkView, closeListeners: () => Promise<void>): Promise<void> {
-  await closeListeners();
-  network.close();
 }
 
 function planFor(launch: SandboxedLaunch, door: string, options: SandboxesOptions): SandboxPlan {
@@ -252,9 +257,12 @@ function takeListeners(
   platform: Platform,
   pid: number,
   { listening }: DoorRequest,
+  ports: readonly number[],
 ): ReadonlyMap<number, readonly number[]> {
   return new Map(
-    listening.map(({ port, descriptors }) => [port, descriptors.map((fd) => platform.takeDescriptor(pid, fd))]),
+    listening
+      .filter(({ port }, index) => ports.includes(port) && listening.findIndex((one) => one.port === port) === index)
+      .map(({ port, descriptors }) => [port, descriptors.map((fd) => platform.takeDescriptor(pid, fd))]),
   );
 }
 

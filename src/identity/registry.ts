@@ -112,7 +112,11 @@ function firstFailure(
     const is = caller.launch === undefined ? "was not launched by agentid" : `was launched as ${caller.launch}`;
     return { failed: "launch", detail: `only \`agentid run ${identity.name}\` gives it; this process ${is}` };
   }
-  if (selectors.length > 0) return undefined;
+  if (selectors.length > 0) {
+    if (caller.sandboxed !== true) return undefined;
+    // Inside are all the system's programs: an agent could become whatever an entry describes by facts.
+    return { failed: "launch", detail: "it runs inside a sandbox, where no identity follows but by the launch itself" };
+  }
   return identity.service === undefined
     ? { failed: "nothing", detail: "the entry names nothing that a process could prove" }
     : { failed: "service", detail: `the relay speaks as it for the service ${identity.service}; no process gets it` };

@@ -184,6 +184,7 @@ function bind(): Platform {
     verified: false,
     peerOfUnixSocket,
     openProcess,
+    networkOf: () => undefined,
     openNetwork: notHere,
     takeDescriptor: notHere,
     confinementOf: notHere,

@@ -11,6 +11,14 @@ const CHUNK = 16 * 1024;
 
 const syscall = libc.func("long syscall(long, long, long, long)");
 
+export function networkOf(pid: number): string | undefined {
+  try {
+    return namespaceOf(pid, "net");
+  } catch {
+    return undefined; // it has exited, or is another user's
+  }
+}
+
 /** See Platform. What is read through the held descriptors is made anew at every read from their beginning. */
 export function openNetwork(pid: number): NetworkView {
   const tables = new Map<4 | 6, number>();

@@ -26,6 +26,9 @@ export interface Platform {
     network?: NetworkView,
   ): Promise<OwnerOfConnection>;
 
+  /** The network namespace that `pid` is in now, as the kernel names it; undefined where it does not say. */
+  networkOf(pid: number): string | undefined;
+
   /** Holds the socket tables of the network namespace that `pid` is in now. Throws CodedError `process-gone`, `unsupported`. */
   openNetwork(pid: number): NetworkView;
 

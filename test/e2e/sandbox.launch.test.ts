@@ -1,6 +1,6 @@
 import { spawn as spawnProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, openSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, openSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -11,6 +11,7 @@ import {
   giveTo,
   makeProject,
   ordinaryUser,
+  python,
   type RunningDev,
   run,
   runtimeBase,
@@ -312,8 +313,14 @@ stream.end(Buffer.alloc(5));
   it("runs, and gets its SVID over the one socket that is inside", async () => {
     const node = realpathSync(process.execPath);
     const project = makeProject({
-      "agentid.yaml": `trustDomain: shop.local\nidentities:\n  agents/walker:\n    launch: { command: [${JSON.stringify(node)}, walker.mjs], sandbox: true }\n`,
-      "walker.mjs": FETCH,
+      "agentid.yaml": `trustDomain: shop.local\nidentities:\n  agents/walker:\n    launch: { command: [${JSON.stringify(node)}, walker.mjs], sandbox: true }
+  agents/execer:
+    launch: { command: [${JSON.stringify(node)}, exec.mjs], sandbox: true }
+  agents/anynode:
+    uid: ${ordinaryUser?.uid ?? process.getuid?.()}
+    exe: { path: ${JSON.stringify(node)}, sha256: pinned }\n`,
+      "walker.mjs": `${FETCH}`,
+      "exec.mjs": `process.execve(process.execPath, [process.execPath, "walker.mjs"], process.env);`,
     });
     const dev = await startDev(project);
     try {
@@ -321,8 +328,51 @@ stream.end(Buffer.alloc(5));
         cwd: project,
       });
       expect(walker.stdout.trim()).toBe("spiffe://shop.local/agents/walker");
-      const nobody = await run(node, ["walker.mjs"], { cwd: project, env: dev.env });
-      expect(nobody.stdout.trim()).toBe("status 7");
+      // Whoever runs this Node outside has an identity by facts; inside, a program that the agent executes has none.
+      const outside = await run(node, ["walker.mjs"], { cwd: project, env: dev.env });
+      expect(outside.stdout.trim()).toBe("spiffe://shop.local/agents/anynode");
+      const execer = await run(process.execPath, [bin, "run", "--sandbox", "execer", "--", node, "exec.mjs"], {
+        cwd: project,
+      });
+      expect(execer.stdout.trim()).toBe("status 7");
+    } finally {
+      await dev.stop();
+    }
+  });
+});
+
+describe.skipIf(!canSandbox)("commands that lead elsewhere", () => {
+  it("a virtual environment is itself inside, and a script with a first line becomes its interpreter", async () => {
+    const project = makeProject({
+      "agentid.yaml": `trustDomain: shop.local
+identities:
+  agents/venv:
+    launch: { command: [.venv/bin/python, who.py], sandbox: true }
+  agents/script:
+    launch: { command: [./who.sh, "an argument"], sandbox: true }
+`,
+      "who.py": "import sys\nprint(sys.prefix, sys.base_prefix != sys.prefix)",
+      "who.sh": '#!/bin/sh\necho "$0 $1"\n',
+    });
+    chmodSync(join(project, "who.sh"), 0o755);
+    const made = await run(python ?? "", ["-m", "venv", "--without-pip", ".venv"], { cwd: project });
+    expect(made.stderr).toBe("");
+    const dev = await startDev(project);
+    try {
+      const launch = (name: string, ...command: string[]) =>
+        run(process.execPath, [bin, "run", "--sandbox", name, "--", ...command], { cwd: project });
+      expect(await launch("venv", ".venv/bin/python", "who.py")).toMatchObject({
+        stdout: `${join(project, ".venv")} True\n`,
+        code: 0,
+      });
+      expect(await launch("script", "./who.sh", "an argument")).toMatchObject({
+        stdout: "./who.sh an argument\n",
+        code: 0,
+      });
+      const changes = dev.events.flatMap((event) =>
+        event.event === "process" ? [`${event.change} ${event.identity}`] : [],
+      );
+      expect(changes).toContain("launched agents/venv");
     } finally {
       await dev.stop();
     }
