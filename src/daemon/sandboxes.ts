@@ -237,6 +237,7 @@ function requireConfined(platform: Platform, pid: number, { hidden, readOnly, wr
   const confinement = platform.confinementOf(pid);
   const shared = MUST_BE_APART.filter((kind) => !confinement.apart.has(kind));
   if (shared.length > 0) throw unconfined(`it shares the ${shared.join(", ")} namespace with everybody`);
+  if (!confinement.powerless) throw unconfined("it has capabilities");
   if (!confinement.noNewPrivileges || !confinement.filtered) throw unconfined("its system calls are not filtered");
   const seen = hidden.find((path) => confinement.sees(path));
   if (seen !== undefined) throw unconfined(`it sees ${seen}`);

@@ -77,6 +77,9 @@ export function confinementOf(pid: number): Confinement {
     return {
       apart: new Set(apart),
       noNewPrivileges: /^NoNewPrivs:\s*1$/m.test(status),
+      powerless: ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].every((set) =>
+        new RegExp(`^${set}:\\s*0+$`, "m").test(status),
+      ),
       filtered: /^Seccomp:\s*2$/m.test(status),
       sees: (path) => isSameFile(path, `/proc/${pid}/root${path}`),
       findsReadOnly: (path) => mountAt(mounts, path)?.readOnly === true,

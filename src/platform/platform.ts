@@ -120,6 +120,8 @@ export interface Confinement {
   readonly apart: ReadonlySet<string>;
   /** No program that it executes gains rights (set-user-ID, file capabilities). */
   readonly noNewPrivileges: boolean;
+  /** It has no capability and can get none, not even in a namespace of its own. */
+  readonly powerless: boolean;
   /** Its system calls pass a filter. */
   readonly filtered: boolean;
   /** Whether `path` leads it to the very file or folder that it leads us to. */

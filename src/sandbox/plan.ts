@@ -66,6 +66,7 @@ export function planSandbox(wish: SandboxWish, files: HostFiles): SandboxPlan {
   const hidden = [...new Set([...named, ...named.map(files.real)])].filter(
     (path) => !isWithin(path, wish.projectDirectory),
   );
+  const guarded = [...new Set([...wish.protected, ...wish.protected.map(files.real)])];
   const shown = [
     ...system(files),
     ...[...new Set([wish.projectDirectory, ...runtimeOf(wish), ...filesToShow(wish)])].flatMap((path) =>
@@ -76,7 +77,7 @@ export function planSandbox(wish: SandboxWish, files: HostFiles): SandboxPlan {
       return showing(path, hidden, files.list);
     }),
     ...wish.write.map((path): Mount => {
-      checkWish(path, "write", [...hidden, ...wish.protected], files);
+      checkWish(path, "write", [...hidden, ...guarded], files);
       return { show: "write", source: path, at: path };
     }),
   ];
@@ -95,7 +96,7 @@ export function planSandbox(wish: SandboxWish, files: HostFiles): SandboxPlan {
     workingDirectory: wish.workingDirectory,
   };
   const exists = (path: string): boolean => files.kindOf(path) !== undefined && files.real(path) === path;
-  return { view, hidden: hidden.filter(exists), readOnly: wish.protected.filter(exists), writable: wish.write };
+  return { view, hidden: hidden.filter(exists), readOnly: guarded.filter(exists), writable: wish.write };
 }
 
 function system(files: HostFiles): readonly Mount[] {

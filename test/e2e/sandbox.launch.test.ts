@@ -392,20 +392,21 @@ const knock = (command, door, stdio = []) => {
   console.log(stdout + stderr);
 };
 /** Our own sandbox, changed. */
-const built = (view, change) => {
+const built = (view, change, more = []) => {
   writeFileSync("out/filter", seccompFilter(process.arch));
   const own = { show: "read", source: process.execPath, at: process.execPath };
   const args = bubblewrapArguments({ ...view, mounts: [...change(view.mounts), own] }, { seccompFd: 3, disableUserNamespaces: false });
-  knock(["bwrap", ...args], "/run/agentid/door.sock", [openSync("out/filter", "r")]);
+  knock(["bwrap", ...args, ...more], "/run/agentid/door.sock", [openSync("out/filter", "r")]);
 };
 const ways = {
   stranger: (door) => { console.log(door); setInterval(() => {}, 1000); },
   bare: (door) => knock(["/usr/bin/env"], door),
   online: (door) => knock(["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--dev-bind", "/", "/", "--proc", "/proc"], door),
-  unfiltered: (door) => knock(["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net", "--dev-bind", "/", "/", "--proc", "/proc"], door),
+  unfiltered: (door) => knock(["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net", "--cap-drop", "ALL", "--dev-bind", "/", "/", "--proc", "/proc"], door),
   whole: (_, view) => built(view, (mounts) => mounts),
   leaky: (_, view) => built(view, (mounts) => [...mounts, { show: "read", source: process.env.HOME + "/.ssh", at: process.env.HOME + "/.ssh" }]),
   writable: (_, view) => built(view, (mounts) => mounts.map((mount) => mount.at.endsWith("/policies") ? { ...mount, show: "write" } : mount)),
+  mighty: (_, view) => built(view, (mounts) => mounts, ["--cap-add", "CAP_SYS_ADMIN"]),
   swapped: (_, view) => built(view, (mounts) => mounts.map((mount) => mount.at.endsWith("/out") ? { ...mount, source: mount.source.replace(/out$/, "src") } : mount)),
 };
 const body = JSON.stringify({ name, argv: JSON.parse(command), workingDirectory: process.cwd(), sandbox: true });
@@ -456,6 +457,7 @@ describe.skipIf(!canSandbox)("the daemon believes the kernel, not who asked, tha
     ["no sandbox at all", "bare", /shares the user, mnt, pid, net, ipc namespace/],
     ["one with the host's network", "online", /shares the net namespace/],
     ["one without a filter of system calls", "unfiltered", /not filtered/],
+    ["one with a capability", "mighty", /it has capabilities/],
     ["one in which a secret is seen", "leaky", /it sees .*\.ssh/],
     ["one in which the policies can be written", "writable", /it may write .*policies/],
     ["one with another folder in place of one that it may write", "swapped", /another folder stands at .*out/],

@@ -1,5 +1,6 @@
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
+import { sandboxMutants } from "./sandbox-mutants.ts";
 
 /** One check of the real code, switched off. */
 export interface Mutant {
@@ -12,6 +13,8 @@ export interface Mutant {
   readonly replace: string;
   /** Test files that must notice. */
   readonly tests: readonly string[];
+  /** The tests skip where bubblewrap makes no sandbox, and then prove nothing. */
+  readonly needsSandbox?: boolean;
 }
 
 /** The checks that matter most. A check that moves takes its entry along: one that fits nowhere fails the run. */
@@ -371,4 +374,5 @@ export const mutants: readonly Mutant[] = [
   },
   ...authorityMutants,
   ...clientMutants,
+  ...sandboxMutants,
 ];

@@ -24,6 +24,7 @@ for (const path of [
   writeFileSync(path, "");
 }
 chmodSync(join(home, ".ssh"), 0o700);
+symlinkSync("src", join(project, "linked-policies"));
 symlinkSync(join(home, ".ssh"), join(project, "keys"));
 
 const wish: SandboxWish = {
@@ -97,6 +98,8 @@ describe("what a sandbox shows", () => {
     [{ read: [join(project, "keys/id")] }, /symbolic link/],
     [{ read: [join(project, "nowhere")] }, /does not exist/],
     [{ read: ["/run"] }, /stays closed/],
+    // Where the policies lead, when they are a link.
+    [{ protected: [join(project, "linked-policies")], write: [join(project, "src")] }, /stays closed/],
     [{ workingDirectory: "/srv" }, /not visible/],
   ];
   it.each(refused)("refuses %j", (changes, why) => {
