@@ -12,7 +12,7 @@ import { bubblewrapArguments, probeArguments } from "../sandbox/bubblewrap.js";
 import { isFiltered, seccompFilter } from "../sandbox/seccomp.js";
 import { INSIDE, type Mount } from "../sandbox/view.js";
 import type { EntryOrder } from "./enter-sandbox.js";
-import { complain, NOT_EXECUTABLE } from "./exit-like-a-shell.js";
+import { complain } from "./exit-like-a-shell.js";
 
 const EXIT = { failed: 1 } as const;
 /** Not what PATH names first: the walls are made by the system's program where there is one. */
@@ -190,5 +190,5 @@ function ownLibrary(): readonly Mount[] {
 
 function fail(message: string, next: string): never {
   complain(`agentid: ${message}\n  ${next.replaceAll("\n", "\n  ")}`);
-  process.exit(message.includes("not installed") ? NOT_EXECUTABLE : EXIT.failed);
+  process.exit(EXIT.failed);
 }

@@ -59,6 +59,8 @@ export interface Sandboxes {
 
 /** From the grant until somebody inside asks: bubblewrap and Node start meanwhile. */
 const DOOR_OPEN_MS = 30_000;
+/** Who has gone comes through no door. */
+const WATCH_ASKER_MS = 250;
 const MAX_REQUEST_BYTES = 64 * 1024;
 /** The kernel ends everything inside with the agent; until then it stays known as inside. */
 const FORGET_AFTER_MS = 60_000;
@@ -66,7 +68,7 @@ const MUST_BE_APART = ["user", "mnt", "pid", "net", "ipc"] as const;
 
 export function createSandboxes(options: SandboxesOptions): Sandboxes {
   const { platform, launches, relay } = options;
-  const doors = new Set<Server>();
+  const doors = new Set<() => void>();
   const running = new Map<string, () => Promise<void>>();
   launches.onGone(({ pid, startTime }) => void end(keyOf(pid, startTime)));
 
@@ -146,20 +148,22 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
         connection.on("error", () => connection.destroy());
         void answerAtDoor(connection, { launch, plan }, shut);
       });
+      const asker = platform.openProcess({ pid: launch.asker.pid });
       const shut = () => {
+        if (!doors.delete(shut)) return;
         clearTimeout(timer);
-        doors.delete(door);
+        clearInterval(watch);
+        asker.close();
         door.close();
       };
-      const timer = setTimeout(shut, DOOR_OPEN_MS);
-      timer.unref();
-      doors.add(door);
+      const timer = setTimeout(shut, DOOR_OPEN_MS).unref();
+      const watch = setInterval(() => asker.isAlive() || shut(), WATCH_ASKER_MS).unref();
+      doors.add(shut);
       await listenPrivately(door, path);
       return grant;
     },
     async close() {
-      for (const door of doors) door.close();
-      doors.clear();
+      for (const shut of doors) shut();
       await Promise.all([...running.keys()].map(end));
     },
   };

@@ -1,6 +1,6 @@
 import { spawn as spawnProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, openSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, openSync, readdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -483,21 +483,40 @@ describe.skipIf(!canSandbox)("the daemon believes the kernel, not who asked, tha
 });
 
 describe.skipIf(!canSandbox)("where no sandbox can be made", () => {
-  it("says what is missing", async () => {
-    const { project, home } = makeSandboxedProject();
-    const dev = await startDev(project, [], { HOME: home });
-    const launch = [process.execPath, bin, "run", "--sandbox", "agents/prober", "--", ...proberCommand];
-    const within = (args: readonly string[]) =>
-      run("bwrap", ["--dev-bind", "/", "/", ...args, ...launch], { cwd: project, env: { HOME: home } });
-    try {
-      const forbidden = await within(["--unshare-user", "--disable-userns"]);
-      expect(forbidden.code).toBe(1);
-      expect(forbidden.stderr).toMatch(
-        /bubblewrap can make no sandbox here: bwrap: .*\n {2}user namespaces must be allowed/,
-      );
-      expect((await within([])).code).toBe(0);
-    } finally {
-      await dev.stop();
-    }
+  const node = realpathSync(process.execPath);
+  const { project, home } = makeSandboxedProject({
+    more: `  agents/node:\n    launch: { command: [${JSON.stringify(node)}, -e, "console.log(1)"], sandbox: true }`,
+  });
+  let dev: RunningDev;
+  beforeAll(async () => {
+    dev = await startDev(project, [], { HOME: home });
+  });
+  afterAll(() => dev?.stop());
+  /** The launch on a machine that is changed by `args`. */
+  const on = (...args: string[]) => {
+    const launch = [node, bin, "run", "--sandbox", "agents/node", "--", node, "-e", "console.log(1)"];
+    return run("bwrap", ["--dev-bind", "/", "/", ...args, "--", ...launch], { cwd: project, env: { HOME: home } });
+  };
+
+  it("says that namespaces are forbidden, and by what they may be", async () => {
+    expect(await on()).toMatchObject({ code: 0, stdout: "1\n" });
+    const forbidden = await on("--unshare-user", "--disable-userns");
+    expect(forbidden).toMatchObject({ code: 1, stdout: "" });
+    expect(forbidden.stderr).toMatch(
+      /bubblewrap can make no sandbox here: bwrap: .*\n {2}user namespaces must be allowed/,
+    );
+  });
+
+  it.skipIf(node.startsWith("/usr/"))("says that bubblewrap is missing, and how to get it", async () => {
+    const missing = await on("--tmpfs", "/usr/bin", "--tmpfs", "/usr/local/bin");
+    expect(missing).toMatchObject({ code: 1, stdout: "" });
+    expect(missing.stderr).toContain("bubblewrap, which is not installed\n  apt install bubblewrap");
+  });
+
+  it("leaves no door open, neither after who came in nor after who did not", async () => {
+    const runtime = dirname(dev.ready.control.replace("unix://", ""));
+    const doors = () => readdirSync(runtime).filter((name) => name.startsWith("door-"));
+    expect(readdirSync(runtime)).toContain("control.sock");
+    await expect.poll(doors, { timeout: 10_000 }).toEqual([]);
   });
 });
