@@ -2,6 +2,7 @@ import type { Mutant } from "./mutants.ts";
 
 const WALLS = "test/e2e/sandbox.walls.test.ts";
 const LAUNCH = "test/e2e/sandbox.launch.test.ts";
+const DOOR = "test/e2e/sandbox.door.test.ts";
 
 /** The walls of the sandbox, and the daemon's look at them. */
 export const sandboxMutants: readonly Mutant[] = [
@@ -20,7 +21,7 @@ export const sandboxMutants: readonly Mutant[] = [
     file: "src/daemon/sandboxes.ts",
     find: "    requireDescent(platform, pid, launch.asker);",
     replace: "",
-    tests: [LAUNCH],
+    tests: [DOOR],
     needsSandbox: true,
   },
   {
@@ -29,7 +30,16 @@ export const sandboxMutants: readonly Mutant[] = [
     file: "src/daemon/sandboxes.ts",
     find: "if (shared.length > 0)",
     replace: "if (false)",
-    tests: [LAUNCH],
+    tests: [DOOR],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-powerless",
+    check: "the process at the door has no capability",
+    file: "src/daemon/sandboxes.ts",
+    find: "if (!confinement.powerless)",
+    replace: "if (false)",
+    tests: [DOOR],
     needsSandbox: true,
   },
   {
@@ -38,7 +48,7 @@ export const sandboxMutants: readonly Mutant[] = [
     file: "src/daemon/sandboxes.ts",
     find: "if (seen !== undefined)",
     replace: "if (false)",
-    tests: [LAUNCH],
+    tests: [DOOR],
     needsSandbox: true,
   },
   {
@@ -47,7 +57,7 @@ export const sandboxMutants: readonly Mutant[] = [
     file: "src/daemon/sandboxes.ts",
     find: "if (open !== undefined)",
     replace: "if (false)",
-    tests: [LAUNCH],
+    tests: [DOOR],
     needsSandbox: true,
   },
   {
@@ -56,7 +66,7 @@ export const sandboxMutants: readonly Mutant[] = [
     file: "src/daemon/sandboxes.ts",
     find: "if (other !== undefined)",
     replace: "if (false)",
-    tests: [LAUNCH],
+    tests: [DOOR],
     needsSandbox: true,
   },
   {
