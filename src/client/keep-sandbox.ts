@@ -101,7 +101,8 @@ function agentOf(bubblewrap: number | undefined): number | undefined {
   const inside = firstChild(firstChild(bubblewrap));
   if (inside === undefined) return undefined;
   const command = textOf(`/proc/${inside}/cmdline`);
-  return command === "" || command.includes(ENTRY) ? undefined : inside;
+  // The entry stands second in its own command line, and fifth in that of bubblewrap.
+  return command === "" || command.split("\0").slice(0, 5).includes(ENTRY) ? undefined : inside;
 }
 
 function send(signal: NodeJS.Signals, pid: number): void {

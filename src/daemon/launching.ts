@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { Command } from "../attestation/executable-resolution.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
@@ -110,7 +111,15 @@ export function createLaunching(options: LaunchingOptions) {
             executable: pinned.exe.path,
             files: Object.keys(pinned.files).map((file) => resolve(wanted.workingDirectory, file)),
             async expected() {
-              // Between the question and the door a sandbox was built: time enough to change a script.
+              // Between the question and the door a sandbox was built: time enough to revoke, to reload, to change a script.
+              const { registry } = options;
+              if (registry.isRevoked(identity.id))
+                throw new CodedError("launch-refused", `${identity.name} is revoked`);
+              if (!isDeepStrictEqual(registry.find(identity.name), identity)) {
+                throw new CodedError("launch-refused", `the entry of ${identity.name} has changed meanwhile`, {
+                  hint: "launch it again",
+                });
+              }
               const changed = await differenceFromLock(identity.name, command, pinned);
               if (changed !== undefined) throw changed;
               return expectedProgram(command, pinned);

@@ -1,7 +1,7 @@
-import { realpathSync, writeFileSync } from "node:fs";
+import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { bin, giveTo, type RunningDev, run, startDev, startProgram } from "./agentid.js";
+import { agentid, bin, giveTo, type RunningDev, run, startDev, startProgram } from "./agentid.js";
 import { canSandbox, makeSandboxedProject, proberCommand, recorded } from "./sandboxed.js";
 
 /** Asks for a sandboxed launch as `agentid run` does, and comes to the door in another way. */
@@ -28,6 +28,7 @@ const ways = {
   bare: (door) => knock(["/usr/bin/env"], door),
   online: (door) => knock(["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--dev-bind", "/", "/", "--proc", "/proc"], door),
   unfiltered: (door) => knock(["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net", "--cap-drop", "ALL", "--dev-bind", "/", "/", "--proc", "/proc"], door),
+  patient: (_, view) => { console.log("waiting"); process.stdin.once("data", () => { built(view, (mounts) => mounts); process.exit(); }); },
   whole: (_, view) => built(view, (mounts) => mounts),
   leaky: (_, view) => built(view, (mounts) => [...mounts, { show: "read", source: process.env.HOME + "/.ssh", at: process.env.HOME + "/.ssh" }]),
   writable: (_, view) => built(view, (mounts) => mounts.map((mount) => mount.at.endsWith("/policies") ? { ...mount, show: "write" } : mount)),
@@ -91,6 +92,31 @@ describe.skipIf(!canSandbox)("the daemon believes the kernel, not who asked, tha
     const finished = await run(process.execPath, cheat(how), { cwd: project, env });
     expect(JSON.parse(finished.stdout)).toMatchObject({ refused: expect.stringMatching(answer) });
     expect(JSON.stringify((await recorded("launch.refused", project)).at(-1))).toMatch(answer);
+  });
+
+  it("asks again at the door whether the launch may be: it was revoked, or its entry changed, meanwhile", async () => {
+    const patient = async (meanwhile: () => Promise<unknown>): Promise<unknown> => {
+      const asker = startProgram(process.execPath, cheat("patient"), { cwd: project, env });
+      expect(await asker.line()).toBe("waiting");
+      await meanwhile();
+      asker.write("go\n");
+      const answer: unknown = JSON.parse(await asker.line());
+      await asker.end();
+      return answer;
+    };
+    expect(await patient(async () => {})).toHaveProperty("executable");
+    const revoke = (...args: string[]) => agentid(["revoke", ...args, "agents/prober"], { cwd: project });
+    expect(await patient(() => revoke())).toEqual({ refused: "agents/prober is revoked" });
+    expect((await revoke("--undo")).code).toBe(0);
+    const file = join(project, "agentid.yaml");
+    const before = readFileSync(file, "utf8");
+    const narrower = async () => {
+      const seen = dev.events.length;
+      writeFileSync(file, before.replace("write: [out]", "write: []"));
+      await dev.until((event) => event.event === "reload", seen);
+    };
+    expect(await patient(narrower)).toMatchObject({ refused: expect.stringContaining("has changed meanwhile") });
+    writeFileSync(file, before);
   });
 
   it("a stranger at the door", async () => {

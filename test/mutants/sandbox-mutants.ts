@@ -43,6 +43,15 @@ export const sandboxMutants: readonly Mutant[] = [
     needsSandbox: true,
   },
   {
+    id: "sandbox-meanwhile",
+    check: "a launch that was revoked before the door is not granted there",
+    file: "src/daemon/launching.ts",
+    find: "if (registry.isRevoked(identity.id)) throw",
+    replace: "if (false) throw",
+    tests: [DOOR],
+    needsSandbox: true,
+  },
+  {
     id: "sandbox-sees",
     check: "the process at the door sees no secret",
     file: "src/daemon/sandboxes.ts",
