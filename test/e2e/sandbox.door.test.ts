@@ -1,6 +1,6 @@
 import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { SandboxGrant } from "../../src/control-api/sandbox-view.js";
 import { bubblewrapArguments } from "../../src/sandbox/bubblewrap.js";
 import { type Architecture, seccompFilter } from "../../src/sandbox/seccomp.js";
@@ -17,6 +17,9 @@ import { spawnSync } from "node:child_process";
 import { openSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createInterface } from "node:readline";
+
+// Each launch starts two Nodes, and most tests several.
+vi.setConfig({ testTimeout: 90_000 });
 const [socketPath, name, command] = process.argv.slice(2);
 const body = JSON.stringify({ name, argv: JSON.parse(command), workingDirectory: process.cwd(), sandbox: true });
 const asking = request({ socketPath, method: "POST", path: "/v1/launch", headers: { "content-type": "application/json" } }, (response) => {

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { chmodSync, mkdirSync, openSync, readdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { spawn as spawnTerminal } from "@lydell/node-pty";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import {
   agentid,
   bin,
@@ -139,7 +139,7 @@ describe.skipIf(!canSandbox)("agentid run --sandbox", () => {
       wake();
     });
     const shows = async (text: string) => {
-      const deadline = Date.now() + 20_000;
+      const deadline = Date.now() + 60_000;
       while (!screen.includes(text)) {
         if (Date.now() > deadline) throw new Error(`no ${text} in ${screen}`);
         await new Promise<void>((resolve) => {
@@ -299,6 +299,9 @@ describe.skipIf(!canSandbox)("an interpreter that is not the system's, and the W
 import { connect } from "node:http2";
 const session = connect("http://localhost", { createConnection: () => net.connect(process.env.SPIFFE_ENDPOINT_SOCKET.replace("unix://", "")) });
 import net from "node:net";
+
+// Each launch starts two Nodes, and most tests several.
+vi.setConfig({ testTimeout: 90_000 });
 const stream = session.request({ ":method": "POST", ":path": "/SpiffeWorkloadAPI/FetchX509SVID", "content-type": "application/grpc", te: "trailers", "workload.spiffe.io": "true" });
 stream.on("response", (headers) => { if (headers["grpc-status"]) { console.log("status", headers["grpc-status"]); process.exit(); } });
 stream.on("data", (data) => { console.log(/spiffe:..shop.local.agents.[a-z]+/.exec(data.toString("latin1"))?.[0]); process.exit(); });

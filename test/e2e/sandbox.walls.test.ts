@@ -4,9 +4,12 @@ import { once } from "node:events";
 import { chmodSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { giveTo, ordinaryUser, type RunningDev, runtimeBase, startDev } from "./agentid.js";
 import { type Attempt, canSandbox, inside, makeSandboxedProject, outside, type Prober } from "./sandboxed.js";
+
+// Each launch starts two Nodes, and most tests several.
+vi.setConfig({ testTimeout: 90_000 });
 
 /*
  * For every way out: the attempt by the sandboxed agent fails, and the very same attempt by the very same program of the same user outside succeeds.
