@@ -8,6 +8,9 @@ import { INSIDE, type Mount } from "../../src/sandbox/view.js";
 import { agentid, giveTo, type RunningDev, run, startDev, startProgram } from "./agentid.js";
 import { canSandbox, makeSandboxedProject, proberCommand, recorded } from "./sandboxed.js";
 
+// Each launch starts two Nodes, and most tests several.
+vi.setConfig({ testTimeout: 90_000 });
+
 /**
  * Asks for a sandboxed launch as `agentid run` does, says what it was told, and comes to the door in the way it is told: `command` is executed with
  * what knocks, `filter` is its descriptor 3.
@@ -17,9 +20,6 @@ import { spawnSync } from "node:child_process";
 import { openSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createInterface } from "node:readline";
-
-// Each launch starts two Nodes, and most tests several.
-vi.setConfig({ testTimeout: 90_000 });
 const [socketPath, name, command] = process.argv.slice(2);
 const body = JSON.stringify({ name, argv: JSON.parse(command), workingDirectory: process.cwd(), sandbox: true });
 const asking = request({ socketPath, method: "POST", path: "/v1/launch", headers: { "content-type": "application/json" } }, (response) => {

@@ -27,6 +27,9 @@ import {
   recorded,
 } from "./sandboxed.js";
 
+// Each launch starts two Nodes, and most tests several.
+vi.setConfig({ testTimeout: 90_000 });
+
 describe.skipIf(!canSandbox)("agentid run --sandbox", () => {
   const { project, home } = makeSandboxedProject();
   let dev: RunningDev;
@@ -299,9 +302,6 @@ describe.skipIf(!canSandbox)("an interpreter that is not the system's, and the W
 import { connect } from "node:http2";
 const session = connect("http://localhost", { createConnection: () => net.connect(process.env.SPIFFE_ENDPOINT_SOCKET.replace("unix://", "")) });
 import net from "node:net";
-
-// Each launch starts two Nodes, and most tests several.
-vi.setConfig({ testTimeout: 90_000 });
 const stream = session.request({ ":method": "POST", ":path": "/SpiffeWorkloadAPI/FetchX509SVID", "content-type": "application/grpc", te: "trailers", "workload.spiffe.io": "true" });
 stream.on("response", (headers) => { if (headers["grpc-status"]) { console.log("status", headers["grpc-status"]); process.exit(); } });
 stream.on("data", (data) => { console.log(/spiffe:..shop.local.agents.[a-z]+/.exec(data.toString("latin1"))?.[0]); process.exit(); });
