@@ -84,8 +84,10 @@ describe("a connection whose first request", () => {
   });
 
   it("comes at once is not sent SETTINGS of ours", async () => {
-    client.send(PREFACE, SETTINGS, ...request(1, "localhost"));
-    await arrives(bytes(PREFACE, SETTINGS, ...request(1, "localhost")));
+    // And the beginning of another frame.
+    const all = bytes(PREFACE, SETTINGS, ...request(1, "localhost"), encodeFrame(SETTINGS).subarray(0, 4));
+    client.send(all);
+    await arrives(all);
     expect([path, client.heard]).toEqual(["as it is", []]);
   });
 

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync } from "node:fs";
 import { createServer as createHttp2Server } from "node:http2";
 import { dirname, join } from "node:path";
@@ -255,12 +256,15 @@ describe("a client that names the socket's path as :authority", () => {
         },
       }),
     });
-    const client = await connectPatiently(socketPath);
-    client.send(...fetchJwtFrames(1, path(socketPath)));
-    await answered(client, 1);
+    const client = clientNaming(socketPath, socketPath);
+    const stream = receive(client.fetchX509Svid({}, secure()));
+    await stream.next();
+    expect(await fetchJwt(client)).toBe("spiffe://shop.local/agents/billing");
+    expect(api.open).toEqual({ connections: 1, streams: 1 });
     changed = true;
-    client.send(...fetchJwtFrames(3, indexed(NEWEST)));
-    await expect.poll(() => api.open.connections, { timeout: 5_000 }).toBe(0);
+    await expect(fetchJwt(client)).rejects.toMatchObject({ code: status.UNAUTHENTICATED });
+    expect((await stream.ended).code).toBe(status.UNAVAILABLE);
+    await expect.poll(() => api.open, { timeout: 5_000 }).toEqual({ connections: 0, streams: 0 });
   });
 });
 
@@ -292,16 +296,32 @@ describe("a connection before its first request", () => {
   });
 
   it("ends with the server at once, also where slashes are rewritten", async () => {
-    const { path: socketPath, api } = await start();
+    // Nobody moves this clock: what waited for a time would wait for ever.
+    const { path: socketPath, api } = await start({ clock: createManualClock(), x509Seconds: 3600 });
     const silent = await connectPatiently(socketPath);
     const stream = receive(clientNaming(socketPath, socketPath).fetchX509Svid({}, secure()));
     await stream.next();
     expect(api.open).toEqual({ connections: 2, streams: 1 });
+    const closed = once(silent.socket, "close");
     const stopping = running?.close();
     running = undefined;
     expect((await stream.ended).code).toBe(status.UNAVAILABLE);
-    await stopping;
-    expect([api.open.connections, silent.socket.destroyed || silent.socket.readableEnded]).toEqual([0, true]);
+    await Promise.all([stopping, closed]);
+    expect(api.open).toEqual({ connections: 0, streams: 0 });
+  });
+
+  it("and one after it may break off with answers unread", async () => {
+    const { path: socketPath, api } = await start();
+    for (const authority of [socketPath, "localhost"]) {
+      for (let stream = 1; stream < 20; stream += 2) {
+        const client = await connectPatiently(socketPath);
+        client.socket.pause();
+        for (let each = 1; each <= stream; each += 2) client.send(...fetchJwtFrames(each, path(authority)));
+        client.socket.destroy();
+      }
+    }
+    await expect.poll(() => api.open, { timeout: 5_000 }).toEqual({ connections: 0, streams: 0 });
+    expect(await fetchJwt(clientNaming(socketPath, socketPath))).toBe("spiffe://shop.local/agents/billing");
   });
 });
 

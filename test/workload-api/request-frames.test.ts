@@ -216,8 +216,24 @@ describe("what a client sends", () => {
     { what: "CONTINUATION of nothing", frames: [{ type: type.continuation, stream: 1 }] },
     { what: "HEADERS of the whole connection", frames: [{ ...block, stream: 0, payload: Buffer.alloc(0) }] },
     { what: "another frame inside a field block", frames: [{ type: type.headers, stream: 1 }, SETTINGS] },
-    { what: "a field block that ends within a line", frames: [{ ...block, payload: Buffer.from([0x01]) }] },
+    { what: "a field block that ends within a line", frames: [{ ...block, payload: Buffer.from([0x01, 0x03]) }] },
     { what: "more padding than payload", frames: [{ ...block, flags: 0x0c, payload: Buffer.from([9, 0]) }] },
+    {
+      what: "more padding than payload, and CONTINUATION",
+      frames: [
+        { ...block, flags: flag.endOfHeaders | flag.padded, payload: Buffer.from([9]) },
+        Buffer.alloc(9),
+        { ...block, type: type.continuation },
+      ],
+    },
+    {
+      what: "a priority that is not there",
+      frames: [{ ...block, flags: flag.endOfHeaders | flag.priority, payload: Buffer.alloc(0) }, Buffer.alloc(5)],
+    },
+    {
+      what: "an integer beyond all bounds",
+      frames: [{ ...block, payload: Buffer.concat([Buffer.alloc(9, 0xff), Buffer.from([0]), slash]) }],
+    },
     { what: "an integer without end", frames: [{ ...block, payload: Buffer.alloc(9, 0xff) }] },
   ])("is left alone from where it is no HTTP/2: $what", ({ frames }) => {
     const bad = frames.map((one) => (Buffer.isBuffer(one) ? one : encodeFrame(one)));
@@ -229,10 +245,13 @@ describe("what a client sends", () => {
   });
 
   it("is left alone where it does not begin as HTTP/2 does", () => {
-    const bytes = Buffer.concat([Buffer.from("GET / HTTP/1.1\r\n\r\n"), PREFACE, encodeFrame(block)]);
-    const frames = createRequestFrames();
-    expect(passed(bytes, [1], frames).equals(bytes)).toBe(true);
-    expect(frames.firstRequest).toBe("unchanged");
+    const almost = Buffer.from(PREFACE).fill("!", PREFACE.length - 1);
+    for (const start of [Buffer.from("GET / HTTP/1.1\r\n\r\n"), almost]) {
+      const bytes = Buffer.concat([start, encodeFrame(block)]);
+      const frames = createRequestFrames();
+      expect(passed(bytes, [1], frames).equals(bytes)).toBe(true);
+      expect(frames.firstRequest).toBe("unchanged");
+    }
   });
 });
 

@@ -7,7 +7,6 @@ const SLASH = 0x2f;
  */
 const REPLACEMENT = 0x33;
 const SLASH_CODE = 0b011000;
-const SLASH_CODE_LENGTH = 6;
 
 /** An integer or a string that is longer is an error of its sender in any HTTP/2 that runs here. */
 const MAX_INTEGER_BITS = 28;
@@ -97,7 +96,7 @@ export function createFieldBlockReader(): FieldBlockReader {
 
   function readOctets(bytes: Buffer, start: number, end: number): number {
     const stop = Math.min(end, start + octetsLeft);
-    if (isAuthority && string === "value") {
+    if (isAuthority) {
       for (let at = start; at < stop; at++) bytes[at] = withoutSlash(bytes[at] ?? 0);
     }
     octetsLeft -= stop - start;
@@ -118,7 +117,8 @@ export function createFieldBlockReader(): FieldBlockReader {
       code = code * 2 + ((byte & bit) === 0 ? 0 : 1);
       codeLength++;
       if (code >= (HUFFMAN_END[codeLength] ?? 0)) continue;
-      if (codeLength === SLASH_CODE_LENGTH && code === SLASH_CODE) {
+      // No symbol of another length has that code.
+      if (code === SLASH_CODE) {
         result |= bit;
         changed = true;
       }

@@ -30,7 +30,7 @@ const NOTHING: Buffer = Buffer.alloc(0);
 export interface RequestFrames {
   /** Takes the next bytes and gives those to pass on. May change `chunk` in place. */
   pass(chunk: Buffer): Buffer;
-  /** Bytes that are still held; at the end of the connection or of its reading they go on as they are. */
+  /** Bytes that are still held, for who reads on without it. */
   release(): Buffer;
   /** From now on the client owes an acknowledgement of SETTINGS that the server did not send: the next one is taken out. */
   expectAcknowledgement(): void;

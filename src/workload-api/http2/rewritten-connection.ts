@@ -26,10 +26,7 @@ export function rewrittenConnection(socket: Socket, frames: RequestFrames, recei
   };
   give(received);
   socket.on("data", (chunk: Buffer) => give(frames.pass(chunk)));
-  socket.once("end", () => {
-    give(frames.release());
-    connection.push(null);
-  });
+  socket.once("end", () => connection.push(null));
   socket.once("error", (error) => connection.destroy(error));
   socket.once("close", () => connection.destroy());
   return connection;
