@@ -227,8 +227,12 @@ describe("what a client sends", () => {
       ],
     },
     {
-      what: "a priority that is not there",
-      frames: [{ ...block, flags: flag.endOfHeaders | flag.priority, payload: Buffer.alloc(0) }, Buffer.alloc(5)],
+      what: "a priority that is not there, and CONTINUATION",
+      frames: [
+        { ...block, flags: flag.endOfHeaders | flag.priority, payload: Buffer.alloc(0) },
+        Buffer.alloc(5),
+        { ...block, type: type.continuation },
+      ],
     },
     {
       what: "an integer beyond all bounds",
