@@ -91,14 +91,18 @@ function notAsLocked() {
 
 function ensureBuilt() {
   const stamp = join(root, "dist", ".built");
-  const sources = [join(root, "tsconfig.json"), join(root, "package-lock.json"), ...filesBelow(join(root, "src"))];
+  const sources = [
+    ...["tsconfig.json", "package.json", "package-lock.json", "scripts/bundle.mjs"].map((file) => join(root, file)),
+    ...filesBelow(join(root, "src")),
+  ];
   const wanted = createHash("sha256");
   for (const file of sources) wanted.update(file.slice(root.length)).update(readFileSync(file));
   const digest = wanted.digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === digest) return;
   say("building");
-  rmSync(join(root, "dist"), { recursive: true, force: true });
-  must(run(node, [tool("typescript", "tsc"), "-p", "."]), "the build failed");
+  for (const folder of ["build", "dist"]) rmSync(join(root, folder), { recursive: true, force: true });
+  must(run(node, [tool("typescript", "tsc"), "-p", ".", "--declarationDir", "dist"]), "the build failed");
+  must(run(node, ["scripts/bundle.mjs"]), "what was built could not be joined");
   // What every command is, in one file, so that a command line loads the module of one command only.
   must(run(node, [join("dist", "commands", "index.js")]), "the list of commands could not be written");
   writeFileSync(stamp, digest);
