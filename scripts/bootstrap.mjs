@@ -26,6 +26,16 @@ const tasks = {
       () => step("dead code", node, [tool("knip", "knip"), "--no-progress"]),
       () => step("tests", node, [tool("vitest", "vitest"), "run", ...rest]),
     ),
+  fuzz: (rest) => {
+    process.env.AGENTID_FUZZ_FACTOR ??= "20";
+    return run(node, [
+      tool("vitest", "vitest"),
+      "run",
+      "--testTimeout",
+      "600000",
+      ...(rest.length > 0 ? rest : propertyTests()),
+    ]);
+  },
   interop: (rest) => run(node, [tool("vitest", "vitest"), "run", "--config", "test/interop/vitest.config.ts", ...rest]),
   mutants: (rest) => run(node, ["test/mutants/run.ts", ...rest]),
   soak: (rest) => run(node, ["test/soak/streams.ts", ...rest]),
@@ -113,6 +123,14 @@ function filesBelow(folder) {
     .sort((a, b) => (a.name < b.name ? -1 : 1))
     .flatMap((entry) => (entry.isDirectory() ? filesBelow(join(folder, entry.name)) : [join(folder, entry.name)]))
     .filter((file) => statSync(file).isFile());
+}
+
+/** The test files in which fast-check generates the input. */
+function propertyTests() {
+  const tests = filesBelow(join(root, "test")).filter(
+    (file) => /\.test\.tsx?$/.test(file) && !file.includes("interop"),
+  );
+  return tests.filter((file) => readFileSync(file, "utf8").includes('from "fast-check"'));
 }
 
 /** npm as it was called, else the one beside the Node that runs this, run by `runtime`. */

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { compareConfigs, compareLocks } from "../../src/config/compare.js";
 import type { Config, IdentityConfig, LaunchConfig, Lock, RequiredFacts } from "../../src/config/config.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
+import { runs } from "../properties.js";
 import { parse } from "./project.js";
 
 /** A process as far as a configuration can tell two of them apart. */
@@ -74,7 +75,7 @@ describe("a widening is never missed", () => {
         widenings += 1;
         expect(compareConfigs(old, next).widened).toBe(true);
       }),
-      { numRuns: RUNS },
+      { numRuns: runs(RUNS) },
     );
     expect(widenings).toBeGreaterThan(RUNS / 10);
   });
@@ -91,7 +92,7 @@ describe("a widening is never missed", () => {
           );
         expect(compareConfigs(old, { ...old, identities: next }).widened).toBe(false);
       }),
-      { numRuns: RUNS },
+      { numRuns: runs(RUNS) },
     );
   });
 
@@ -122,7 +123,7 @@ describe("a widening is never missed", () => {
         if (runs.some((one) => mayRun(next, one) && !mayRun(old, one)))
           expect(compareLocks(old, next).widened).toBe(true);
       }),
-      { numRuns: RUNS },
+      { numRuns: runs(RUNS) },
     );
   });
 });

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { runs } from "../properties.js";
 import { problemsOf } from "./project.js";
 
 describe("every problem of a file at once", () => {
@@ -155,7 +156,7 @@ describe("what entries say of each other", () => {
       fc.property(fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/), (name) => {
         expect(problemsOf(file("", `"${name}": { http: { unix: a } }`))).toEqual([]);
       }),
-      { numRuns: 50 },
+      { numRuns: runs(50) },
     );
   });
 });
@@ -205,7 +206,7 @@ describe("YAML", () => {
         problemsOf(pieces.join(""));
         problemsOf(`trustDomain: a\n${pieces.join("")}`);
       }),
-      { numRuns: 400 },
+      { numRuns: runs(400) },
     );
   });
 });

@@ -4,6 +4,7 @@ import type { Caller } from "../../src/attestation/caller.js";
 import type { ProcessFacts } from "../../src/attestation/process-facts.js";
 import type { IdentityConfig, RequiredFacts } from "../../src/config/config.js";
 import { createIdentityRegistry } from "../../src/identity/registry.js";
+import { runs } from "../properties.js";
 import { identity } from "./test-trust-domain.js";
 
 const numbers = fc.integer({ min: 0, max: 2 });
@@ -68,7 +69,7 @@ describe("index of the registry", () => {
         expect(found.missed.map((one) => one.identity)).toEqual(all.filter((one) => !wanted.includes(one)));
         granted += wanted.length;
       }),
-      { numRuns: 2_000 },
+      { numRuns: runs(2_000) },
     );
     expect(granted).toBeGreaterThan(50);
   });
