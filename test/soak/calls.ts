@@ -50,13 +50,13 @@ export const streams: readonly SoakCall[] = [
   call("FetchJWTBundles, cancelled", "FetchJWTBundles", "opened"),
   call("FetchWITSVID, cancelled", "FetchWITSVID", "opened"),
   call("FetchWITBundles, cancelled", "FetchWITBundles", "opened"),
+  { ...of("/grpc.health.v1.Health/Watch", EMPTY), goesOn: false },
   of("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", DEFAULT_SECRET),
   of("/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", DEFAULT_SECRET),
-  of("/grpc.health.v1.Health/Watch", EMPTY),
   of("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", LIST_SERVICES),
 ];
 
-/** A stream of another service on the same socket. */
+/** A stream in both directions, of another service on the same socket. */
 function of(path: string, payload: Buffer): SoakCall {
   const name = `${path.slice(path.lastIndexOf("/") + 1)}, cancelled`;
   return { name, path, header: "true", body: message(payload), answer: "opened", goesOn: true };
