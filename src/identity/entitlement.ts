@@ -28,6 +28,8 @@ export interface IdentityRegistry {
   /** The configured identity with this name or SPIFFE ID, or undefined. */
   find(nameOrId: string): IdentityConfig | undefined;
   readonly identities: readonly IdentityConfig[];
+  /** Whether any identity rests on what a process's parent runs. */
+  readonly asksForParents: boolean;
   /** True if nobody gets `id` now, although it may be configured. */
   isRevoked(id: SpiffeId): boolean;
   /** Called after each change of what is configured or revoked; the returned function unsubscribes. */

@@ -5,7 +5,7 @@ import type { Config, IdentityConfig, Lock } from "../config/config.js";
 import type { Entitlement, IdentityRegistry, MissedIdentity } from "./entitlement.js";
 import { createListeners } from "./listeners.js";
 import { indexEntries, type RegistryEntry } from "./registry-index.js";
-import { type RequiredSelector, requiredSelectors } from "./required-selectors.js";
+import { asksForParent, type RequiredSelector, requiredSelectors } from "./required-selectors.js";
 import type { RevocationCheck } from "./revocations.js";
 
 const NOTHING_REVOKED: RevokedIdentities = { isRevoked: () => false, onChange: () => () => undefined };
@@ -63,6 +63,9 @@ export function createIdentityRegistry(
     get identities() {
       return state.identities;
     },
+    get asksForParents() {
+      return state.asksForParents;
+    },
     isRevoked: (id) => revocations.isRevoked(id),
     onChange: (listener) => listeners.add(listener),
     update(next, nextLock) {
@@ -80,6 +83,7 @@ interface RegistryState {
   readonly entries: readonly RegistryEntry[];
   readonly byNameOrId: ReadonlyMap<string, IdentityConfig>;
   readonly candidatesFor: (caller: Caller) => readonly RegistryEntry[];
+  readonly asksForParents: boolean;
 }
 
 function registryState(identities: readonly IdentityConfig[], lock: Lock): RegistryState {
@@ -93,7 +97,8 @@ function registryState(identities: readonly IdentityConfig[], lock: Lock): Regis
     identity,
     selectors: requiredSelectors(identity, lock),
   }));
-  return { identities, lock, entries, byNameOrId, candidatesFor: indexEntries(entries) };
+  const asksForParents = identities.some(asksForParent);
+  return { identities, lock, entries, byNameOrId, candidatesFor: indexEntries(entries), asksForParents };
 }
 
 /** The first thing that does not hold, or undefined if the identity follows. All that is given must hold; what asks for nothing follows for nobody. */
@@ -120,6 +125,8 @@ function firstFailure(
 
 /** As strong as the weakest thing it rests on. */
 function evidenceOf(identity: IdentityConfig, facts: ProcessFacts): Evidence {
-  if (identity.launch === undefined) return facts.evidence;
-  return Object.keys(identity.facts).length > 0 && facts.evidence === "weak" ? "weak" : "launch";
+  const asks = Object.keys(identity.facts).length > 0;
+  if (asks && facts.evidence === "weak") return "weak";
+  if (asksForParent(identity)) return "parent";
+  return identity.launch === undefined ? facts.evidence : "launch";
 }
