@@ -208,7 +208,7 @@ interface Readings {
 }
 
 function factsOf(handle: ProcessHandle, names: AccountNames, readings: Readings): ProcessFacts {
-  const { status, peer, cgroup, executable, parent, platform } = readings;
+  const { status, cgroup, executable, parent, platform } = readings;
   const missing: Record<string, string> = {};
   const user = names.user(status.uid);
   const group = names.group(status.gid);
@@ -217,7 +217,7 @@ function factsOf(handle: ProcessHandle, names: AccountNames, readings: Readings)
   Object.assign(missing, executable.missing);
   if (status.execGeneration === undefined)
     missing.execGeneration = "the kernel does not let us see when it executes another program";
-  const weakness = weaknessOf(handle, readings);
+  const weakness = weaknessOf(readings);
   return {
     pid: handle.pid,
     startTime: status.startTime,
@@ -241,15 +241,12 @@ function factsOf(handle: ProcessHandle, names: AccountNames, readings: Readings)
 }
 
 /** Why the evidence is weak, for people; undefined where it is not. */
-function weaknessOf(handle: ProcessHandle, { peer, executable, platform }: Readings): string | undefined {
+function weaknessOf({ peer, executable, platform }: Readings): string | undefined {
   if (!platform.verified) return "this system has no handles that hold a process, and agentid was not verified on it";
   if (peer !== undefined && !peer.pidfdFromSocket)
     return "this kernel (before 6.5) names the peer by number only: the number could have been used again";
   if (!executable.localFilesystem)
     return "the executable lies on a network or FUSE filesystem, whose server may answer each reading differently";
-  // The one who owns a user namespace may set the executable's name (prctl PR_SET_MM_MAP).
-  if (handle.userNamespace() === "another")
-    return "the process lives in a user namespace of its own, where it may name any file as its executable";
   return undefined;
 }
 

@@ -17,18 +17,14 @@ export interface AttestedExecutable {
 /** Path and digest of the executable, checked after hashing to be still the one that runs. Throws AttestationError. */
 export async function executableOf(handle: ProcessHandle, digests: ExecutableDigests): Promise<AttestedExecutable> {
   const opened = handle.openExecutable();
-  if (opened === undefined) {
-    const reason = "the kernel does not let us see this process's executable";
-    return {
-      path: undefined,
-      sha256: undefined,
-      localFilesystem: true,
-      missing: { exePath: reason, exeSha256: reason },
-    };
-  }
+  if (opened === undefined) return absent("the kernel does not let us see this process's executable");
   try {
     const sha256 = await digests.digestOf(opened);
     requireSameExecutable(handle, opened);
+    // Asked last: who has entered a user namespace of his own may name any file there (prctl PR_SET_MM_MAP), and does not come out again.
+    if (handle.userNamespace() !== "ours") {
+      return absent("the process lives in a user namespace of its own, where it may name any file as its executable");
+    }
     const path = namesSameFile(opened) ? opened.path : undefined;
     return {
       path,
@@ -44,6 +40,10 @@ export async function executableOf(handle: ProcessHandle, digests: ExecutableDig
   } finally {
     closeSync(opened.fd);
   }
+}
+
+function absent(reason: string): AttestedExecutable {
+  return { path: undefined, sha256: undefined, localFilesystem: true, missing: { exePath: reason, exeSha256: reason } };
 }
 
 /**

@@ -26,7 +26,6 @@ export async function attestParent(
     program = handle.holdProgram();
     // Held first, compared then: a number that was used again in between is not the child's parent any more.
     if (child.status().parentPid !== pid) throw new Error("its parent exited meanwhile");
-    if (handle.userNamespace() === "another") throw new Error("its parent lives in another user namespace");
     const { path, sha256, missing } = await executableOf(handle, digests);
     const parent = new Parent(handle, program, { exePath: path, exeSha256: sha256, missing });
     if (!parent.isStillParent(child.status().parentPid)) throw new Error("its parent exited or changed meanwhile");

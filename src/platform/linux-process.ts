@@ -79,8 +79,16 @@ export function openLinuxProcess(pid: number, pidfd: number): ProcessHandle {
   return new LinuxProcessHandle(pid, pidfd, directory);
 }
 
-/** This process's own; it never leaves it. */
+/** This process never leaves its own. */
 let ownUserNamespace: string | undefined;
+
+function namespaceOfOurs(): string {
+  try {
+    return readlinkSync("/proc/self/ns/user");
+  } catch {
+    return "none";
+  }
+}
 
 class LinuxProcessHandle implements ProcessHandle {
   readonly pid: number;
@@ -149,9 +157,10 @@ class LinuxProcessHandle implements ProcessHandle {
   }
 
   userNamespace(): "ours" | "another" | undefined {
+    ownUserNamespace ??= namespaceOfOurs();
+    if (ownUserNamespace === "none") return "ours"; // a kernel without user namespaces
     const found = this.#readlink("ns/user");
     if (found === undefined) return undefined;
-    ownUserNamespace ??= readlinkSync("/proc/self/ns/user");
     return found === ownUserNamespace ? "ours" : "another";
   }
 
