@@ -131,7 +131,10 @@ async function cold(): Promise<void> {
   const [best, bestPlain] = [Math.min(...ours), Math.min(...plain)];
   say("attestation, hash cold", `best ${millis(best)}, median ${millis(quantile(ours, 0.5))}`);
   say("plain SHA-256 of the same file", `best ${millis(bestPlain)}, median ${millis(quantile(plain, 0.5))}`);
-  say("  ratio (best, median)", `${(best / bestPlain).toFixed(2)} ×, ${(quantile(ours, 0.5) / quantile(plain, 0.5)).toFixed(2)} ×`);
+  say(
+    "  ratio (best, median)",
+    `${(best / bestPlain).toFixed(2)} ×, ${(quantile(ours, 0.5) / quantile(plain, 0.5)).toFixed(2)} ×`,
+  );
   say("  longest block of the event loop", millis(longest));
 }
 
@@ -184,7 +187,10 @@ async function crowd(): Promise<void> {
   const results = await done;
   const times = results.map(({ ms }) => ms);
   const wrong = results.filter(({ right }) => !right).length;
-  say(`${AT_ONCE} processes at once, hash cached`, `all in ${millis(performance.now() - started)}, ${wrong} misattributed`);
+  say(
+    `${AT_ONCE} processes at once, hash cached`,
+    `all in ${millis(performance.now() - started)}, ${wrong} misattributed`,
+  );
   say("  each", `p50 ${millis(quantile(times, 0.5))}, slowest ${millis(Math.max(...times))}`);
   child.kill("SIGKILL");
   server.close();
@@ -219,7 +225,10 @@ async function owners(): Promise<void> {
     if (result.kind !== "process" || result.pid !== client.pid) throw new Error(`found ${JSON.stringify(result)}`);
     among.push(ms);
   }
-  say("TCP owner among launched processes", `p50 ${millis(quantile(among, 0.5))}, p99 ${millis(quantile(among, 0.99))}`);
+  say(
+    "TCP owner among launched processes",
+    `p50 ${millis(quantile(among, 0.5))}, p99 ${millis(quantile(among, 0.99))}`,
+  );
   const whole: number[] = [];
   let longest = 0;
   for (let round = 0; round < OWNER_ROUNDS; round++) {
@@ -229,7 +238,10 @@ async function owners(): Promise<void> {
     whole.push(measured.result.ms);
     longest = Math.max(longest, measured.longest);
   }
-  say(`TCP owner in the whole machine, ${total} processes`, `p50 ${millis(quantile(whole, 0.5))}, slowest ${millis(Math.max(...whole))}`);
+  say(
+    `TCP owner in the whole machine, ${total} processes`,
+    `p50 ${millis(quantile(whole, 0.5))}, slowest ${millis(Math.max(...whole))}`,
+  );
   say("  longest block of the event loop", millis(longest));
   idle.kill("SIGKILL");
   socket.destroy();
