@@ -86,8 +86,7 @@ export function executableDigests(options: DigestOptions = {}): ExecutableDigest
       const digest = await hashing;
       forgetIfClockWasSetBack();
       // A clock that was set back meanwhile may come to the file's ctime again.
-      const ended = now();
-      const settled = (ended < began ? ended : began) - changedAt > SETTLED_NS;
+      const settled = began - changedAt > SETTLED_NS && now() - changedAt > SETTLED_NS;
       if (digest !== undefined && settled) remember(known, version, digest);
       return digest;
     },

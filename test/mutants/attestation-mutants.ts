@@ -99,8 +99,8 @@ export const attestationMutants: readonly Mutant[] = [
     id: "hash-cache-ctime",
     check: "D6: a file whose times were set back is another file",
     file: "src/attestation/hash-cache.ts",
-    find: "${mtimeNs}:${ctimeNs}`",
-    replace: "${mtimeNs}`",
+    find: "const { dev, ino, size, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });",
+    replace: "const { dev, ino, size, mtimeNs } = fstatSync(fd, { bigint: true });\n  const ctimeNs = 0n;",
     tests: [CACHE],
   },
   {
