@@ -3,6 +3,7 @@ import type { ProcessFacts } from "./process-facts.js";
 
 /** A process at the other end of a connection, attested, and held by handles until `close`. */
 export interface Caller {
+  /** As of the last recheck: a cgroup that was left, and a parent that has gone, are facts no more. */
   readonly facts: ProcessFacts;
   /** Name of the identity (`agents/billing`) whose verified launch this process is at this moment; undefined for every other process. */
   readonly launch: string | undefined;

@@ -193,6 +193,15 @@ export function describeIdentity(identity: IdentityConfig): string {
     facts.supplementaryGid !== undefined && `supplementary gid ${facts.supplementaryGid}`,
     facts.exePath !== undefined && `exe ${facts.exePath}`,
     facts.exeSha256 !== undefined && `sha256 ${facts.exeSha256}`,
+    facts.systemdUnit !== undefined && `systemd unit ${facts.systemdUnit}`,
+    facts.systemdUserUnit !== undefined && `systemd user unit ${facts.systemdUserUnit}`,
+    facts.cgroup !== undefined && `cgroup ${facts.cgroup}`,
+    facts.containerId !== undefined && `container ${facts.containerId}`,
+    facts.podUid !== undefined && `pod ${facts.podUid}`,
+    facts.signingTeam !== undefined && `signed by team ${facts.signingTeam}`,
+    facts.signingIdentifier !== undefined && `signed as ${facts.signingIdentifier}`,
+    facts.parentExePath !== undefined && `parent ${facts.parentExePath}`,
+    facts.parentExeSha256 !== undefined && `parent sha256 ${facts.parentExeSha256}`,
     service !== undefined && `service ${service}`,
   ];
   return parts.filter((part) => typeof part === "string").join(", ") || "agentid itself";

@@ -96,6 +96,16 @@ export interface RequiredFacts {
   readonly exePath?: string;
   /** Hex digest, or `pinned`: the digest is the one in `agentid.lock`. */
   readonly exeSha256?: string;
+  readonly systemdUnit?: string;
+  readonly systemdUserUnit?: string;
+  readonly cgroup?: string;
+  readonly containerId?: string;
+  readonly podUid?: string;
+  readonly signingTeam?: string;
+  readonly signingIdentifier?: string;
+  readonly parentExePath?: string;
+  /** Hex digest. */
+  readonly parentExeSha256?: string;
 }
 
 export interface LaunchConfig {

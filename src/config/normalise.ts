@@ -88,6 +88,7 @@ function identityOf(
 
 function factsOf(entry: IdentityEntry, projectDirectory: string): RequiredFacts {
   const exe = typeof entry.exe === "string" ? { path: entry.exe } : entry.exe;
+  const parent = typeof entry.parentExe === "string" ? { path: entry.parentExe } : entry.parentExe;
   return {
     ...(entry.uid !== undefined && { uid: entry.uid }),
     ...(entry.user !== undefined && { user: entry.user }),
@@ -97,6 +98,15 @@ function factsOf(entry: IdentityEntry, projectDirectory: string): RequiredFacts 
     ...(entry.supplementaryGroup !== undefined && { supplementaryGroup: entry.supplementaryGroup }),
     ...(exe?.path !== undefined && { exePath: resolve(projectDirectory, exe.path) }),
     ...(exe?.sha256 !== undefined && { exeSha256: exe.sha256 }),
+    ...(entry.systemdUnit !== undefined && { systemdUnit: entry.systemdUnit }),
+    ...(entry.systemdUserUnit !== undefined && { systemdUserUnit: entry.systemdUserUnit }),
+    ...(entry.cgroup !== undefined && { cgroup: entry.cgroup }),
+    ...(entry.containerId !== undefined && { containerId: entry.containerId }),
+    ...(entry.podUid !== undefined && { podUid: entry.podUid }),
+    ...(entry.signature?.team !== undefined && { signingTeam: entry.signature.team }),
+    ...(entry.signature?.identifier !== undefined && { signingIdentifier: entry.signature.identifier }),
+    ...(parent?.path !== undefined && { parentExePath: resolve(projectDirectory, parent.path) }),
+    ...(parent?.sha256 !== undefined && { parentExeSha256: parent.sha256 }),
   };
 }
 

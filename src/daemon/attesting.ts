@@ -11,6 +11,8 @@ export interface Attesting {
   readonly attestor: CallerAttestor;
   readonly launches: LaunchRegistry;
   readonly live: LiveView;
+  /** From now on a caller's parent is attested too while this says so. */
+  lookAtParentsIf(asked: () => boolean): void;
   /** Writes down who is an agent, so that a `kill -9` forgets none. */
   rememberAgents(): void;
 }
@@ -40,10 +42,14 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
     const detail = started ? `ended by ${why}` : "never became the pinned program";
     bus.emit({ event: "process", change: "ended", identity: name, pid, uid, detail });
   });
+  let parentsMatter = () => false;
   return {
-    attestor: createCallerAttestor({ platform, launches, digests }),
+    attestor: createCallerAttestor({ platform, launches, digests, parentsMatter: () => parentsMatter() }),
     launches,
     live,
+    lookAtParentsIf: (asked) => {
+      parentsMatter = asked;
+    },
     rememberAgents: () =>
       writeKnownAgents(folders.state, {
         agents: launches.agents(),

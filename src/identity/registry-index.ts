@@ -1,7 +1,8 @@
 import type { Caller } from "../attestation/caller.js";
 import type { ProcessFacts } from "../attestation/process-facts.js";
+import { selectorsOf } from "../attestation/selectors.js";
 import type { IdentityConfig } from "../config/config.js";
-import { type RequiredSelector, selectorsHeld } from "./required-selectors.js";
+import type { RequiredSelector } from "./required-selectors.js";
 
 /** An identity and what must hold for it. */
 export interface RegistryEntry {
@@ -31,13 +32,13 @@ export function indexEntries(entries: readonly RegistryEntry[]): (caller: Caller
     if (list === undefined) byKey.set(rarest, [entry]);
     else list.push(entry);
   }
-  /** The facts of a caller never change: only its launch may. */
+  /** Facts are replaced, never changed; only a launch may begin and end beside them. */
   const held = new WeakMap<ProcessFacts, readonly string[]>();
 
   return (caller) => {
     let selectors = held.get(caller.facts);
     if (selectors === undefined) {
-      selectors = selectorsHeld(caller.facts).filter((selector) => byKey.has(selector));
+      selectors = selectorsOf(caller.facts).filter((selector) => byKey.has(selector));
       held.set(caller.facts, selectors);
     }
     const launched = caller.launch === undefined ? undefined : byKey.get(launchKey(caller.launch));

@@ -2,10 +2,10 @@ import { isDeepStrictEqual } from "node:util";
 import type { Caller } from "../attestation/caller.js";
 import type { Evidence, ProcessFacts } from "../attestation/process-facts.js";
 import type { Config, IdentityConfig, Lock } from "../config/config.js";
-import type { Entitlement, IdentityRegistry, MissedIdentity } from "./entitlement.js";
+import type { Entitlement, ExaminedIdentity, IdentityRegistry, MissedIdentity } from "./entitlement.js";
 import { createListeners } from "./listeners.js";
 import { indexEntries, type RegistryEntry } from "./registry-index.js";
-import { type RequiredSelector, requiredSelectors } from "./required-selectors.js";
+import { asksForParent, type RequiredSelector, requiredSelectors } from "./required-selectors.js";
 import type { RevocationCheck } from "./revocations.js";
 
 const NOTHING_REVOKED: RevokedIdentities = { isRevoked: () => false, onChange: () => () => undefined };
@@ -37,7 +37,7 @@ export function createIdentityRegistry(
       .map(({ identity, selectors }) => {
         const failure = firstFailure(identity, selectors, caller) ?? {
           failed: "revoked",
-          detail: `it was revoked; \`agentid revoke --undo ${identity.name}\` gives it back`,
+          detail: revokedDetail(identity),
         };
         return { identity, ...failure };
       });
@@ -59,9 +59,14 @@ export function createIdentityRegistry(
         },
       };
     },
+    examine: (caller) =>
+      state.entries.map((entry) => examined(entry, caller, revocations.isRevoked(entry.identity.id))),
     find: (nameOrId) => state.byNameOrId.get(nameOrId),
     get identities() {
       return state.identities;
+    },
+    get asksForParents() {
+      return state.asksForParents;
     },
     isRevoked: (id) => revocations.isRevoked(id),
     onChange: (listener) => listeners.add(listener),
@@ -80,6 +85,7 @@ interface RegistryState {
   readonly entries: readonly RegistryEntry[];
   readonly byNameOrId: ReadonlyMap<string, IdentityConfig>;
   readonly candidatesFor: (caller: Caller) => readonly RegistryEntry[];
+  readonly asksForParents: boolean;
 }
 
 function registryState(identities: readonly IdentityConfig[], lock: Lock): RegistryState {
@@ -93,7 +99,8 @@ function registryState(identities: readonly IdentityConfig[], lock: Lock): Regis
     identity,
     selectors: requiredSelectors(identity, lock),
   }));
-  return { identities, lock, entries, byNameOrId, candidatesFor: indexEntries(entries) };
+  const asksForParents = identities.some(asksForParent);
+  return { identities, lock, entries, byNameOrId, candidatesFor: indexEntries(entries), asksForParents };
 }
 
 /** The first thing that does not hold, or undefined if the identity follows. All that is given must hold; what asks for nothing follows for nobody. */
@@ -107,19 +114,43 @@ function firstFailure(
     if (required.wanted !== undefined && found.includes(required.wanted)) continue;
     return { failed: required.selector, detail: required.explain(caller.facts) };
   }
-  if (identity.launch !== undefined) {
-    if (caller.launch === identity.name) return undefined;
-    const is = caller.launch === undefined ? "was not launched by agentid" : `was launched as ${caller.launch}`;
-    return { failed: "launch", detail: `only \`agentid run ${identity.name}\` gives it; this process ${is}` };
-  }
+  if (identity.launch !== undefined) return launchFailure(identity, caller);
   if (selectors.length > 0) return undefined;
   return identity.service === undefined
     ? { failed: "nothing", detail: "the entry names nothing that a process could prove" }
     : { failed: "service", detail: `the relay speaks as it for the service ${identity.service}; no process gets it` };
 }
 
+function launchFailure({ name }: IdentityConfig, caller: Caller): { failed: string; detail: string } | undefined {
+  if (caller.launch === name) return undefined;
+  const is = caller.launch === undefined ? "was not launched by agentid" : `was launched as ${caller.launch}`;
+  return { failed: "launch", detail: `only \`agentid run ${name}\` gives it; this process ${is}` };
+}
+
+/** Everything that `identity` asks for, each with whether it holds. */
+function examined({ identity, selectors }: RegistryEntry, caller: Caller, revoked: boolean): ExaminedIdentity {
+  const asked = selectors.map(({ selector, wanted, found, explain }) => {
+    const holds = wanted !== undefined && found(caller.facts).includes(wanted);
+    return { what: selector, holds, detail: holds ? "" : explain(caller.facts) };
+  });
+  if (identity.launch !== undefined) {
+    const failure = launchFailure(identity, caller);
+    asked.push({ what: "launch", holds: failure === undefined, detail: failure?.detail ?? "" });
+  }
+  const failure = asked.length === 0 ? firstFailure(identity, selectors, caller) : undefined;
+  if (failure !== undefined) asked.push({ what: failure.failed, holds: false, detail: failure.detail });
+  if (revoked) asked.push({ what: "revoked", holds: false, detail: revokedDetail(identity) });
+  return { identity, asked };
+}
+
+function revokedDetail({ name }: IdentityConfig): string {
+  return `it was revoked; \`agentid revoke --undo ${name}\` gives it back`;
+}
+
 /** As strong as the weakest thing it rests on. */
 function evidenceOf(identity: IdentityConfig, facts: ProcessFacts): Evidence {
-  if (identity.launch === undefined) return facts.evidence;
-  return Object.keys(identity.facts).length > 0 && facts.evidence === "weak" ? "weak" : "launch";
+  const asks = Object.keys(identity.facts).length > 0;
+  if (asks && facts.evidence === "weak") return "weak";
+  if (asksForParent(identity)) return "parent";
+  return identity.launch === undefined ? facts.evidence : "launch";
 }

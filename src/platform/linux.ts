@@ -3,7 +3,7 @@ import { lastErrno, libc, SystemCallError } from "./libc.js";
 import { peerOfUnixSocket } from "./linux-peer.js";
 import { parseStat, parseStatus } from "./linux-proc-text.js";
 import { openLinuxProcess, openPidfd } from "./linux-process.js";
-import { ownerOfTcpConnection } from "./linux-tcp-owner.js";
+import { ownerOfTcpConnection, socketsOf } from "./linux-tcp-owner.js";
 import type { Ancestor, PeerCredentials, Platform } from "./platform.js";
 
 const PR_SET_DUMPABLE = 4;
@@ -19,6 +19,7 @@ export const linux: Platform = {
     return openLinuxProcess(peer.pid, given ?? openPidfd(peer.pid));
   },
   ownerOfTcpConnection,
+  socketsOf,
   ancestors,
   forbidInspection() {
     if ((prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) as number) !== 0)

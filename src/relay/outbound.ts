@@ -103,6 +103,7 @@ function attest(parts: RelayParts, socket: Socket, connections: Map<Duplex, Conn
   const attested = parts.attestor.ofTcpConnection({
     client: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
     server: { address: socket.localAddress ?? "", port: socket.localPort ?? 0 },
+    ...acceptedDescriptor(socket),
   });
   const connected: Connected = { attested, who: undefined };
   let closed = false;
@@ -116,6 +117,13 @@ function attest(parts: RelayParts, socket: Socket, connections: Map<Duplex, Conn
     if (connected.who !== undefined) release(connected.who);
   });
   return connected;
+}
+
+/** Node shows it in no other way; without it a connection is known by its two ends only. */
+function acceptedDescriptor(socket: Socket): { accepted?: number } {
+  const handle: unknown = Reflect.get(socket, "_handle");
+  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
+  return typeof fd === "number" && fd >= 0 ? { accepted: fd } : {};
 }
 
 function release(who: Caller | Nobody): void {
