@@ -4,7 +4,7 @@ import type { X509Svid } from "../../src/identity/svid-source.js";
 import { parseAndValidateJwtSvid } from "../../src/spiffe/jwt-svid.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
 import { verifyX509Svid } from "../../src/spiffe/x509-svid.js";
-import { createTestTrustDomain, identity, shop } from "./test-trust-domain.js";
+import { createTestClock, createTestTrustDomain, identity, shop, type TestClock } from "./test-trust-domain.js";
 
 const billing = SpiffeId.of(shop, "agents/billing");
 const MINUTE = 60_000;
@@ -97,6 +97,44 @@ describe("keeper of SVIDs", () => {
     const after = domain.keeper.held.map((one) => one.svid);
     expect(after).toHaveLength(50);
     expect(after.filter((svid) => before.includes(svid))).toEqual([]);
+  });
+
+  it("replaces many a few at a time, those that somebody listens to first, and finds one that is due among many that are not", () => {
+    const count = 1_200;
+    const names = Array.from({ length: count }, (_, index) => `agents/a${index}`);
+    const turns = createTestClock();
+    const replaced: string[][] = [];
+    const clock: TestClock = {
+      ...turns,
+      after: (delayMs, callback) =>
+        turns.after(delayMs, () => {
+          replaced.push([]);
+          callback();
+        }),
+    };
+    const domain = createTestTrustDomain({ identities: names.map((name) => identity(name)), clock });
+    for (const name of names) domain.keeper.x509Svid(SpiffeId.of(shop, name));
+    const last = SpiffeId.of(shop, names.at(-1) ?? "");
+    domain.keeper.onRotation(last, () => {});
+    domain.keeper.onChange(({ change, identity: { name } }) => change === "rotated" && replaced.at(-1)?.push(name));
+
+    domain.authority.rotate();
+    clock.advance(1_000);
+    expect(replaced.flat()[0]).toBe(names.at(-1));
+    expect(replaced.flat().sort()).toEqual([...names].sort());
+    expect(Math.max(...replaced.map((ofTurn) => ofTurn.length))).toBeLessThanOrEqual(16);
+
+    // All are replaced together at half of life; one that was replaced later than the others is due by itself.
+    clock.advance(2 * MINUTE);
+    replaced.length = 0;
+    const middle = names[count / 2] ?? "";
+    domain.keeper.rotate(SpiffeId.of(shop, middle));
+    clock.advance(4 * MINUTE);
+    expect(replaced.flat()).toHaveLength(count - 1);
+    clock.advance(1.5 * MINUTE);
+    expect(replaced.flat().at(-1)).toBe(middle);
+    expect(replaced.flat()).toHaveLength(count);
+    expect(domain.problems).toEqual([]);
   });
 
   it("keeps the valid SVID while the record cannot be written, and denies once it has expired", () => {
