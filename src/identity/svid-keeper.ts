@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import type { AuditLog } from "../audit/audit-log.js";
 import { codeOf } from "../coded-error.js";
 import type { IdentityConfig, Lifetimes } from "../config/config.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
@@ -25,6 +26,7 @@ export interface SvidKeeper extends X509SvidSource, JwtSvidIssuer {
 
 export interface SvidKeeperOptions extends KeeperOptions {
   readonly lifetimes: () => Lifetimes;
+  readonly audit: Pick<AuditLog, "append" | "appendInTurn">;
   /** `iss` of JWT-SVIDs, read at each issue. */
   readonly jwtIssuer?: () => string | undefined;
 }
@@ -53,13 +55,15 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
   return {
     x509Svid: kept.of,
     onRotation: kept.onRotation,
-    jwtSvid(id, audiences) {
+    async jwtSvid(id, audiences) {
       const identity = kept.identityOf(id);
       try {
         const signer = authority.active.jwt;
         const request = { id, audiences, lifetimeSeconds: lifetimes().jwtSeconds, issuer: options.jwtIssuer?.() };
         const { token, expiresAt } = signer.issue(request, clock.now());
-        audit.append("svid.issued", {
+        const credential = { serial: undefined, audience: audiences, notAfter: expiresAt, authority: signer.keyId };
+        options.issued?.add(id.toString(), { type: "jwt", ...credential }, clock.now());
+        await audit.appendInTurn("svid.issued", {
           type: "jwt",
           identity: identity.name,
           spiffeId: id.toString(),
@@ -67,8 +71,6 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
           notAfter: expiresAt.toISOString(),
           authority: signer.keyId,
         });
-        const credential = { serial: undefined, audience: audiences, notAfter: expiresAt, authority: signer.keyId };
-        options.issued?.add(id.toString(), { type: "jwt", ...credential }, clock.now());
         return { id, token, expiresAt, hint: identity.hint };
       } catch (thrown) {
         if (codeOf(thrown) === "audience-missing") throw thrown;

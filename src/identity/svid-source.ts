@@ -81,8 +81,8 @@ export interface WitBundleSource {
 
 /** Issues JWT-SVIDs; never caches across different audience lists. */
 export interface JwtSvidIssuer {
-  /** Throws CodedError `identity-unknown` or `not-ready`. */
-  jwtSvid(id: SpiffeId, audiences: readonly string[]): JwtSvid;
+  /** Resolves once the issue is recorded. Rejects with CodedError `identity-unknown`, `identity-revoked`, `audience-missing` or `not-ready`. */
+  jwtSvid(id: SpiffeId, audiences: readonly string[]): Promise<JwtSvid>;
 }
 
 export interface JwtBundleSource {

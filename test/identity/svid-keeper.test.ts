@@ -30,18 +30,18 @@ describe("keeper of SVIDs", () => {
     expect(domain.keeper.held.map((one) => one.identity.name)).toEqual(["agents/billing"]);
   });
 
-  it("refuses an identity that is not configured, where a configured one gets its SVID", () => {
+  it("refuses an identity that is not configured, where a configured one gets its SVID", async () => {
     const { keeper } = createTestTrustDomain();
     expect(() => keeper.x509Svid(SpiffeId.of(shop, "agents/other"))).toThrow(
       expect.objectContaining({ code: "identity-unknown" }),
     );
-    expect(() => keeper.jwtSvid(SpiffeId.of(shop, "agents/other"), ["a"])).toThrow(
+    await expect(keeper.jwtSvid(SpiffeId.of(shop, "agents/other"), ["a"])).rejects.toThrow(
       expect.objectContaining({ code: "identity-unknown" }),
     );
     expect(keeper.x509Svid(billing).id.equals(billing)).toBe(true);
   });
 
-  it("replaces at half of life and tells the listeners of that identity", () => {
+  it("replaces at half of life and tells the listeners of that identity", async () => {
     const domain = createTestTrustDomain();
     const rotated: X509Svid[] = [];
     const stop = domain.keeper.onRotation(billing, (svid) => rotated.push(svid));
@@ -60,7 +60,7 @@ describe("keeper of SVIDs", () => {
 
   it.each([11 * MINUTE, 25 * HOUR, 400 * 24 * HOUR, -30 * MINUTE, -100 * 24 * HOUR])(
     "hands out a valid SVID and token after the clock jumped by %i ms",
-    (jump) => {
+    async (jump) => {
       const domain = createTestTrustDomain();
       const first = domain.keeper.x509Svid(billing);
       domain.clock.jump(jump);
@@ -68,7 +68,7 @@ describe("keeper of SVIDs", () => {
       expect(next.serial).not.toBe(first.serial);
       expect(verifyNow(domain, next).id.equals(billing)).toBe(true);
       const bundles = createTrustBundles(domain.authority);
-      const { token } = domain.keeper.jwtSvid(billing, ["orders"]);
+      const { token } = await domain.keeper.jwtSvid(billing, ["orders"]);
       const now = new Date(domain.clock.now());
       expect(parseAndValidateJwtSvid(token, "orders", (td) => bundles.jwtBundle(td), now).id.equals(billing)).toBe(
         true,
@@ -137,7 +137,7 @@ describe("keeper of SVIDs", () => {
     expect(domain.problems).toEqual([]);
   });
 
-  it("keeps the valid SVID while the record cannot be written, and denies once it has expired", () => {
+  it("keeps the valid SVID while the record cannot be written, and denies once it has expired", async () => {
     const domain = createTestTrustDomain();
     const first = domain.keeper.x509Svid(billing);
     domain.audit.writable = false;
@@ -146,7 +146,9 @@ describe("keeper of SVIDs", () => {
     expect(domain.problems.length).toBeGreaterThan(0);
     domain.clock.advance(5 * MINUTE);
     expect(() => domain.keeper.x509Svid(billing)).toThrow(expect.objectContaining({ code: "not-ready" }));
-    expect(() => domain.keeper.jwtSvid(billing, ["orders"])).toThrow(expect.objectContaining({ code: "not-ready" }));
+    await expect(domain.keeper.jwtSvid(billing, ["orders"])).rejects.toThrow(
+      expect.objectContaining({ code: "not-ready" }),
+    );
     domain.audit.writable = true;
     verifyNow(domain, domain.keeper.x509Svid(billing));
   });
@@ -181,10 +183,10 @@ describe("keeper of SVIDs", () => {
     expect(domain.keeper.rotate()).toEqual(["agents/billing"]);
   });
 
-  it("JR-1 JR-2 JR-5 a token holds all requested audiences and the subject; none asked for is refused", () => {
+  it("JR-1 JR-2 JR-5 a token holds all requested audiences and the subject; none asked for is refused", async () => {
     const domain = createTestTrustDomain();
     const bundles = createTrustBundles(domain.authority);
-    const { token, expiresAt } = domain.keeper.jwtSvid(billing, ["orders", "payments"]);
+    const { token, expiresAt } = await domain.keeper.jwtSvid(billing, ["orders", "payments"]);
     expect(expiresAt.getTime() - domain.clock.now()).toBe(300_000);
     const valid = parseAndValidateJwtSvid(
       token,
@@ -197,6 +199,8 @@ describe("keeper of SVIDs", () => {
       kind: "svid.issued",
       fields: { type: "jwt", audience: ["orders", "payments"] },
     });
-    expect(() => domain.keeper.jwtSvid(billing, [])).toThrow(expect.objectContaining({ code: "audience-missing" }));
+    await expect(domain.keeper.jwtSvid(billing, [])).rejects.toThrow(
+      expect.objectContaining({ code: "audience-missing" }),
+    );
   });
 });
