@@ -4,7 +4,7 @@ import { codeOf } from "../coded-error.js";
 import type { IdentityConfig, Lifetimes } from "../config/config.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { createKeptSvids, type KeeperOptions, type KeptChange, notReady } from "./kept-svids.js";
-import type { JwtSvidIssuer, X509Svid, X509SvidSource } from "./svid-source.js";
+import type { JwtSvid, JwtSvidIssuer, X509Svid, X509SvidSource } from "./svid-source.js";
 import type { X509Authority } from "./x509-authority.js";
 
 /** The life of an identity's X.509-SVID, as the dashboard shows it. */
@@ -52,30 +52,40 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     options,
   );
 
+  function signToken(identity: IdentityConfig, audiences: readonly string[]): { svid: JwtSvid; keyId: string } {
+    const { id, hint } = identity;
+    try {
+      const { keyId, issue } = authority.active.jwt;
+      const request = { id, audiences, lifetimeSeconds: lifetimes().jwtSeconds, issuer: options.jwtIssuer?.() };
+      const { token, expiresAt } = issue(request, clock.now());
+      const credential = { serial: undefined, audience: audiences, notAfter: expiresAt, authority: keyId };
+      options.issued?.add(id.toString(), { type: "jwt", ...credential }, clock.now());
+      return { svid: { id, token, expiresAt, hint }, keyId };
+    } catch (thrown) {
+      if (codeOf(thrown) === "audience-missing") throw thrown;
+      throw notReady("SVID", identity, thrown);
+    }
+  }
+
   return {
     x509Svid: kept.of,
     onRotation: kept.onRotation,
-    async jwtSvid(id, audiences) {
+    async jwtSvid(id, audiences, delivery) {
       const identity = kept.identityOf(id);
-      try {
-        const signer = authority.active.jwt;
-        const request = { id, audiences, lifetimeSeconds: lifetimes().jwtSeconds, issuer: options.jwtIssuer?.() };
-        const { token, expiresAt } = signer.issue(request, clock.now());
-        const credential = { serial: undefined, audience: audiences, notAfter: expiresAt, authority: signer.keyId };
-        options.issued?.add(id.toString(), { type: "jwt", ...credential }, clock.now());
-        await audit.appendInTurn("svid.issued", {
-          type: "jwt",
-          identity: identity.name,
-          spiffeId: id.toString(),
-          audience: audiences,
-          notAfter: expiresAt.toISOString(),
-          authority: signer.keyId,
-        });
-        return { id, token, expiresAt, hint: identity.hint };
-      } catch (thrown) {
-        if (codeOf(thrown) === "audience-missing") throw thrown;
-        throw notReady("SVID", identity, thrown);
-      }
+      const { svid, keyId } = signToken(identity, audiences);
+      const recorded = audit.appendInTurn("svid.issued", {
+        type: "jwt",
+        identity: identity.name,
+        spiffeId: id.toString(),
+        audience: audiences,
+        notAfter: svid.expiresAt.toISOString(),
+        authority: keyId,
+      });
+      const orNotReady = recorded.catch((cause: unknown) => {
+        throw notReady("SVID", identity, cause);
+      });
+      await Promise.all([orNotReady, delivery?.(svid)]);
+      return svid;
     },
     get held() {
       return kept.held;

@@ -81,8 +81,11 @@ export interface WitBundleSource {
 
 /** Issues JWT-SVIDs; never caches across different audience lists. */
 export interface JwtSvidIssuer {
-  /** Resolves once the issue is recorded. Rejects with CodedError `identity-unknown`, `identity-revoked`, `audience-missing` or `not-ready`. */
-  jwtSvid(id: SpiffeId, audiences: readonly string[]): Promise<JwtSvid>;
+  /**
+   * Resolves once the issue is recorded, and with it what `delivery` records of the token; nobody has the token before. Rejects as `delivery` does, and
+   * with CodedError `identity-unknown`, `identity-revoked`, `audience-missing` or `not-ready`.
+   */
+  jwtSvid(id: SpiffeId, audiences: readonly string[], delivery?: (svid: JwtSvid) => Promise<void>): Promise<JwtSvid>;
 }
 
 export interface JwtBundleSource {

@@ -1,7 +1,7 @@
 import { type handleServerStreamingCall, type handleUnaryCall, status } from "@grpc/grpc-js";
 import { CodedError } from "../coded-error.js";
-import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
-import type { JwtBundleSource, JwtSvid, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
+import type { IdentityRegistry } from "../identity/entitlement.js";
+import type { JwtBundleSource, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import { parseAndValidateJwtSvid } from "../spiffe/jwt-svid.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
@@ -40,13 +40,13 @@ export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest
     const wanted = parseWantedId(call.request.spiffeId);
     const who = await d.authorization.identifyCaller(call);
     const granted = d.authorization.entitledTo(who, FETCH_SVID, wanted);
-    const issueAndRecord = async (entitlement: Entitlement): Promise<JwtSvid> => {
-      const svid = await d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences);
-      const what = { type: "jwt", audience: [...audiences], notAfter: svid.expiresAt.toISOString() };
-      await d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, what);
-      return svid;
-    };
-    const svids = await Promise.all(granted.map(issueAndRecord));
+    const issued = granted.map((entitlement) =>
+      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, ({ expiresAt }) => {
+        const what = { type: "jwt", audience: [...audiences], notAfter: expiresAt.toISOString() };
+        return d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, what);
+      }),
+    );
+    const svids = await Promise.all(issued);
     const hints = uniqueHints(svids.map((svid) => svid.hint));
     return {
       svids: svids.map((svid, index) => ({
