@@ -6,7 +6,7 @@ export interface AuditLog {
   /** Appends and returns the entry's place. Throws CodedError `audit-unwritable`; callers then deny. */
   append(kind: AuditKind, fields: AuditFields, options?: { sync?: boolean }): AuditReceipt;
   /**
-   * Appends in one write with whatever else is appended so in this turn of the event loop: a file system takes as long for one entry as for many.
+   * Appends in one write with what else is appended so in this turn of the event loop, after the first: a file system takes as long for one entry as for many.
    * Resolves when the entry is in the file; rejects with CodedError `audit-unwritable`, callers then deny. Entries are in the order of the calls,
    * those of `append` among them.
    */
