@@ -3,6 +3,7 @@ import { createSecureContext, type SecureContext, type TLSSocket } from "node:tl
 import { codeOf, messageOf } from "../coded-error.js";
 import type { X509BundleSource, X509Svid } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
+import { encodePem } from "../spiffe/pem.js";
 import { presentedChain } from "../spiffe/presented-chain.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { verifyX509Svid } from "../spiffe/x509-svid.js";
@@ -14,8 +15,8 @@ import { verifyX509Svid } from "../spiffe/x509-svid.js";
  */
 export function secureContextOptions(svid: X509Svid) {
   return {
-    cert: svid.certificates.map(pem).join(""),
-    key: svid.privateKey.export({ type: "pkcs8", format: "pem" }) as string,
+    cert: svid.certificates.map((der) => encodePem("CERTIFICATE", der)).join(""),
+    key: encodePem("PRIVATE KEY", svid.privateKeyPkcs8),
     ca: [] as string[],
     minVersion: "TLSv1.3",
     secureOptions: constants.SSL_OP_NO_TICKET,
@@ -77,9 +78,4 @@ function verifyChain(chain: readonly Buffer[], bundles: X509BundleSource, now: D
 
 function unverified(code: string, reason: string): Unverified {
   return { unverified: true, code, reason };
-}
-
-function pem(der: Buffer): string {
-  const lines = der.toString("base64").replaceAll(/.{64}(?=.)/g, "$&\n");
-  return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
 }

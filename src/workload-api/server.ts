@@ -41,7 +41,7 @@ export interface WorkloadApiDependencies {
   readonly jwtBundles: JwtBundleSource;
   readonly witSvids: WitSvidSource;
   readonly witBundles: WitBundleSource;
-  readonly audit: Pick<AuditLog, "append">;
+  readonly audit: Pick<AuditLog, "append" | "appendInTurn">;
   readonly clock: Clock;
   readonly observer?: WorkloadApiObserver;
   readonly limits?: Partial<WorkloadApiLimits>;

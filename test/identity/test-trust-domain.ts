@@ -81,6 +81,9 @@ function createTestAuditLog(clock: Clock): TestAuditLog {
       entries.push(entry);
       return { sequence: entry.sequence, hash };
     },
+    async appendInTurn(kind, fields) {
+      return this.append(kind, fields);
+    },
     read: async (from, limit) => entries.slice(from, from + limit),
     get size() {
       return entries.length;
