@@ -9,7 +9,8 @@ import type {
   ProcessStatus,
 } from "../platform/platform.js";
 import { type AccountNames, accountNames } from "./account-names.js";
-import type { Caller, CallerAttestor, Nobody } from "./caller.js";
+import type { Caller, CallerAttestor, CallerLaunch, Nobody } from "./caller.js";
+import type { Descent } from "./descent.js";
 import type { ExecutableDigests } from "./hash-cache.js";
 import { executableDigests } from "./hash-cache.js";
 import type { LaunchRegistry } from "./launches.js";
@@ -102,6 +103,8 @@ class HeldCaller implements Caller {
   readonly #program: HeldProgram | undefined;
   readonly #attested: ProcessStatus;
   readonly #launches: LaunchRegistry;
+  #descent: Descent | undefined;
+  #closed = false;
 
   constructor(
     handle: ProcessHandle,
@@ -117,8 +120,23 @@ class HeldCaller implements Caller {
     this.#launches = launches;
   }
 
-  get launch(): string | undefined {
-    return this.#launches.identityOf(this.facts.pid, this.facts.startTime, this.facts.execGeneration);
+  get launch(): CallerLaunch | undefined {
+    const { pid, startTime, execGeneration } = this.facts;
+    const own = this.#launches.launchOf(pid, startTime, execGeneration);
+    if (own !== undefined) return { ...own, evidence: "launch", pid };
+    // What was launched itself has what its own launch gives, or nothing any more.
+    if (this.#launches.isAgent(pid, startTime)) return undefined;
+    return this.#descendedLaunch();
+  }
+
+  #descendedLaunch(): CallerLaunch | undefined {
+    if (this.#descent?.holds() === false) {
+      this.#descent.close();
+      this.#descent = undefined;
+    }
+    if (this.#closed) return undefined;
+    this.#descent ??= this.#launches.descentOf(this.#handle);
+    return this.#descent && { ...this.#descent.from.granted, evidence: "parent", pid: this.#descent.from.pid };
   }
 
   recheck(): void {
@@ -129,6 +147,9 @@ class HeldCaller implements Caller {
   }
 
   close(): void {
+    this.#closed = true;
+    this.#descent?.close();
+    this.#descent = undefined;
     this.#program?.close();
     this.#handle.close();
   }

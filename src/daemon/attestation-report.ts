@@ -1,4 +1,5 @@
-import type { Caller } from "../attestation/caller.js";
+import type { Caller, CallerLaunch } from "../attestation/caller.js";
+import { launchedName } from "../attestation/launched-process.js";
 import { selectorsOf } from "../attestation/selectors.js";
 import type { AttestationReport } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
@@ -14,7 +15,8 @@ export function attestationReport(caller: Caller, registry: IdentityRegistry): A
     ["groups", facts.supplementaryGids.join(" ") || undefined, "/proc/PID/status"],
     ["path", facts.exePath, "/proc/PID/exe"],
     ["sha256", facts.exeSha256, "the open executable"],
-    ["launch", caller.launch, "agentid run"],
+    ["launch", caller.launch && launchedName(caller.launch), launchSource(caller.launch)],
+    ["launched by", caller.launch?.launchedBy.join(", ") || undefined, "the record of the launch"],
     [
       "command",
       facts.commandLine.join(" ") || undefined,
@@ -34,4 +36,10 @@ export function attestationReport(caller: Caller, registry: IdentityRegistry): A
     })),
     missed: missed.map(({ identity, failed, detail }) => ({ name: identity.name, failed, detail })),
   };
+}
+
+function launchSource(launch: CallerLaunch | undefined): string {
+  return launch?.evidence === "parent"
+    ? `descends from process ${launch.pid}, which agentid run launched`
+    : "agentid run";
 }

@@ -7,6 +7,8 @@ import type { SpiffeId } from "../spiffe/spiffe-id.js";
 export interface Entitlement {
   readonly identity: IdentityConfig;
   readonly evidence: Evidence;
+  /** SPIFFE IDs of the agents that launched the process, nearest first: it is permitted only what each of them is permitted too. */
+  readonly launchedBy: readonly string[];
 }
 
 /** An identity that does not follow, and the one thing that failed. */
@@ -25,11 +27,15 @@ export interface IdentityRegistry {
     /** Worked out when it is read: it names every other identity. */
     readonly missed: readonly MissedIdentity[];
   };
-  /** The configured identity with this name or SPIFFE ID, or undefined. */
+  /** The configured identity with this name or SPIFFE ID, or the one of a living instance, or undefined. */
   find(nameOrId: string): IdentityConfig | undefined;
   readonly identities: readonly IdentityConfig[];
-  /** True if nobody gets `id` now, although it may be configured. */
+  /** Those of the living instances, `agents/billing/INSTANCE` each, of all entries or of the one named. */
+  instances(entry?: string): readonly IdentityConfig[];
+  /** True if nobody gets `id` now, although it may be configured. An instance is revoked with its entry. */
   isRevoked(id: SpiffeId): boolean;
-  /** Called after each change of what is configured or revoked; the returned function unsubscribes. */
+  /** Why a holder of `id` that `launchedBy` launched is not believed in this trust domain, or undefined: an agent above it is revoked, or the instance has ended. */
+  refusalOf(id: SpiffeId, launchedBy: readonly string[]): string | undefined;
+  /** Called after each change of what is configured, revoked or launched; the returned function unsubscribes. */
   onChange(listener: () => void): () => void;
 }

@@ -40,7 +40,7 @@ export function indexEntries(entries: readonly RegistryEntry[]): (caller: Caller
       selectors = selectorsHeld(caller.facts).filter((selector) => byKey.has(selector));
       held.set(caller.facts, selectors);
     }
-    const launched = caller.launch === undefined ? undefined : byKey.get(launchKey(caller.launch));
+    const launched = caller.launch === undefined ? undefined : byKey.get(launchKey(caller.launch.name));
     const found = selectors.flatMap((selector) => byKey.get(selector) ?? []);
     return [...found, ...(launched ?? [])].sort((one, other) => one.order - other.order);
   };

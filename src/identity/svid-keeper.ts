@@ -52,6 +52,7 @@ export interface SvidKeeperOptions {
 
 interface Held {
   readonly identity: IdentityConfig;
+  readonly launchedBy: readonly string[];
   readonly svid: X509Svid;
   readonly signedBy: X509Authority;
 }
@@ -115,25 +116,25 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
   }
 
   /** Issues, records, then keeps and announces. Throws CodedError `not-ready`, with its cause. */
-  function replace(identity: IdentityConfig): X509Svid {
-    const key = identity.id.toString();
+  function replace(identity: IdentityConfig, launchedBy: readonly string[]): X509Svid {
+    const key = keyOf(identity.id, launchedBy);
     const change = held.has(key) ? "rotated" : "issued";
-    const next = issue(identity, change);
+    const next = issue(identity, launchedBy, change);
     held.set(key, next);
     retryAt.delete(key);
     sweepSoon(next.svid.rotateAt.getTime() - clock.now());
-    if (known.has(key)) listeners.get(key)?.notify(next.svid);
+    if (known.has(key)) listeners.get(identity.id.toString())?.notify(next.svid);
     known.add(key);
     changeListeners.notify({ change, identity, svid: next.svid });
     return next.svid;
   }
 
-  function issue(identity: IdentityConfig, change: "issued" | "rotated"): Held {
+  function issue(identity: IdentityConfig, launchedBy: readonly string[], change: "issued" | "rotated"): Held {
     try {
       const now = clock.now();
       const signedBy = authority.active.x509;
       const { id, dnsNames, hint, name } = identity;
-      const issued = signedBy.issue({ id, dnsNames, lifetimeSeconds: lifetimes().x509Seconds }, now);
+      const issued = signedBy.issue({ id, dnsNames, launchedBy, lifetimeSeconds: lifetimes().x509Seconds }, now);
       const halfLife = (issued.notAfter.getTime() - now) / 2;
       // What ends with its authority is not worth replacing before: the next one would end then too. Another authority replaces all.
       const endsWithAuthority = issued.notAfter.getTime() + 1_000 > signedBy.notAfter.getTime();
@@ -143,6 +144,7 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
         type: "x509",
         identity: name,
         spiffeId: id.toString(),
+        ...(launchedBy.length > 0 && { launchedBy }),
         serial: issued.serial,
         notAfter: issued.notAfter.toISOString(),
         authority: signedBy.keyId,
@@ -150,7 +152,7 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       const { serial, notAfter } = issued;
       const credential = { type: "x509", serial, audience: undefined, notAfter, authority: signedBy.keyId } as const;
       options.issued?.add(id.toString(), credential, now);
-      return { identity, svid: { id, ...issued, rotateAt, hint }, signedBy };
+      return { identity, launchedBy, svid: { id, ...issued, rotateAt, hint }, signedBy };
     } catch (thrown) {
       throw notReady(identity, thrown);
     }
@@ -158,7 +160,7 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
 
   function dropRemoved(): void {
     for (const [key, { identity, svid }] of [...held]) {
-      if (registry.find(key) !== undefined && !registry.isRevoked(identity.id)) continue;
+      if (registry.find(identity.id.toString()) !== undefined && !registry.isRevoked(identity.id)) continue;
       held.delete(key);
       retryAt.delete(key);
       changeListeners.notify({ change: "removed", identity, svid });
@@ -188,9 +190,10 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     const now = clock.now();
     if (pending.length === 0) {
       pending = [...held.keys()].filter((key) => isDue(key, now));
-      pending.sort((one, other) => Number(listeners.has(other)) - Number(listeners.has(one)));
+      const isWatched = (key: string) => Number(listeners.has(held.get(key)?.identity.id.toString() ?? ""));
+      pending.sort((one, other) => isWatched(other) - isWatched(one));
     }
-    for (const key of pending.splice(0, REPLACEMENTS_A_TURN)) if (isDue(key, now)) tryReplace(key);
+    for (const key of pending.splice(0, REPLACEMENTS_A_TURN)) if (isDue(key, now)) replaceOrForget(key);
     if (pending.length > 0) {
       sweepSoon(0);
       return;
@@ -202,7 +205,7 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
 
   function isDue(key: string, now: number): boolean {
     const one = held.get(key);
-    const wanted = registry.find(key);
+    const wanted = one && registry.find(one.identity.id.toString());
     if (one === undefined || wanted === undefined || now < (retryAt.get(key) ?? 0)) return false;
     try {
       return !isFresh(one, wanted);
@@ -212,11 +215,19 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     }
   }
 
+  /** What one launch had is gone with it: it is made again only if somebody still waits for it. */
+  function replaceOrForget(key: string): void {
+    const one = held.get(key);
+    if (one !== undefined && one.launchedBy.length > 0 && !listeners.has(one.identity.id.toString())) held.delete(key);
+    else tryReplace(key);
+  }
+
   function tryReplace(key: string): void {
-    const wanted = registry.find(key);
-    if (wanted === undefined) return;
+    const one = held.get(key);
+    const wanted = one && registry.find(one.identity.id.toString());
+    if (one === undefined || wanted === undefined) return;
     try {
-      replace(wanted);
+      replace(wanted, one.launchedBy);
     } catch (thrown) {
       retryAt.set(key, clock.now() + RETRY_MS);
       options.onProblem?.(thrown);
@@ -224,12 +235,12 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
   }
 
   return {
-    x509Svid(id) {
+    x509Svid(id, launchedBy = []) {
       const identity = identityOf(id);
-      const key = id.toString();
+      const key = keyOf(id, launchedBy);
       const one = held.get(key);
-      if (one === undefined) return replace(identity);
-      if (!isUsable(one, identity)) return replace(identity);
+      if (one === undefined) return replace(identity, launchedBy);
+      if (!isUsable(one, identity)) return replace(identity, launchedBy);
       if (isDue(key, clock.now())) tryReplace(key);
       return held.get(key)?.svid ?? one.svid;
     },
@@ -269,11 +280,11 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       return [...held.values()].map(({ identity, svid }) => ({ identity, svid }));
     },
     rotate(id) {
-      const identities = id === undefined ? [...held.values()].map((one) => one.identity) : [identityOf(id)];
-      return identities.map((identity) => {
-        replace(identityOf(identity.id));
-        return identity.name;
-      });
+      const some = [...held.values()].filter((one) => id === undefined || one.identity.id.equals(id));
+      if (id !== undefined && some.length === 0) replace(identityOf(id), []);
+      for (const one of some) replace(identityOf(one.identity.id), one.launchedBy);
+      const names = some.map(({ identity }) => identity.name);
+      return id === undefined ? [...new Set(names)] : [identityOf(id).name];
     },
     onChange: (listener) => changeListeners.add(listener),
     wake: sweepNow,
@@ -283,6 +294,11 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       for (const stop of unsubscribe) stop();
     },
   };
+}
+
+/** Processes share an SVID unless other agents launched them. No SPIFFE ID holds a blank. */
+function keyOf(id: SpiffeId, launchedBy: readonly string[]): string {
+  return launchedBy.length === 0 ? id.toString() : [id, ...launchedBy].join(" ");
 }
 
 /** Whether both would give the same certificate and hint. */

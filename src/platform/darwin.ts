@@ -151,6 +151,9 @@ function bind(): Platform {
       commandLine: () => commandLineOf(pid),
       // proc_pidvnodepathinfo is not decoded: nothing is granted on a working directory.
       workingDirectory: () => undefined,
+      childPids: () => undefined,
+      // There are no mount namespaces, and another root needs root.
+      seesOurFiles: () => true,
       holdProgram(): HeldProgram | undefined {
         const held = execGeneration(pid);
         if (held === undefined) return undefined;

@@ -55,6 +55,10 @@ export interface ProcessHandle {
   /** The command line as the process's memory holds it: for display only, a process can rewrite it. */
   commandLine(): readonly string[];
   workingDirectory(): string | undefined;
+  /** Living children, of all its threads; undefined where the kernel does not list them. Throws CodedError `process-gone`. */
+  childPids(): readonly number[] | undefined;
+  /** True if it sees the files of this host as we do: neither in another mount namespace nor in another root. */
+  seesOurFiles(): boolean;
   /**
    * Holds the memory image the process runs in now. An execve gives it a new one, and nothing the process does brings the old one back, whereas
    * `execGeneration` is made of numbers that a process may set (prctl PR_SET_MM_MAP). Undefined where the kernel refuses it.

@@ -1,5 +1,6 @@
 import { status } from "@grpc/grpc-js";
 import type { Caller } from "../attestation/caller.js";
+import { launchedName } from "../attestation/launched-process.js";
 import type { ProcessFacts } from "../attestation/process-facts.js";
 import type { AuditFields, AuditLog } from "../audit/audit-log.js";
 import { codeOf, messageOf } from "../coded-error.js";
@@ -119,13 +120,14 @@ export function createAuthorization(dependencies: {
       if (connection.firstTime(`rejected ${reason}`)) observer?.rejected({ pid, uid }, reason);
     },
 
-    recordDelivery({ caller }, { identity, evidence }, what) {
+    recordDelivery({ caller }, { identity, evidence, launchedBy }, what) {
       audit.append("svid.delivered", {
         ...what,
         identity: identity.name,
         spiffeId: identity.id.toString(),
         evidence,
-        ...(caller.launch === undefined ? {} : { launch: caller.launch }),
+        ...(caller.launch === undefined ? {} : { launch: launchedName(caller.launch) }),
+        ...(launchedBy.length > 0 && { launchedBy }),
         ...describeProcess(caller.facts),
       });
     },
