@@ -99,6 +99,8 @@ export function createLaunching(options: LaunchingOptions) {
       if (right === "agent" && launcher.launch?.evidence !== "parent") {
         return refuse("the agent that asks is no more", "launch it again");
       }
+      // From `begin` on the launcher is an agent itself and descends from nobody.
+      const parentPid = launcher.launch?.pid;
       const granted = { name: identity.name, instance, launchedBy };
       try {
         launches.begin({
@@ -113,11 +115,10 @@ export function createLaunching(options: LaunchingOptions) {
       }
       options.rememberAgents();
       const { id } = instance === undefined ? identity : instanceIdentity(identity, instance);
-      const parent = launcher.launch?.pid;
       audit.append("launch.granted", {
         identity: launchedName(granted),
         spiffeId: id.toString(),
-        ...(launchedBy.length > 0 && parent !== undefined && { launchedBy, parentPid: parent }),
+        ...(right === "agent" && parentPid !== undefined && { launchedBy, parentPid }),
         argv: wanted.argv,
         workingDirectory: wanted.workingDirectory,
         pid,

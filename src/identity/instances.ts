@@ -25,8 +25,8 @@ const made = new WeakMap<IdentityConfig, Map<string, IdentityConfig>>();
 
 /** The identity of an instance: all that the entry says, under `NAME/INSTANCE`. Throws SpiffeIdError for what is no segment of a path. */
 export function instanceIdentity(entry: IdentityConfig, instance: string): IdentityConfig {
-  let ofEntry = made.get(entry);
-  if (ofEntry === undefined) made.set(entry, (ofEntry = new Map()));
+  const ofEntry = made.get(entry) ?? new Map<string, IdentityConfig>();
+  made.set(entry, ofEntry);
   let identity = ofEntry.get(instance);
   if (identity === undefined) {
     const name = `${entry.name}/${instance}`;
