@@ -178,8 +178,11 @@ export class LaunchedProcess {
    * CLONE_PARENT) from the program's own children. Once the program has no child, there are none left.
    */
   #lookForSolitude(): void {
-    const children = this.#handle.childPids();
-    if (children?.length === 0 && this.isRunning()) this.#wasAlone = true;
+    if (this.#isAlone() && this.isRunning()) this.#wasAlone = true;
+  }
+
+  #isAlone(): boolean {
+    return this.#launch.descendants && this.#handle.childPids()?.length === 0;
   }
 
   #lookForExec(): void {
@@ -209,6 +212,8 @@ export class LaunchedProcess {
     if (execGeneration === this.#generation) return; // a shim that was looked at already
     const program = this.#handle.holdProgram();
     if (program === undefined) return;
+    // Before the digest is made, which takes longer than some programs take to their first child.
+    const alone = this.#isAlone();
     const pinned = await this.#isPinnedProgram();
     const drifted = pinned ? await driftedFile(this.#launch.expected.files) : undefined;
     // Everything above was read of one program only if that program still runs now.
@@ -228,7 +233,7 @@ export class LaunchedProcess {
     }
     this.#program = program;
     this.#state = "running";
-    if (this.#launch.descendants) this.#lookForSolitude();
+    this.#wasAlone = alone;
     this.#launch.started();
   }
 

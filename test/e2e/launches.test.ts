@@ -395,7 +395,9 @@ describe.skipIf(python === undefined)("launches", () => {
       const refused = await agentid(["run", "plain", "--", ...commandOf("plain")], { cwd: project });
       expect([refused.code, refused.stderr]).toEqual([
         3,
-        expect.stringMatching(/plain\.py: pinned [0-9a-f]{64}, is now [0-9a-f]{64}[^]*agentid entry pin agents\/plain/),
+        expect.stringMatching(
+          /plain\.py: pinned [0-9a-f]{64}, is now [0-9a-f]{64}[\s\S]*agentid entry pin agents\/plain/,
+        ),
       ]);
       writeFileSync(script, AGENT);
       expect((await tell(plain, "GET /v1/a")).body).toContain("no identity");
