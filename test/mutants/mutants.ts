@@ -1,5 +1,6 @@
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
+import { launchMutants } from "./launch-mutants.ts";
 
 /** One check of the real code, switched off. */
 export interface Mutant {
@@ -370,5 +371,6 @@ export const mutants: readonly Mutant[] = [
     tests: ["test/federation/bundle-document.test.ts"],
   },
   ...authorityMutants,
+  ...launchMutants,
   ...clientMutants,
 ];
