@@ -101,7 +101,7 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
   for (const { startTime } of former.values()) firstLaunchStartTime = earlier(firstLaunchStartTime, startTime);
 
   const formerIsAlive = ({ pid, startTime }: KnownAgent): boolean => {
-    if (startTimeOf(platform, pid) === startTime) return true;
+    if (startTimeAt(platform, pid) === startTime) return true;
     former.delete(keyOf(pid, startTime));
     return false;
   };
@@ -159,8 +159,11 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
       return process?.hasIdentity(execGeneration) ? process.granted : undefined;
     },
     descentOf(process) {
-      // Almost always nobody vouches for descendants: then no process need be looked at.
-      if (![...launched.values()].some((one) => one.wantsDescendants && one.isRunning())) return undefined;
+      // Almost always nobody vouches for descendants, or only for younger ones: then no parent need be looked at.
+      const vouching = [...launched.values()].filter((one) => one.wantsDescendants && one.isRunning());
+      if (vouching.length === 0) return undefined;
+      const since = startTimeOf(process);
+      if (since === undefined || vouching.every((one) => one.startTime > since)) return undefined;
       return descentOf(process, platform, met);
     },
     hasInstance: livingInstance,
@@ -207,14 +210,22 @@ function earlier(a: bigint | undefined, b: bigint): bigint {
   return a === undefined || b < a ? b : a;
 }
 
-function startTimeOf(platform: Platform, pid: number): bigint | undefined {
+function startTimeAt(platform: Platform, pid: number): bigint | undefined {
   try {
     const handle = platform.openProcess({ pid });
     try {
-      return handle.status().startTime;
+      return startTimeOf(handle);
     } finally {
       handle.close();
     }
+  } catch {
+    return undefined; // it has exited
+  }
+}
+
+function startTimeOf(handle: ProcessHandle): bigint | undefined {
+  try {
+    return handle.status().startTime;
   } catch {
     return undefined; // it has exited
   }

@@ -16,7 +16,9 @@ export interface RegistryEntry {
  * fewest others ask for too. An entry that is not among the candidates cannot follow, because that one thing does not hold; those that are must
  * still be checked in full. In the order of the configuration.
  */
-export function indexEntries(entries: readonly RegistryEntry[]): (caller: Caller) => readonly RegistryEntry[] {
+export function indexEntries(
+  entries: readonly RegistryEntry[],
+): (caller: Pick<Caller, "facts" | "launch">) => readonly RegistryEntry[] {
   const askedFor = new Map<string, number>();
   for (const entry of entries) for (const key of keysOf(entry)) askedFor.set(key, (askedFor.get(key) ?? 0) + 1);
   const byKey = new Map<string, RegistryEntry[]>();

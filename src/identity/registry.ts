@@ -66,14 +66,14 @@ export function createIdentityRegistry(
   }
 
   /** Undefined where the entry itself follows; else what follows for the caller is `entry` as its launch has it. */
-  function failureOf({ identity, selectors }: RegistryEntry, caller: Caller) {
+  function failureOf({ identity, selectors }: RegistryEntry, caller: Attested) {
     const failure = firstFailure(identity, selectors, caller);
     if (failure !== undefined) return failure;
     const refusal = refusalOf(identity.id, caller.launch?.launchedBy ?? []);
     return refusal === undefined ? undefined : { failed: "parent", detail: refusal };
   }
 
-  function missedBy(caller: Caller, granted: readonly Entitlement[]): readonly MissedIdentity[] {
+  function missedBy(caller: Attested, granted: readonly Entitlement[]): readonly MissedIdentity[] {
     const has = new Set(
       granted.map(({ identity }) => state.byNameOrId.get(identity.name) ?? entryOf(identity.name)?.entry),
     );
@@ -90,7 +90,9 @@ export function createIdentityRegistry(
   }
 
   return {
-    entitlementsOf(caller) {
+    entitlementsOf({ facts, launch }) {
+      // Read once: the kernel is asked for a launch each time, and one answer must hold for all entries.
+      const caller: Attested = { facts, launch };
       const granted: Entitlement[] = [];
       const launchedBy = caller.launch?.launchedBy ?? [];
       for (const entry of state.candidatesFor(caller)) {
@@ -131,12 +133,15 @@ export function createIdentityRegistry(
   };
 }
 
+/** What of a caller decides. */
+type Attested = Pick<Caller, "facts" | "launch">;
+
 interface RegistryState {
   readonly identities: readonly IdentityConfig[];
   readonly lock: Lock;
   readonly entries: readonly RegistryEntry[];
   readonly byNameOrId: ReadonlyMap<string, IdentityConfig>;
-  readonly candidatesFor: (caller: Caller) => readonly RegistryEntry[];
+  readonly candidatesFor: (caller: Attested) => readonly RegistryEntry[];
 }
 
 function registryState(identities: readonly IdentityConfig[], lock: Lock): RegistryState {
@@ -157,7 +162,7 @@ function registryState(identities: readonly IdentityConfig[], lock: Lock): Regis
 function firstFailure(
   identity: IdentityConfig,
   selectors: readonly RequiredSelector[],
-  caller: Caller,
+  caller: Attested,
 ): { failed: string; detail: string } | undefined {
   for (const required of selectors) {
     const found = required.found(caller.facts);
@@ -174,7 +179,7 @@ function firstFailure(
 function launchFailure(
   { name }: IdentityConfig,
   wanted: LaunchConfig,
-  { launch }: Caller,
+  { launch }: Attested,
 ): { failed: string; detail: string } | undefined {
   if (launch?.name !== name) {
     const is = launch === undefined ? "was not launched by agentid" : `was launched as ${launch.name}`;
@@ -194,13 +199,13 @@ function launchFailure(
 }
 
 /** What follows for `caller` from the entry `identity`: an instance's own identity where it was launched as one. */
-function identityFor(identity: IdentityConfig, { launch }: Caller): IdentityConfig {
+function identityFor(identity: IdentityConfig, { launch }: Attested): IdentityConfig {
   if (launch?.instance === undefined || identity.launch === undefined) return identity;
   return instanceIdentity(identity, launch.instance);
 }
 
 /** As strong as the weakest thing it rests on. */
-function evidenceOf(identity: IdentityConfig, { facts, launch }: Caller): Evidence {
+function evidenceOf(identity: IdentityConfig, { facts, launch }: Attested): Evidence {
   if (identity.launch === undefined || launch === undefined) return facts.evidence;
   return Object.keys(identity.facts).length > 0 && facts.evidence === "weak" ? "weak" : launch.evidence;
 }
