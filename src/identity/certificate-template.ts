@@ -127,7 +127,7 @@ export function sharedLeafExtensions(authorityKeyId: Buffer): Buffer {
 }
 
 /**
- * The leaf's names: exactly one URI (XS-1), then DNS names. Critical, because the subject is empty (XS-3, RFC 5280 §4.2.1.6).
+ * The leaf's names: exactly one URI (XS-1), then DNS names. Critical, because the subject is empty or tells nothing that SPIFFE knows (XS-3, RFC 5280 §4.2.1.6).
  * The one extension that differs for each identity, so it is encoded here: a library takes longer for it than signing does.
  */
 export function leafNames(spiffeId: string, dnsNames: readonly string[]): UnwrittenElement {

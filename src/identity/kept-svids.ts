@@ -46,8 +46,8 @@ export interface SvidKind<Svid extends Replaceable, By extends Signer> {
   readonly unattended: boolean;
   /** What signs now. Throws if nothing does. */
   signer(): By;
-  /** Makes one for `identity` at `now` (ms). */
-  issue(identity: IdentityConfig, signer: By, now: number): NewSvid<Svid>;
+  /** Makes one for `identity`, whose holder the agents `launchedBy` launched, nearest first, at `now` (ms). */
+  issue(identity: IdentityConfig, launchedBy: readonly string[], signer: By, now: number): NewSvid<Svid>;
   validity(svid: Svid): { readonly from: Date; readonly to: Date };
   /** Whether both would give the same SVID and hint. */
   sameContent(one: IdentityConfig, other: IdentityConfig): boolean;
@@ -70,16 +70,23 @@ export interface KeptChange<Svid> {
   readonly svid: Svid;
 }
 
-/** One SVID of a kind for each identity, issued on first use and replaced in time. */
+/**
+ * One SVID of a kind for each identity, issued on first use and replaced in time. Processes with one identity share it, unless other agents launched
+ * them: `launchedBy`, SPIFFE IDs of those, nearest first.
+ */
 export interface KeptSvids<Svid> {
   /** The SVID valid now for `id`, issued on first use. Throws CodedError `identity-unknown`, `identity-revoked`, `not-ready`. */
-  of(id: SpiffeId): Svid;
+  of(id: SpiffeId, launchedBy?: readonly string[]): Svid;
   /** The configured identity that may have one. Throws CodedError `identity-unknown`, `identity-revoked`. */
   identityOf(id: SpiffeId): IdentityConfig;
   /** Issued and not removed since, in the order of first issue. */
-  readonly held: readonly { readonly identity: IdentityConfig; readonly svid: Svid }[];
+  readonly held: readonly {
+    readonly identity: IdentityConfig;
+    readonly launchedBy: readonly string[];
+    readonly svid: Svid;
+  }[];
   /** Issues another one now. Throws CodedError `not-ready`. */
-  replace(identity: IdentityConfig): Svid;
+  replace(identity: IdentityConfig, launchedBy: readonly string[]): Svid;
   /** Called after each replacement of `id`'s SVID; the returned function unsubscribes. */
   onRotation(id: SpiffeId, listener: (svid: Svid) => void): () => void;
   /** Called after each issue, replacement and removal; the returned function unsubscribes. */
@@ -92,6 +99,7 @@ export interface KeptSvids<Svid> {
 
 interface Held<Svid, By> {
   readonly identity: IdentityConfig;
+  readonly launchedBy: readonly string[];
   readonly svid: Svid;
   readonly signedBy: By;
 }
@@ -163,36 +171,42 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
   }
 
   /** Issues, records, then keeps and announces. */
-  function replace(identity: IdentityConfig): Svid {
-    const key = identity.id.toString();
+  function replace(identity: IdentityConfig, launchedBy: readonly string[]): Svid {
+    const id = identity.id.toString();
+    const key = keyOf(identity.id, launchedBy);
     const change = held.has(key) ? "rotated" : "issued";
-    const next = issue(identity, change);
+    const next = issue(identity, launchedBy, change);
     held.set(key, next);
     retryAt.delete(key);
-    if (kind.unattended || listeners.has(key)) sweepAfter(next.svid.rotateAt.getTime() - clock.now());
-    if (known.has(key)) listeners.get(key)?.notify(next.svid);
+    if (kind.unattended || listeners.has(id)) sweepAfter(next.svid.rotateAt.getTime() - clock.now());
+    if (known.has(key)) listeners.get(id)?.notify(next.svid);
     known.add(key);
     changeListeners.notify({ change, identity, svid: next.svid });
     return next.svid;
   }
 
-  function issue(identity: IdentityConfig, change: "issued" | "rotated"): Held<Svid, By> {
+  function issue(
+    identity: IdentityConfig,
+    launchedBy: readonly string[],
+    change: "issued" | "rotated",
+  ): Held<Svid, By> {
     try {
       const now = clock.now();
       const signedBy = kind.signer();
-      const { complete, notAfter, serial, record } = kind.issue(identity, signedBy, now);
+      const { complete, notAfter, serial, record } = kind.issue(identity, launchedBy, signedBy, now);
       const id = identity.id.toString();
       audit.append(change === "issued" ? "svid.issued" : "svid.rotated", {
         type: kind.type,
         identity: identity.name,
         spiffeId: id,
+        ...(launchedBy.length > 0 && { launchedBy }),
         ...record,
         notAfter: notAfter.toISOString(),
         authority: signedBy.keyId,
       });
       const credential = { type: kind.type, serial, audience: undefined, notAfter, authority: signedBy.keyId };
       options.issued?.add(id, credential, now);
-      return { identity, svid: complete(rotationOf(notAfter, signedBy, now)), signedBy };
+      return { identity, launchedBy, svid: complete(rotationOf(notAfter, signedBy, now)), signedBy };
     } catch (cause) {
       throw notReady(kind.name, identity, cause);
     }
@@ -207,7 +221,7 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
 
   function dropRemoved(): void {
     for (const [key, { identity, svid }] of [...held]) {
-      if (registry.find(key) !== undefined && !registry.isRevoked(identity.id)) continue;
+      if (registry.find(identity.id.toString()) !== undefined && !registry.isRevoked(identity.id)) continue;
       held.delete(key);
       retryAt.delete(key);
       changeListeners.notify({ change: "removed", identity, svid });
@@ -244,7 +258,7 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
       const key = unseen.pop();
       if (key === undefined) break;
       if (!isDue(key)) continue;
-      tryReplace(key);
+      replaceOrForget(key);
       replacements++;
     }
     if (unseen.length > 0) {
@@ -261,14 +275,26 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
 
   /** Keys of the SVIDs that are replaced without being asked for, those with listeners first. */
   function followed(): string[] {
-    const listenedTo = [...listeners.keys()].filter((key) => held.has(key));
-    if (!kind.unattended) return listenedTo;
-    return [...listenedTo, ...[...held.keys()].filter((key) => !listeners.has(key))];
+    const listenedTo: string[] = [];
+    const others: string[] = [];
+    for (const [key, one] of held) (isListenedTo(one) ? listenedTo : others).push(key);
+    return kind.unattended ? [...listenedTo, ...others] : listenedTo;
+  }
+
+  function isListenedTo({ identity }: Held<Svid, By>): boolean {
+    return listeners.has(identity.id.toString());
+  }
+
+  /** What one launch had is gone with it: it is made again only if somebody still waits for it. */
+  function replaceOrForget(key: string): void {
+    const one = held.get(key);
+    if (one !== undefined && one.launchedBy.length > 0 && !isListenedTo(one)) held.delete(key);
+    else tryReplace(key);
   }
 
   function isDue(key: string): boolean {
     const one = held.get(key);
-    const wanted = registry.find(key);
+    const wanted = one && registry.find(one.identity.id.toString());
     if (one === undefined || wanted === undefined || clock.now() < (retryAt.get(key) ?? 0)) return false;
     try {
       return !isFresh(one, wanted);
@@ -279,10 +305,11 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
   }
 
   function tryReplace(key: string): void {
-    const wanted = registry.find(key);
-    if (wanted === undefined) return;
+    const one = held.get(key);
+    const wanted = one && registry.find(one.identity.id.toString());
+    if (one === undefined || wanted === undefined) return;
     try {
-      replace(wanted);
+      replace(wanted, one.launchedBy);
     } catch (thrown) {
       retryAt.set(key, clock.now() + RETRY_MS);
       options.onProblem?.(thrown);
@@ -290,17 +317,17 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
   }
 
   return {
-    of(id) {
+    of(id, launchedBy = []) {
       const identity = identityOf(id);
-      const key = id.toString();
+      const key = keyOf(id, launchedBy);
       const one = held.get(key);
-      if (one === undefined || !isUsable(one, identity)) return replace(identity);
+      if (one === undefined || !isUsable(one, identity)) return replace(identity, launchedBy);
       if (isDue(key)) tryReplace(key);
       return held.get(key)?.svid ?? one.svid;
     },
     identityOf,
     get held() {
-      return [...held.values()].map(({ identity, svid }) => ({ identity, svid }));
+      return [...held.values()].map(({ identity, launchedBy, svid }) => ({ identity, launchedBy, svid }));
     },
     replace,
     onRotation(id, listener) {
@@ -308,8 +335,8 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
       const ofId = listeners.get(key) ?? createListeners<Svid>(options.onProblem);
       listeners.set(key, ofId);
       const stop = ofId.add(listener);
-      const one = held.get(key);
-      if (one !== undefined) sweepAfter(one.svid.rotateAt.getTime() - clock.now());
+      const due = [...held.values()].filter(({ identity }) => identity.id.equals(id)).map(({ svid }) => svid.rotateAt);
+      if (due.length > 0) sweepAfter(Math.min(...due.map((at) => at.getTime())) - clock.now());
       return () => {
         stop();
         if (ofId.size === 0 && listeners.get(key) === ofId) listeners.delete(key);
@@ -323,6 +350,11 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
       for (const stop of unsubscribe) stop();
     },
   };
+}
+
+/** No SPIFFE ID holds a blank. */
+function keyOf(id: SpiffeId, launchedBy: readonly string[]): string {
+  return launchedBy.length === 0 ? id.toString() : [id, ...launchedBy].join(" ");
 }
 
 export function notReady(what: string, identity: IdentityConfig, cause: unknown): CodedError {

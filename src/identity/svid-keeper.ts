@@ -40,8 +40,8 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       type: "x509",
       unattended: true,
       signer: () => authority.active.x509,
-      issue({ id, dnsNames, hint }, signer, now) {
-        const issued = signer.issue({ id, dnsNames, lifetimeSeconds: lifetimes().x509Seconds }, now);
+      issue({ id, dnsNames, hint }, launchedBy, signer, now) {
+        const issued = signer.issue({ id, dnsNames, launchedBy, lifetimeSeconds: lifetimes().x509Seconds }, now);
         const { notAfter, serial } = issued;
         return { complete: (rotateAt) => ({ id, ...issued, rotateAt, hint }), notAfter, serial, record: { serial } };
       },
@@ -91,11 +91,11 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       return kept.held;
     },
     rotate(id) {
-      const identities = id === undefined ? kept.held.map(({ identity }) => identity) : [kept.identityOf(id)];
-      return identities.map((identity) => {
-        kept.replace(kept.identityOf(identity.id));
-        return identity.name;
-      });
+      if (id !== undefined && !kept.held.some(({ identity }) => identity.id.equals(id))) kept.of(id);
+      const some = kept.held.filter(({ identity }) => id === undefined || identity.id.equals(id));
+      for (const { identity, launchedBy } of some) kept.replace(kept.identityOf(identity.id), launchedBy);
+      const names = some.map(({ identity }) => identity.name);
+      return id === undefined ? [...new Set(names)] : [kept.identityOf(id).name];
     },
     onChange: kept.onChange,
     wake: kept.wake,

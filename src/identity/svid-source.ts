@@ -25,7 +25,8 @@ export interface X509Bundle {
 /** Where TLS code gets its certificate from. The daemon's issuer and a Workload API client are two implementations; TLS code never knows which. */
 export interface X509SvidSource {
   /** The SVID valid now for `id`, issued on first use. Throws CodedError `identity-unknown` or `not-ready`. */
-  x509Svid(id: SpiffeId): X509Svid;
+  /** `launchedBy`: SPIFFE IDs of the agents that launched its holder, nearest first. It is part of the certificate. */
+  x509Svid(id: SpiffeId, launchedBy?: readonly string[]): X509Svid;
   /** Called after each replacement of `id`'s SVID; the returned function unsubscribes. */
   onRotation(id: SpiffeId, listener: (svid: X509Svid) => void): () => void;
 }

@@ -19,7 +19,7 @@ export function createWitKeeper(options: KeeperOptions): WitKeeper {
       type: "wit",
       unattended: false,
       signer: () => authority.active.wit,
-      issue({ id, hint }, signer, now) {
+      issue({ id, hint }, _launchedBy, signer, now) {
         const issued = signer.issue({ id, lifetimeSeconds: lifetimes().x509Seconds }, now);
         return {
           complete: (rotateAt) => ({ id, ...issued, rotateAt, hint }),
@@ -33,5 +33,5 @@ export function createWitKeeper(options: KeeperOptions): WitKeeper {
     },
     options,
   );
-  return { witSvid: kept.of, onWitRotation: kept.onRotation, wake: kept.wake, close: kept.close };
+  return { witSvid: (id) => kept.of(id), onWitRotation: kept.onRotation, wake: kept.wake, close: kept.close };
 }

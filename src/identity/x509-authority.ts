@@ -1,5 +1,6 @@
 import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto";
 import { CodedError } from "../coded-error.js";
+import { launchChainSubject } from "../spiffe/launch-chain.js";
 import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
 import { NOT_BEFORE_CUSHION_MS } from "./authority-schedule.js";
 import {
@@ -17,12 +18,13 @@ import type { UpstreamAuthority } from "./upstream-authority.js";
 /** D24. Rotation needs time between preparing and activating. */
 const SHORTEST_LIFETIME_SECONDS = 10;
 const SERIAL_BYTES = 16;
-const EMPTY_NAME = Buffer.of(0x30, 0x00);
 
 /** What becomes an X.509-SVID. */
 interface X509SvidRequest {
   readonly id: SpiffeId;
   readonly dnsNames: readonly string[];
+  /** SPIFFE IDs of the agents that launched its holder, nearest first. */
+  readonly launchedBy?: readonly string[];
   /** Wished for; the certificate ends no later than the authority's own. */
   readonly lifetimeSeconds: number;
 }
@@ -169,9 +171,10 @@ export function restoreX509Authority(options: {
         notAfter: wholeSeconds(end),
         publicKeyInfo: key.publicKeyInfo,
       };
+      const subject = launchChainSubject(request.launchedBy ?? []);
       const extensions = [shared, leafNames(request.id.toString(), request.dnsNames)];
       return {
-        certificates: [signCertificate({ issuer, subject: EMPTY_NAME, extensions }, fields, privateKey), ...above],
+        certificates: [signCertificate({ issuer, subject, extensions }, fields, privateKey), ...above],
         privateKeyPkcs8: key.privateKeyPkcs8,
         notBefore: fields.notBefore,
         notAfter: fields.notAfter,

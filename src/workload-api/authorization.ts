@@ -1,5 +1,6 @@
 import { status } from "@grpc/grpc-js";
 import type { Caller } from "../attestation/caller.js";
+import { launchedName } from "../attestation/launched-process.js";
 import type { ProcessFacts } from "../attestation/process-facts.js";
 import type { AuditFields, AuditLog } from "../audit/audit-log.js";
 import { codeOf, messageOf } from "../coded-error.js";
@@ -138,7 +139,7 @@ export function createAuthorization(dependencies: {
 
 function describeDelivery(
   { caller }: IdentifiedCaller,
-  { identity, evidence }: Entitlement,
+  { identity, evidence, launchedBy }: Entitlement,
   what: AuditFields,
 ): AuditFields {
   return {
@@ -146,7 +147,8 @@ function describeDelivery(
     identity: identity.name,
     spiffeId: identity.id.toString(),
     evidence,
-    ...(caller.launch === undefined ? {} : { launch: caller.launch }),
+    ...(caller.launch === undefined ? {} : { launch: launchedName(caller.launch) }),
+    ...(launchedBy.length > 0 && { launchedBy }),
     ...describeProcess(caller.facts),
   };
 }

@@ -9,7 +9,9 @@ import { parse } from "./project.js";
 /** A process as far as a configuration can tell two of them apart. */
 interface Process {
   readonly facts: Required<Pick<RequiredFacts, "uid" | "gid" | "exePath" | "exeSha256">>;
-  readonly launched: { readonly as: string; readonly launch: LaunchConfig } | undefined;
+  readonly launched:
+    | { readonly as: string; readonly launch: LaunchConfig; readonly parent: boolean; readonly instance: boolean }
+    | undefined;
 }
 
 const EMPTY = parse("trustDomain: a\nreload: confirm\n");
@@ -22,6 +24,9 @@ const launch: fc.Arbitrary<LaunchConfig> = fc.record({
   argv: fc.constantFrom(["a"], ["a", "b"], ["a b"]),
   workingDirectory: fc.constantFrom("/shop", "/shop/b"),
   keepEnv: fc.subarray(["K", "L"]),
+  children: fc.boolean(),
+  instances: fc.boolean(),
+  subagents: fc.subarray(["x", "y"]),
 });
 
 const facts: fc.Arbitrary<RequiredFacts> = fc.record(
@@ -44,7 +49,9 @@ const config: fc.Arbitrary<Config> = identities.map((some) => ({ ...EMPTY, ident
 
 const process: fc.Arbitrary<Process> = fc.record({
   facts: fc.record({ uid, gid: uid, exePath: path, exeSha256: fc.constantFrom("pinned", "0") }),
-  launched: fc.option(fc.record({ as: names, launch }), { nil: undefined }),
+  launched: fc.option(fc.record({ as: names, launch, parent: fc.boolean(), instance: fc.boolean() }), {
+    nil: undefined,
+  }),
 });
 
 /** Which identities a process has, first the one it calls as: what the registry decides, in its plainest form. */
@@ -60,9 +67,14 @@ function entitled(config: Config, { facts, launched }: Process): readonly string
         (launched?.as === name &&
           JSON.stringify([launch.argv, launch.workingDirectory]) ===
             JSON.stringify([launched.launch.argv, launched.launch.workingDirectory]) &&
+          (launch.children || !launched.parent) &&
+          (launch.instances || !launched.instance) &&
           launched.launch.keepEnv.every((variable) => launch.keepEnv.includes(variable))),
     )
-    .map((identity) => identity.name);
+    .flatMap(({ name, launch }) => [
+      name,
+      ...(launch?.subagents ?? []).map((subagent) => `${name} launches ${subagent}`),
+    ]);
 }
 
 describe("a widening is never missed", () => {

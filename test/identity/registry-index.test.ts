@@ -5,7 +5,7 @@ import type { ProcessFacts } from "../../src/attestation/process-facts.js";
 import type { IdentityConfig, RequiredFacts } from "../../src/config/config.js";
 import { createIdentityRegistry } from "../../src/identity/registry.js";
 import { runs } from "../properties.js";
-import { identity } from "./test-trust-domain.js";
+import { callerLaunch, identity, launchConfig } from "./test-trust-domain.js";
 
 const numbers = fc.integer({ min: 0, max: 2 });
 const names = fc.constantFrom("a", "b");
@@ -18,7 +18,7 @@ const identities = fc.array(fc.record({ facts: required, launched: fc.boolean() 
   all.map(({ facts, launched }, index) =>
     identity(`agents/a${index}`, {
       facts,
-      launch: launched ? { argv: ["python"], workingDirectory: "/", keepEnv: [] } : undefined,
+      launch: launched ? launchConfig({ argv: ["python"] }) : undefined,
     }),
   ),
 );
@@ -31,7 +31,7 @@ const callers = fc
     supplementaryGids: fc.uniqueArray(numbers),
     exePath: fc.option(names, { nil: undefined }),
     launch: fc.option(
-      fc.integer({ min: 0, max: 20 }).map((index) => `agents/a${index}`),
+      fc.integer({ min: 0, max: 20 }).map((index) => callerLaunch(`agents/a${index}`)),
       { nil: undefined },
     ),
   })
@@ -53,7 +53,7 @@ function follows({ name, facts, launch }: IdentityConfig, caller: Caller): boole
     facts.gid === undefined || facts.gid === gid,
     facts.supplementaryGid === undefined || supplementaryGids.includes(facts.supplementaryGid),
     facts.exePath === undefined || facts.exePath === exePath,
-    launch === undefined ? Object.keys(facts).length > 0 : caller.launch === name,
+    launch === undefined ? Object.keys(facts).length > 0 : caller.launch?.name === name,
   ];
   return holds.every(Boolean);
 }

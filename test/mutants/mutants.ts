@@ -1,6 +1,7 @@
 import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
+import { launchMutants } from "./launch-mutants.ts";
 
 /** One check of the real code, switched off. */
 export interface Mutant {
@@ -380,5 +381,6 @@ export const mutants: readonly Mutant[] = [
   },
   ...attestationMutants,
   ...authorityMutants,
+  ...launchMutants,
   ...clientMutants,
 ];

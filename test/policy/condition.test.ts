@@ -3,7 +3,10 @@ import { type ConditionInput, compileCondition } from "../../src/policy/conditio
 
 const input = (args: Record<string, unknown>): ConditionInput => ({
   args,
-  caller: { id: "spiffe://shop.local/agents/billing", name: "agents/billing", trustDomain: "shop.local" },
+  caller: {
+    ...{ id: "spiffe://shop.local/agents/billing", name: "agents/billing", trustDomain: "shop.local" },
+    ...{ evidence: "launch", launchedBy: [] },
+  },
   resource: { id: "spiffe://shop.local/mcp/payments", name: "mcp/payments", tool: "issue_refund" },
   request: { method: "tools/call", path: "", query: {} },
   now: new Date(Date.UTC(2025, 0, 15, 12)),
