@@ -73,6 +73,9 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
   };
 }
 
+/** One request asks several times, and a climb up to the first process costs more than all else about it. Only a refusal may be this old. */
+const NO_DESCENT_MS = 20;
+
 type Attestation = (handle: ProcessHandle, peer: PeerCredentials | undefined) => Promise<Caller>;
 
 function attestationBy(launches: LaunchRegistry, digests: ExecutableDigests, names: AccountNames): Attestation {
@@ -104,6 +107,8 @@ class HeldCaller implements Caller {
   readonly #attested: ProcessStatus;
   readonly #launches: LaunchRegistry;
   #descent: Descent | undefined;
+  /** ms: a look at its parents has found no launch a moment ago. */
+  #noDescentUntil = 0;
   #closed = false;
 
   constructor(
@@ -134,8 +139,9 @@ class HeldCaller implements Caller {
       this.#descent.close();
       this.#descent = undefined;
     }
-    if (this.#closed) return undefined;
+    if (this.#closed || (this.#descent === undefined && performance.now() < this.#noDescentUntil)) return undefined;
     this.#descent ??= this.#launches.descentOf(this.#handle);
+    if (this.#descent === undefined) this.#noDescentUntil = performance.now() + NO_DESCENT_MS;
     return this.#descent && { ...this.#descent.from.granted, evidence: "parent", pid: this.#descent.from.pid };
   }
 
