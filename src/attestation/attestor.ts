@@ -90,6 +90,9 @@ function tcpCandidates(platform: Platform, launches: LaunchRegistry): () => read
   return () => launches.pids().map((pid) => ({ pid, inherited: inherited.get(pid) }));
 }
 
+/** One request asks several times, and a climb up to the first process costs more than all else about it. Only a refusal may be this old. */
+const NO_DESCENT_MS = 20;
+
 type Attestation = (handle: ProcessHandle, peer: PeerCredentials | undefined, withParent: boolean) => Promise<Caller>;
 
 type AttestationParts = Required<Pick<AttestorOptions, "platform" | "launches" | "digests" | "names">>;
@@ -134,6 +137,8 @@ class HeldCaller implements Caller {
   readonly #parts: HeldParts;
   #facts: ProcessFacts;
   #descent: Descent | undefined;
+  /** ms: a look at its parents has found no launch a moment ago. */
+  #noDescentUntil = 0;
   #closed = false;
 
   constructor(parts: HeldParts) {
@@ -160,8 +165,9 @@ class HeldCaller implements Caller {
       this.#descent.close();
       this.#descent = undefined;
     }
-    if (this.#closed) return undefined;
+    if (this.#closed || (this.#descent === undefined && performance.now() < this.#noDescentUntil)) return undefined;
     this.#descent ??= this.#parts.launches.descentOf(this.#parts.handle);
+    if (this.#descent === undefined) this.#noDescentUntil = performance.now() + NO_DESCENT_MS;
     return this.#descent && { ...this.#descent.from.granted, evidence: "parent", pid: this.#descent.from.pid };
   }
 
