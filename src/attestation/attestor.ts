@@ -1,24 +1,25 @@
-import { closeSync, fstatSync, statSync } from "node:fs";
-import { CodedError, messageOf } from "../coded-error.js";
+import { messageOf } from "../coded-error.js";
+import { cgroupNames } from "../platform/linux-cgroup.js";
 import type {
   HeldProgram,
-  OpenExecutable,
   PeerCredentials,
   Platform,
   ProcessHandle,
   ProcessStatus,
+  TcpCandidate,
 } from "../platform/platform.js";
 import { type AccountNames, accountNames } from "./account-names.js";
-import type { Caller, CallerAttestor, Nobody } from "./caller.js";
+import { AttestationError, processChanged } from "./attestation-error.js";
+import type { Caller, CallerAttestor, CallerLaunch, Nobody } from "./caller.js";
+import type { Descent } from "./descent.js";
+import { type AttestedExecutable, executableOf } from "./executable.js";
 import type { ExecutableDigests } from "./hash-cache.js";
 import { executableDigests } from "./hash-cache.js";
 import type { LaunchRegistry } from "./launches.js";
-import type { ProcessFacts } from "./process-facts.js";
+import { attestParent, type HeldParent, noParent } from "./parent.js";
+import { type ProcessFacts, withoutCgroup, withoutParent } from "./process-facts.js";
 
-/** A process is not what it was when it was attested. Code `process-changed` or `process-gone`. */
-export class AttestationError extends CodedError<"process-changed" | "process-gone"> {
-  override readonly name = "AttestationError";
-}
+export { AttestationError } from "./attestation-error.js";
 
 export interface AttestorOptions {
   readonly platform: Platform;
@@ -26,6 +27,8 @@ export interface AttestorOptions {
   /** Share one between attestor and launch registry, so that an executable is hashed once. */
   readonly digests?: ExecutableDigests;
   readonly names?: AccountNames;
+  /** Whether anybody asks for a caller's parent: a second process to hold and to hash. Default: nobody does. */
+  readonly parentsMatter?: () => boolean;
   /** Whether process `pid` is inside the sandbox of a launch now. */
   readonly isSandboxed?: (pid: number) => boolean;
 }
@@ -34,23 +37,26 @@ export interface AttestorOptions {
 export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
   const { platform, launches } = options;
   const attest = attestationBy({
-    digests: executableDigests(),
-    names: accountNames(),
-    isSandboxed: () => false,
-    ...options,
+    platform,
+    launches,
+    digests: options.digests ?? executableDigests(),
+    names: options.names ?? accountNames(),
+    isSandboxed: options.isSandboxed ?? (() => false),
   });
+  const parentsMatter = options.parentsMatter ?? (() => false);
+  const candidates = tcpCandidates(platform, launches);
 
   return {
     async ofUnixSocket(fd) {
       // Both before the first await: the kernel's word is taken and the handles are open before the peer can do anything further.
       const peer = platform.peerOfUnixSocket(fd);
-      return attest(platform.openProcess(peer), peer);
+      return attest(platform.openProcess(peer), peer, parentsMatter());
     },
 
     async ofTcpConnection(endpoints, network) {
       const nobody = (reason: string, uid?: number, pid?: number): Nobody => ({ nobody: true, uid, pid, reason });
       try {
-        const owner = await platform.ownerOfTcpConnection(endpoints, launches.pids(), network);
+        const owner = await platform.ownerOfTcpConnection(endpoints, candidates(), network);
         if (owner.kind === "unknown") return nobody(owner.reason);
         if (owner.kind === "user-only") {
           return nobody(`the connection belongs to user ${owner.uid}, whose processes are not visible`, owner.uid);
@@ -67,35 +73,54 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
           handle.close();
           return nobody("the process that held the connection has exited", owner.uid, owner.pid);
         }
-        return await attest(handle, undefined);
+        return await attest(handle, undefined, parentsMatter());
       } catch (thrown) {
         return nobody(messageOf(thrown));
       }
     },
 
     async ofPid(pid) {
-      return attest(platform.openProcess({ pid }), undefined);
+      return attest(platform.openProcess({ pid }), undefined, true);
     },
   };
 }
 
-type Attestation = (handle: ProcessHandle, peer: PeerCredentials | undefined) => Promise<Caller>;
+/** The launched processes, each with the sockets that it did not make itself: those it had when its program began. */
+function tcpCandidates(platform: Platform, launches: LaunchRegistry): () => readonly TcpCandidate[] {
+  const inherited = new Map<number, ReadonlySet<string> | undefined>();
+  launches.onStarted(({ pid }) => inherited.set(pid, platform.socketsOf(pid)));
+  launches.onEnded(({ pid }) => inherited.delete(pid));
+  return () => launches.pids().map((pid) => ({ pid, inherited: inherited.get(pid) }));
+}
 
-function attestationBy({ launches, digests, names, isSandboxed }: Required<AttestorOptions>): Attestation {
-  return async (handle, peer) => {
+/** One request asks several times, and a climb up to the first process costs more than all else about it. Only a refusal may be this old. */
+const NO_DESCENT_MS = 20;
+
+type Attestation = (handle: ProcessHandle, peer: PeerCredentials | undefined, withParent: boolean) => Promise<Caller>;
+
+type AttestationParts = Required<Pick<AttestorOptions, "platform" | "launches" | "digests" | "names" | "isSandboxed">>;
+
+function attestationBy({ platform, launches, digests, names, isSandboxed }: AttestationParts): Attestation {
+  return async (handle, peer, withParent) => {
     let program: HeldProgram | undefined;
+    let parent: HeldParent | string = "not looked at: no identity asks for it";
     try {
       program = handle.holdProgram();
       const before = handle.status();
       requireSameUser(handle.pid, before, peer);
+      const cgroup = handle.cgroup();
       const executable = await executableOf(handle, digests);
+      if (withParent) parent = await attestParent(platform, digests, handle).catch(noParent);
       await launches.checkNow(handle.pid);
-      const facts = factsOf(handle, before, peer, executable, names);
-      const caller = new HeldCaller(handle, program, before, facts, launches, isSandboxed(handle.pid));
+      const facts = factsOf(handle, names, { status: before, peer, cgroup, executable, parent, platform });
+      const held = typeof parent === "string" ? undefined : parent;
+      const sandboxed = isSandboxed(handle.pid);
+      const caller = new HeldCaller({ handle, program, parent: held, attested: before, facts, launches, sandboxed });
       // All of the above was read of one program of one process only if it is still that now.
       caller.recheck();
       return caller;
     } catch (thrown) {
+      if (typeof parent !== "string") parent.close();
       program?.close();
       handle.close();
       throw thrown;
@@ -103,111 +128,92 @@ function attestationBy({ launches, digests, names, isSandboxed }: Required<Attes
   };
 }
 
-class HeldCaller implements Caller {
+interface HeldParts {
+  readonly handle: ProcessHandle;
+  readonly program: HeldProgram | undefined;
+  readonly parent: HeldParent | undefined;
+  readonly attested: ProcessStatus;
   readonly facts: ProcessFacts;
+  readonly launches: LaunchRegistry;
   readonly sandboxed: boolean;
-  readonly #handle: ProcessHandle;
-  readonly #program: HeldProgram | undefined;
-  readonly #attested: ProcessStatus;
-  readonly #launches: LaunchRegistry;
+}
 
-  constructor(
-    handle: ProcessHandle,
-    program: HeldProgram | undefined,
-    attested: ProcessStatus,
-    facts: ProcessFacts,
-    launches: LaunchRegistry,
-    sandboxed: boolean,
-  ) {
-    this.sandboxed = sandboxed;
-    this.#handle = handle;
-    this.#program = program;
-    this.#attested = attested;
-    this.facts = facts;
-    this.#launches = launches;
+class HeldCaller implements Caller {
+  readonly sandboxed: boolean;
+  readonly #parts: HeldParts;
+  #facts: ProcessFacts;
+  #descent: Descent | undefined;
+  /** ms: a look at its parents has found no launch a moment ago. */
+  #noDescentUntil = 0;
+  #closed = false;
+
+  constructor(parts: HeldParts) {
+    this.sandboxed = parts.sandboxed;
+    this.#parts = parts;
+    this.#facts = parts.facts;
   }
 
-  get launch(): string | undefined {
-    return this.#launches.identityOf(this.facts.pid, this.facts.startTime, this.facts.execGeneration);
+  get facts(): ProcessFacts {
+    return this.#facts;
+  }
+
+  get launch(): CallerLaunch | undefined {
+    const { launches } = this.#parts;
+    const { pid, startTime, execGeneration } = this.#facts;
+    const own = launches.launchOf(pid, startTime, execGeneration);
+    if (own !== undefined) return { ...own, evidence: "launch", pid };
+    // What was launched itself has what its own launch gives, or nothing any more.
+    if (launches.isAgent(pid, startTime)) return undefined;
+    return this.#descendedLaunch();
+  }
+
+  #descendedLaunch(): CallerLaunch | undefined {
+    if (this.#descent?.holds() === false) {
+      this.#descent.close();
+      this.#descent = undefined;
+    }
+    if (this.#closed || (this.#descent === undefined && performance.now() < this.#noDescentUntil)) return undefined;
+    this.#descent ??= this.#parts.launches.descentOf(this.#parts.handle);
+    if (this.#descent === undefined) this.#noDescentUntil = performance.now() + NO_DESCENT_MS;
+    return this.#descent && { ...this.#descent.from.granted, evidence: "parent", pid: this.#descent.from.pid };
   }
 
   recheck(): void {
-    if (!this.#handle.isAlive()) {
-      throw new AttestationError("process-gone", `process ${this.facts.pid} has exited`);
+    const { handle, program, parent, attested } = this.#parts;
+    if (!handle.isAlive()) throw new AttestationError("process-gone", `process ${handle.pid} has exited`);
+    const now = handle.status();
+    requireUnchanged(handle.pid, attested, now, program);
+    // What others may change about a process that goes on as it was: the fact ends, the caller does not.
+    if (this.#facts.cgroup !== undefined && handle.cgroup() !== this.#facts.cgroup) {
+      this.#facts = withoutCgroup(this.#facts);
     }
-    requireUnchanged(this.facts.pid, this.#attested, this.#handle.status(), this.#program);
+    if (hasParent(this.#facts) && parent?.isStillParent(now.parentPid) !== true)
+      this.#facts = withoutParent(this.#facts);
   }
 
   close(): void {
-    this.#program?.close();
-    this.#handle.close();
+    this.#closed = true;
+    this.#descent?.close();
+    this.#descent = undefined;
+    const { handle, program, parent } = this.#parts;
+    parent?.close();
+    program?.close();
+    handle.close();
   }
 }
 
-interface HashedExecutable {
-  readonly path: string | undefined;
-  readonly sha256: string | undefined;
-  readonly localFilesystem: boolean;
-  /** Why path or digest are absent. */
-  readonly missing: { readonly exePath?: string; readonly exeSha256?: string };
-}
-
-/** Path and digest of the executable, checked after hashing to be still the one that runs. */
-async function executableOf(handle: ProcessHandle, digests: ExecutableDigests): Promise<HashedExecutable> {
-  const absent = (reason: string): HashedExecutable => ({
-    path: undefined,
-    sha256: undefined,
-    localFilesystem: true,
-    missing: { exePath: reason, exeSha256: reason },
-  });
-  const opened = handle.openExecutable();
-  if (opened === undefined) return absent("the kernel does not let us see this process's executable");
-  try {
-    const sha256 = await digests.digestOf(opened);
-    if (sha256 === undefined) return absent("the executable changed while it was hashed");
-    requireSameExecutable(handle, opened);
-    const { localFilesystem } = opened;
-    if (!namesSameFile(opened)) {
-      const exePath = `${opened.path} is another file or none as seen from here (replaced, or another mount namespace)`;
-      return { path: undefined, sha256, localFilesystem, missing: { exePath } };
-    }
-    return { path: opened.path, sha256, localFilesystem, missing: {} };
-  } finally {
-    closeSync(opened.fd);
-  }
-}
-
-/**
- * Whether the path leads us to the file that runs. The kernel names it as the process's mount namespace has it, and any user can make a namespace
- * in which /usr/bin/node is a file of his own.
- */
-function namesSameFile({ fd, path }: OpenExecutable): boolean {
-  try {
-    const running = fstatSync(fd, { bigint: true });
-    const named = statSync(path, { bigint: true });
-    return running.dev === named.dev && running.ino === named.ino;
-  } catch {
-    return false; // deleted, or not for us to see
-  }
-}
-
-function requireSameExecutable(handle: ProcessHandle, hashed: OpenExecutable): void {
-  const now = handle.openExecutable();
-  if (now === undefined) throw changed(handle.pid, "its executable can no longer be seen");
-  try {
-    const was = fstatSync(hashed.fd, { bigint: true });
-    const is = fstatSync(now.fd, { bigint: true });
-    if (was.dev !== is.dev || was.ino !== is.ino) throw changed(handle.pid, "it executes another file");
-  } finally {
-    closeSync(now.fd);
-  }
+function hasParent({ parentExePath, parentExeSha256 }: ProcessFacts): boolean {
+  return parentExePath !== undefined || parentExeSha256 !== undefined;
 }
 
 /** The user at connect time, by the kernel's word, must be the user now: a process that changed in between is neither. */
 function requireSameUser(pid: number, status: ProcessStatus, peer: PeerCredentials | undefined): void {
   if (peer === undefined) return;
   if (peer.uid !== status.uid || peer.gid !== status.gid) {
-    throw changed(pid, `it connected as user ${peer.uid}, group ${peer.gid} and is now ${status.uid}, ${status.gid}`);
+    throw processChanged(
+      pid,
+      `it connected as user ${peer.uid}, group ${peer.gid} and is now ${status.uid}, ${status.gid}`,
+    );
   }
 }
 
@@ -216,27 +222,27 @@ function requireUnchanged(pid: number, was: ProcessStatus, is: ProcessStatus, pr
     throw new AttestationError("process-gone", `process ${pid} has exited and its number is used again`);
   }
   if (was.execGeneration !== is.execGeneration || (program !== undefined && !program.isCurrent())) {
-    throw changed(pid, "it has executed another program");
+    throw processChanged(pid, "it has executed another program");
   }
   const sameGroups =
     was.supplementaryGids.length === is.supplementaryGids.length &&
     was.supplementaryGids.every((gid, index) => gid === is.supplementaryGids[index]);
-  if (was.uid !== is.uid || was.gid !== is.gid || !sameGroups) throw changed(pid, "its user or groups have changed");
+  if (was.uid !== is.uid || was.gid !== is.gid || !sameGroups)
+    throw processChanged(pid, "its user or groups have changed");
 }
 
-function changed(pid: number, how: string): AttestationError {
-  return new AttestationError("process-changed", `process ${pid} has changed since it connected: ${how}`, {
-    hint: "Connect again: a new connection is attested anew.",
-  });
+interface Readings {
+  readonly platform: Platform;
+  readonly status: ProcessStatus;
+  readonly peer: PeerCredentials | undefined;
+  readonly cgroup: string | undefined;
+  readonly executable: AttestedExecutable;
+  /** Or why there is none. */
+  readonly parent: HeldParent | string;
 }
 
-function factsOf(
-  handle: ProcessHandle,
-  status: ProcessStatus,
-  peer: PeerCredentials | undefined,
-  executable: HashedExecutable,
-  names: AccountNames,
-): ProcessFacts {
+function factsOf(handle: ProcessHandle, names: AccountNames, readings: Readings): ProcessFacts {
+  const { status, cgroup, executable, parent, platform } = readings;
   const missing: Record<string, string> = {};
   const user = names.user(status.uid);
   const group = names.group(status.gid);
@@ -245,7 +251,7 @@ function factsOf(
   Object.assign(missing, executable.missing);
   if (status.execGeneration === undefined)
     missing.execGeneration = "the kernel does not let us see when it executes another program";
-  const weak = (peer !== undefined && !peer.pidfdFromSocket) || !executable.localFilesystem;
+  const weakness = weaknessOf(readings);
   return {
     pid: handle.pid,
     startTime: status.startTime,
@@ -258,8 +264,51 @@ function factsOf(
     supplementaryGroups: status.supplementaryGids.flatMap((gid) => names.group(gid) ?? []),
     exePath: executable.path,
     exeSha256: executable.sha256,
-    evidence: weak ? "weak" : "kernel",
+    ...cgroupFacts(cgroup, missing),
+    ...parentFacts(parent, missing),
+    ...signatureFacts(handle, platform, missing),
+    evidence: weakness === undefined ? "kernel" : "weak",
+    weakness,
     missing,
     commandLine: handle.commandLine(),
   };
+}
+
+/** Why the evidence is weak, for people; undefined where it is not. */
+function weaknessOf({ peer, executable, platform }: Readings): string | undefined {
+  if (!platform.verified) return "this system has no handles that hold a process, and agentid was not verified on it";
+  if (peer !== undefined && !peer.pidfdFromSocket)
+    return "this kernel (before 6.5) names the peer by number only: the number could have been used again";
+  if (!executable.localFilesystem)
+    return "the executable lies on a network or FUSE filesystem, whose server may answer each reading differently";
+  return undefined;
+}
+
+function cgroupFacts(cgroup: string | undefined, missing: Record<string, string>): Partial<ProcessFacts> {
+  const names = cgroup === undefined ? {} : cgroupNames(cgroup);
+  const where = cgroup === undefined ? "it is in no cgroup below ours" : `its cgroup ${cgroup} names none`;
+  for (const fact of ["systemdUnit", "systemdUserUnit", "containerId", "podUid"] as const) {
+    if (names[fact] === undefined) missing[fact] = where;
+  }
+  if (cgroup === undefined) missing.cgroup = where;
+  return { cgroup, ...names };
+}
+
+function parentFacts(parent: HeldParent | string, missing: Record<string, string>): Partial<ProcessFacts> {
+  const absent = typeof parent === "string" ? { exePath: parent, exeSha256: parent } : parent.missing;
+  if (absent.exePath !== undefined) missing.parentExePath = absent.exePath;
+  if (absent.exeSha256 !== undefined) missing.parentExeSha256 = absent.exeSha256;
+  return typeof parent === "string" ? {} : { parentExePath: parent.exePath, parentExeSha256: parent.exeSha256 };
+}
+
+function signatureFacts(
+  handle: ProcessHandle,
+  platform: Platform,
+  missing: Record<string, string>,
+): Partial<ProcessFacts> {
+  const signature = handle.codeSignature();
+  const why = platform.name === "darwin" ? "the kernel enforces no valid signature of it" : "only macOS has it";
+  if (signature?.teamId === undefined) missing.signingTeam = why;
+  if (signature === undefined) missing.signingIdentifier = why;
+  return { signingTeam: signature?.teamId, signingIdentifier: signature?.identifier };
 }

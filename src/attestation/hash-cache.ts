@@ -4,53 +4,125 @@ import { sha256OfDescriptor } from "./file-digest.js";
 /** Digests of executables that the kernel runs. */
 export interface ExecutableDigests {
   /**
-   * Lower-case hex SHA-256 of the executable open at `fd`. Undefined when the file changed while it was hashed.
+   * Lower-case hex SHA-256 of the executable open at `fd`; undefined where there is none, and `absence` says why.
    * `fd` stays the caller's and must stay open until the promise settles.
    */
-  digestOf(executable: { readonly fd: number; readonly localFilesystem: boolean }): Promise<string | undefined>;
+  digestOf(executable: HashableExecutable): Promise<string | undefined>;
+  /** Why the executable has no digest, for people. */
+  absence(executable: HashableExecutable): string;
+}
+
+export interface HashableExecutable {
+  readonly fd: number;
+  /** False where bytes may change without size, mtime or ctime showing it: such a file is hashed every time. */
+  readonly timesShowWrites: boolean;
+}
+
+interface DigestOptions {
+  /** Nanoseconds since 1970, by the clock that files are stamped with. */
+  readonly now?: () => bigint;
+  /** Nanoseconds, by a clock that nobody sets. */
+  readonly monotonic?: () => bigint;
+  /** A larger executable has no digest. */
+  readonly largestBytes?: number;
 }
 
 /** A file changed within this time before it was hashed could change again without its ctime showing it (coarse kernel clocks). */
 const SETTLED_NS = 2_000_000_000n;
 const MAX_ENTRIES = 512;
+/** Bounds what one caller can make us read. Node itself has 100 to 150 MB, a large language model's runner 300. */
+const LARGEST_BYTES = 512 * 1024 * 1024;
+/** Files hashed at the same time; each takes two chunks of memory and a turn on the thread pool. */
+const MOST_AT_ONCE = 4;
+/** A clock that is further back than this, against one that nobody sets, could stamp a file with a settled ctime for a second time. */
+const SET_BACK_NS = 1_000_000_000n;
 
 /**
- * Caches by device, inode, size, mtime and ctime (D6): only for what the kernel has mapped as an executable, only on local filesystems, and only
- * when the last change is more than 2 s older than the hash. Requests for one file at the same time share one hash. Times are nanoseconds.
+ * Caches by device, inode, size, mtime and ctime (D6): only for what the kernel has mapped as an executable, only where these show every write, and only
+ * when the last change is more than 2 s older than the hash. A clock that was set back forgets everything, because the same ctime can then come twice.
+ * Requests for one file at the same time share one hash. Hashing happens off the event loop, a few files at a time.
  */
-export function executableDigests(now: () => bigint = () => BigInt(Date.now()) * 1_000_000n): ExecutableDigests {
+export function executableDigests(options: DigestOptions = {}): ExecutableDigests {
+  const {
+    now = () => BigInt(Date.now()) * 1_000_000n,
+    monotonic = () => process.hrtime.bigint(),
+    largestBytes = LARGEST_BYTES,
+  } = options;
   const known = new Map<string, string>();
   const underWay = new Map<string, Promise<string | undefined>>();
+  const turns = takeTurns(MOST_AT_ONCE);
+  let clockAhead = now() - monotonic();
+
+  function forgetIfClockWasSetBack(): void {
+    const ahead = now() - monotonic();
+    if (ahead < clockAhead - SET_BACK_NS) {
+      known.clear();
+      underWay.clear();
+      clockAhead = ahead;
+    } else if (ahead > clockAhead) clockAhead = ahead;
+  }
 
   async function hash(fd: number, version: string): Promise<string | undefined> {
-    const digest = await sha256OfDescriptor(fd);
-    return versionOf(fd).version === version ? digest : undefined;
+    const sha256 = await turns(() => sha256OfDescriptor(fd, largestBytes));
+    return versionOf(fd).version === version ? sha256 : undefined;
   }
 
   return {
-    async digestOf({ fd, localFilesystem }) {
-      const { version, changedAt } = versionOf(fd);
-      const cached = localFilesystem ? known.get(version) : undefined;
+    async digestOf({ fd, timesShowWrites }) {
+      const { version, changedAt, size } = versionOf(fd);
+      if (size > largestBytes) return undefined;
+      if (!timesShowWrites) return hash(fd, version);
+      forgetIfClockWasSetBack();
+      const cached = known.get(version);
       if (cached !== undefined) return cached;
-      const shared = underWay.get(version);
-      if (shared !== undefined) {
-        // The other request's reading may fail for reasons of its own, or the file changed: only our own reading counts then.
-        const digest = await shared.catch(() => undefined);
-        if (digest !== undefined) return digest;
-      }
-      const settled = now() - changedAt > SETTLED_NS;
-      const hashing = hash(fd, version).finally(() => underWay.delete(version));
+      // The other request's reading may fail for reasons of its own, or the file changed: only our own reading counts then.
+      const shared = await underWay.get(version)?.catch(() => undefined);
+      if (shared !== undefined) return shared;
+      const hashing = hash(fd, version).finally(() => {
+        if (underWay.get(version) === hashing) underWay.delete(version);
+      });
+      const began = now();
       underWay.set(version, hashing);
       const digest = await hashing;
-      if (digest !== undefined && settled && localFilesystem) remember(known, version, digest);
+      forgetIfClockWasSetBack();
+      // A clock that was set back meanwhile may come to the file's ctime again.
+      const settled = began - changedAt > SETTLED_NS && now() - changedAt > SETTLED_NS;
+      if (digest !== undefined && settled) remember(known, version, digest);
       return digest;
+    },
+    absence({ fd }) {
+      const { size } = versionOf(fd);
+      if (size <= largestBytes) return "the executable changed while it was hashed";
+      return `the executable has ${megabytes(Number(size))}; more than ${megabytes(largestBytes)} are not hashed`;
     },
   };
 }
 
-function versionOf(fd: number): { version: string; changedAt: bigint } {
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1_048_576)} MB`;
+}
+
+function versionOf(fd: number): { version: string; changedAt: bigint; size: bigint } {
   const { dev, ino, size, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });
-  return { version: `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}`, changedAt: ctimeNs };
+  return { version: `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}`, changedAt: ctimeNs, size };
+}
+
+/** Runs at most `most` jobs at a time, the others in the order in which they came. */
+function takeTurns(most: number): <Result>(job: () => Promise<Result>) => Promise<Result> {
+  const waiting: (() => void)[] = [];
+  let busy = 0;
+  return async (job) => {
+    if (busy >= most) await new Promise<void>((resolve) => waiting.push(resolve));
+    else busy += 1;
+    try {
+      return await job();
+    } finally {
+      // The place is handed on, or free.
+      const next = waiting.shift();
+      if (next === undefined) busy -= 1;
+      else next();
+    }
+  };
 }
 
 function remember(known: Map<string, string>, version: string, digest: string): void {

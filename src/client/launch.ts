@@ -1,4 +1,5 @@
 import { request } from "node:http";
+import { parseArgs } from "node:util";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { InheritedState } from "../platform/inherited-state.js";
@@ -12,7 +13,7 @@ import { launchedEnvironment } from "./launch-environment.js";
  */
 
 const EXIT = { failed: 1, usage: 2, denied: 3, notRunning: 4 } as const;
-const USAGE = "usage: agentid run NAME [--sandbox] -- CMD [ARG…]";
+const USAGE = "usage: agentid run NAME [--instance INSTANCE|auto] [--sandbox] -- CMD [ARG…]";
 
 /** The daemon said no, in its own words. */
 class Refusal extends CodedError<"launch-refused"> {
@@ -27,11 +28,17 @@ class Refusal extends CodedError<"launch-refused"> {
 
 /** Asks the daemon for the launch that `args` describe and becomes the command, or exits. */
 export async function launch(args: readonly string[], initialState: InheritedState): Promise<never> {
-  const { name, sandbox, argv } = parse(args);
+  const { name, argv, instance, sandbox } = parse(args);
   // A command that does not exist is the shell's business, not the daemon's.
   commandPathOrExit(argv[0] ?? "", process.env);
   const workingDirectory = process.cwd();
-  const wanted = { name, argv, workingDirectory, ...(sandbox && { sandbox }) };
+  const wanted = {
+    name,
+    argv,
+    workingDirectory,
+    ...(instance !== undefined && { instance }),
+    ...(sandbox && { sandbox }),
+  };
   const grant = await askForLaunch(controlSocket(), wanted).catch(giveUp);
   const environment = launchedEnvironment(process.env, grant);
   if (grant.sandbox === undefined) return becomeProcess(argv, environment, { initialState });
@@ -39,17 +46,30 @@ export async function launch(args: readonly string[], initialState: InheritedSta
   return becomeSandboxed(argv, environment, { ...grant, sandbox: grant.sandbox }, initialState);
 }
 
-function parse(args: readonly string[]): { name: string; sandbox: boolean; argv: readonly string[] } {
+interface Arguments {
+  readonly name: string;
+  readonly argv: readonly string[];
+  readonly instance: string | undefined;
+  readonly sandbox: boolean;
+}
+
+function parse(args: readonly string[]): Arguments {
   const dashes = args.indexOf("--");
-  const written = dashes === -1 ? args : args.slice(0, dashes);
-  const before = written.filter((word) => word !== "--sandbox");
   const argv = dashes === -1 ? [] : args.slice(dashes + 1);
-  const [name, ...unknown] = before;
-  if (name === undefined || name.startsWith("-") || unknown.length > 0 || argv.length === 0) {
-    complain(USAGE);
-    process.exit(EXIT.usage);
+  try {
+    const { values, positionals } = parseArgs({
+      args: args.slice(0, dashes === -1 ? undefined : dashes),
+      options: { instance: { type: "string" }, sandbox: { type: "boolean", default: false } },
+      allowPositionals: true,
+    });
+    const [name, ...unknown] = positionals;
+    const { instance, sandbox } = values;
+    if (name !== undefined && unknown.length === 0 && argv.length > 0) return { name, argv, instance, sandbox };
+  } catch {
+    // An option that there is not: the usage says which there are.
   }
-  return { name, sandbox: before.length < written.length, argv };
+  complain(USAGE);
+  process.exit(EXIT.usage);
 }
 
 /** Without an address to ask, the command line is wrong before anything was asked. */

@@ -1,6 +1,7 @@
 import type {
   Config,
   IdentityConfig,
+  LaunchConfig,
   Lock,
   LockedIdentity,
   RequiredFacts,
@@ -137,13 +138,17 @@ function grantsToProcesses(identity: IdentityConfig): boolean {
 function launchChanges(at: string, old: IdentityConfig, next: IdentityConfig, isNobodys: boolean): readonly Change[] {
   const [before, after] = [old.launch, next.launch];
   if (after === undefined || before === undefined) {
-    return differing(at, before && formatCommand(before.argv), after && formatCommand(after.argv), !isNobodys);
+    return differing(at, before && describeLaunch(before), after && describeLaunch(after), !isNobodys);
   }
   const keptMore = after.keepEnv.some((name) => !before.keepEnv.includes(name));
+  const launchesMore = after.subagents.some((name) => !before.subagents.includes(name));
   return [
     ...differing(at, formatCommand(before.argv), formatCommand(after.argv), true),
     ...differing(`${at}.cwd`, before.workingDirectory, after.workingDirectory, true),
     ...differing(`${at}.keepEnv`, list(before.keepEnv), list(after.keepEnv), keptMore),
+    ...differing(`${at}.children`, String(before.children), String(after.children), after.children),
+    ...differing(`${at}.instances`, String(before.instances), String(after.instances), after.instances),
+    ...differing(`${at}.subagents`, list(before.subagents), list(after.subagents), launchesMore),
     ...sandboxChanges(`${at}.sandbox`, before.sandbox, after.sandbox),
   ];
 }
@@ -211,7 +216,7 @@ function federationChanges(old: Config, next: Config): readonly Change[] {
 export function describeIdentity(identity: IdentityConfig): string {
   const { facts, launch, service } = identity;
   const parts = [
-    launch && `launch ${formatCommand(launch.argv)}${launch.sandbox === undefined ? "" : " in a sandbox"}`,
+    launch && `launch ${describeLaunch(launch)}`,
     facts.user !== undefined && `user ${facts.user}`,
     facts.uid !== undefined && `uid ${facts.uid}`,
     facts.group !== undefined && `group ${facts.group}`,
@@ -220,9 +225,29 @@ export function describeIdentity(identity: IdentityConfig): string {
     facts.supplementaryGid !== undefined && `supplementary gid ${facts.supplementaryGid}`,
     facts.exePath !== undefined && `exe ${facts.exePath}`,
     facts.exeSha256 !== undefined && `sha256 ${facts.exeSha256}`,
+    facts.systemdUnit !== undefined && `systemd unit ${facts.systemdUnit}`,
+    facts.systemdUserUnit !== undefined && `systemd user unit ${facts.systemdUserUnit}`,
+    facts.cgroup !== undefined && `cgroup ${facts.cgroup}`,
+    facts.containerId !== undefined && `container ${facts.containerId}`,
+    facts.podUid !== undefined && `pod ${facts.podUid}`,
+    facts.signingTeam !== undefined && `signed by team ${facts.signingTeam}`,
+    facts.signingIdentifier !== undefined && `signed as ${facts.signingIdentifier}`,
+    facts.parentExePath !== undefined && `parent ${facts.parentExePath}`,
+    facts.parentExeSha256 !== undefined && `parent sha256 ${facts.parentExeSha256}`,
     service !== undefined && `service ${service}`,
   ];
   return parts.filter((part) => typeof part === "string").join(", ") || "agentid itself";
+}
+
+/** `python3 agents/billing.py, its children too, in instances, may launch agents/research`. */
+function describeLaunch({ argv, children, instances, subagents, sandbox }: LaunchConfig): string {
+  const more = [
+    children && "its children too",
+    instances && "in instances",
+    subagents.length > 0 && `may launch ${subagents.join(" and ")}`,
+    sandbox !== undefined && "in a sandbox",
+  ];
+  return [formatCommand(argv), ...more.filter((part) => typeof part === "string")].join(", ");
 }
 
 /** Where a service is, in one line: `mcp: node mcp/payments.js`, `http: http://127.0.0.1:8080`. */

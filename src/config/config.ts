@@ -96,6 +96,16 @@ export interface RequiredFacts {
   readonly exePath?: string;
   /** Hex digest, or `pinned`: the digest is the one in `agentid.lock`. */
   readonly exeSha256?: string;
+  readonly systemdUnit?: string;
+  readonly systemdUserUnit?: string;
+  readonly cgroup?: string;
+  readonly containerId?: string;
+  readonly podUid?: string;
+  readonly signingTeam?: string;
+  readonly signingIdentifier?: string;
+  readonly parentExePath?: string;
+  /** Hex digest. */
+  readonly parentExeSha256?: string;
 }
 
 export interface LaunchConfig {
@@ -104,6 +114,12 @@ export interface LaunchConfig {
   readonly workingDirectory: string;
   /** Variables that load code or look like secrets and are kept all the same. */
   readonly keepEnv: readonly string[];
+  /** Whether processes that descend from the launched one have the identity too, with the evidence `parent`. */
+  readonly children: boolean;
+  /** Whether `agentid run NAME --instance X` gives `NAME/X`. */
+  readonly instances: boolean;
+  /** Names of the identities that it may launch. */
+  readonly subagents: readonly string[];
   /** It runs in a sandbox only. */
   readonly sandbox: SandboxConfig | undefined;
 }

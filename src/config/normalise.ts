@@ -89,6 +89,7 @@ function identityOf(
 
 function factsOf(entry: IdentityEntry, projectDirectory: string): RequiredFacts {
   const exe = typeof entry.exe === "string" ? { path: entry.exe } : entry.exe;
+  const parent = typeof entry.parentExe === "string" ? { path: entry.parentExe } : entry.parentExe;
   return {
     ...(entry.uid !== undefined && { uid: entry.uid }),
     ...(entry.user !== undefined && { user: entry.user }),
@@ -98,6 +99,15 @@ function factsOf(entry: IdentityEntry, projectDirectory: string): RequiredFacts 
     ...(entry.supplementaryGroup !== undefined && { supplementaryGroup: entry.supplementaryGroup }),
     ...(exe?.path !== undefined && { exePath: resolve(projectDirectory, exe.path) }),
     ...(exe?.sha256 !== undefined && { exeSha256: exe.sha256 }),
+    ...(entry.systemdUnit !== undefined && { systemdUnit: entry.systemdUnit }),
+    ...(entry.systemdUserUnit !== undefined && { systemdUserUnit: entry.systemdUserUnit }),
+    ...(entry.cgroup !== undefined && { cgroup: entry.cgroup }),
+    ...(entry.containerId !== undefined && { containerId: entry.containerId }),
+    ...(entry.podUid !== undefined && { podUid: entry.podUid }),
+    ...(entry.signature?.team !== undefined && { signingTeam: entry.signature.team }),
+    ...(entry.signature?.identifier !== undefined && { signingIdentifier: entry.signature.identifier }),
+    ...(parent?.path !== undefined && { parentExePath: resolve(projectDirectory, parent.path) }),
+    ...(parent?.sha256 !== undefined && { parentExeSha256: parent.sha256 }),
   };
 }
 
@@ -107,7 +117,10 @@ function launchOf(entry: NonNullable<IdentityEntry["launch"]>, projectDirectory:
     argv: full.command,
     workingDirectory: resolve(projectDirectory, full.cwd ?? "."),
     keepEnv: full.keepEnv ?? [],
-    sandbox: sandboxOf("sandbox" in full ? full.sandbox : undefined, projectDirectory),
+    children: full.children ?? false,
+    instances: full.instances ?? false,
+    subagents: full.subagents ?? [],
+    sandbox: sandboxOf(full.sandbox, projectDirectory),
   };
 }
 

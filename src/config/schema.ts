@@ -80,6 +80,30 @@ const launchCommand = z
         examples: [["OPENAI_API_KEY"]],
       })
       .optional(),
+    children: z
+      .boolean()
+      .meta({
+        description:
+          "Processes that descend from the launched one have the identity too, with the evidence `parent`: every tool and every shell that the agent starts.",
+        default: false,
+      })
+      .optional(),
+    instances: z
+      .boolean()
+      .meta({
+        description:
+          "`agentid run NAME --instance X` gives the identity `NAME/X` (`auto` for a new name). A rule that names NAME is not about its instances: `NAME/*` is.",
+        default: false,
+      })
+      .optional(),
+    subagents: z
+      .array(z.string())
+      .meta({
+        description:
+          "Identities that the agent may launch with `agentid run`. A sub-agent is permitted only what each agent above it is permitted too. Not from inside a sandbox.",
+        examples: [["agents/research"]],
+      })
+      .optional(),
     sandbox: z
       .union([z.boolean(), sandbox])
       .meta({
@@ -114,6 +138,45 @@ const exe = z
   })
   .refine((exe) => exe.path !== undefined || exe.sha256 !== undefined, { message: "needs path or sha256, or both" });
 
+const parentExe = z
+  .strictObject({
+    path: text(checkExecutablePath, {
+      description: "The parent's executable as the kernel names it; a relative path starts at the project.",
+      examples: ["/usr/bin/tmux"],
+    }).optional(),
+    sha256: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/, { message: "write 64 lower-case hex digits" })
+      .meta({ description: "SHA-256 of that executable in lower-case hex." })
+      .optional(),
+  })
+  .refine((exe) => exe.path !== undefined || exe.sha256 !== undefined, { message: "needs path or sha256, or both" });
+
+const signature = z
+  .strictObject({
+    team: text((value) => (/^[A-Z0-9]{10}$/.test(value) ? undefined : "a team has ten capital letters and digits"), {
+      description: "Apple's team identifier of whoever signed the program (`agentid:signing_team`).",
+      examples: ["9JA89QQLNQ"],
+    }).optional(),
+    identifier: text((value) => (/^[^\s]+$/.test(value) ? undefined : "not a signing identifier"), {
+      description:
+        "The identifier inside the signature (`agentid:signing_id`). Anybody may sign with any identifier: name the team too.",
+      examples: ["org.python.python"],
+    }).optional(),
+  })
+  .refine((value) => value.team !== undefined || value.identifier !== undefined, {
+    message: "needs team or identifier, or both",
+  });
+
+const unitName = (description: string, example: string) =>
+  text(
+    (name) =>
+      /^[A-Za-z0-9:_.\\@-]+\.(service|scope|socket|mount|swap)$/.test(name)
+        ? undefined
+        : "write a unit's full name, as cron.service",
+    { description, examples: [example] },
+  );
+
 const identity = z.strictObject({
   launch: z
     .union([argv, launchCommand])
@@ -144,6 +207,44 @@ const identity = z.strictObject({
       description:
         "The executable that the process must run (`unix:path`, `unix:sha256`): its path, or path and digest.",
       examples: [{ path: "/usr/bin/node", sha256: "pinned" }],
+    })
+    .optional(),
+  systemdUnit: unitName(
+    "The system manager's unit that the process must belong to (`systemd:id`); only root can put a process there.",
+    "cron.service",
+  ).optional(),
+  systemdUserUnit: unitName(
+    "The unit of the user's own manager (`agentid:systemd_user_id`). Any process of that user can start one by any name.",
+    "planner.service",
+  ).optional(),
+  cgroup: text(
+    (path) => (/^\/[^\s]*[^\s/]$/.test(path) ? undefined : "write the whole path, as /system.slice/x.service"),
+    {
+      description:
+        "The control group that the process must be in (`agentid:cgroup`), as `agentid attest PID` shows it.",
+      examples: ["/system.slice/cron.service"],
+    },
+  ).optional(),
+  containerId: text((value) => (/^[0-9a-f]{64}$/.test(value) ? undefined : "write all 64 lower-case hex digits"), {
+    description:
+      "The container that the process must be in, by the name of its control group (`agentid:container_id`).",
+  }).optional(),
+  podUid: text(
+    (value) => (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value) ? undefined : "not the UID of a pod"),
+    { description: "The Kubernetes pod that the process must be in (`k8s:pod-uid`)." },
+  ).optional(),
+  parentExe: z
+    .union([text(checkExecutablePath), parentExe])
+    .meta({
+      description:
+        "The executable of the process's parent (`agentid:parent_path`, `agentid:parent_sha256`): its path, or path and digest. The identity ends when the parent does.",
+      examples: ["/usr/bin/tmux"],
+    })
+    .optional(),
+  signature: signature
+    .meta({
+      description: "macOS: the code signature that the kernel enforces on the running program.",
+      examples: [{ team: "9JA89QQLNQ" }],
     })
     .optional(),
   service: z

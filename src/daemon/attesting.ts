@@ -1,6 +1,7 @@
 import { createCallerAttestor } from "../attestation/attestor.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import { executableDigests } from "../attestation/hash-cache.js";
+import type { LaunchEnd } from "../attestation/launched-process.js";
 import { createLaunchRegistry, type LaunchRegistry } from "../attestation/launches.js";
 import type { Foundation } from "./foundation.js";
 import { readKnownAgents, writeKnownAgents } from "./known-agents.js";
@@ -13,6 +14,10 @@ export interface Attesting {
   readonly live: LiveView;
   /** Network namespaces of running sandboxes, as the platform names them. */
   readonly sandboxNetworks: Set<string>;
+  /** Whether process `pid` is inside one of them now. */
+  isSandboxed(pid: number): boolean;
+  /** From now on a caller's parent is attested too while this says so. */
+  lookAtParentsIf(asked: () => boolean): void;
   /** Writes down who is an agent, so that a `kill -9` forgets none. */
   rememberAgents(): void;
 }
@@ -34,26 +39,42 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
   const isSandboxed = (pid: number): boolean =>
     sandboxNetworks.size > 0 && sandboxNetworks.has(platform.networkOf(pid) ?? "");
   const uid = process.geteuid?.() ?? 0;
-  launches.onStarted(({ name, pid, startTime }) => {
-    audit.append("launch.started", { identity: name, pid });
+  launches.onStarted(({ name, granted: { launchedBy }, pid, startTime }) => {
+    audit.append("launch.started", { identity: name, pid, ...(launchedBy.length > 0 && { launchedBy }) });
     live.seen(pid, startTime, [name]);
     const detail = "the pinned program runs";
     bus.emit({ event: "process", change: "launched", identity: name, pid, uid, detail });
   });
-  launches.onEnded(({ name, pid, why, started }) => {
-    audit.append("launch.ended", { identity: name, pid, why, started });
-    const detail = started ? `ended by ${why}` : "never became the pinned program";
+  launches.onEnded(({ name, pid, why, started, file }) => {
+    audit.append("launch.ended", { identity: name, pid, why, started, ...(file !== undefined && { file }) });
+    const detail = endOf(why, started, file);
     bus.emit({ event: "process", change: "ended", identity: name, pid, uid, detail });
   });
+  let parentsMatter = () => false;
   return {
-    attestor: createCallerAttestor({ platform, launches, digests, isSandboxed }),
+    attestor: createCallerAttestor({
+      platform,
+      launches,
+      digests,
+      parentsMatter: () => parentsMatter(),
+      isSandboxed,
+    }),
     sandboxNetworks,
+    isSandboxed,
     launches,
     live,
+    lookAtParentsIf: (asked) => {
+      parentsMatter = asked;
+    },
     rememberAgents: () =>
       writeKnownAgents(folders.state, {
         agents: launches.agents(),
         firstLaunchStartTime: launches.firstLaunchStartTime,
       }),
   };
+}
+
+function endOf(why: LaunchEnd, started: boolean, file: string | undefined): string {
+  if (why === "files") return `${file} is not what was pinned any more: start it again`;
+  return started ? `ended by ${why}` : "never became the pinned program";
 }

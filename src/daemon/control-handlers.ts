@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { mayAdminister } from "../attestation/administrator.js";
+import { type Administration, mayAdminister } from "../attestation/administrator.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
 import type { AuditLog } from "../audit/audit-log.js";
@@ -10,10 +10,10 @@ import { writeLock } from "../config/lock-file.js";
 import type { RouteName } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { Revocations } from "../identity/revocations.js";
-import type { Platform } from "../platform/platform.js";
+import type { Platform, ProcessHandle } from "../platform/platform.js";
 import { attestationReport } from "./attestation-report.js";
 import { createAuthorityHandlers } from "./authority-handlers.js";
-import type { ControlHandlers, ControlPeer } from "./control-server.js";
+import type { ControlHandlers, ControlPeer, ControlRight } from "./control-server.js";
 import type { EventBus } from "./event-bus.js";
 import type { Explanations } from "./explanations.js";
 import type { Federating } from "./federating.js";
@@ -30,27 +30,45 @@ export interface GatekeeperOptions {
   readonly bus: EventBus;
   /** The dashboard that this daemon started: exactly that process, whatever its parents' past. */
   readonly isOwnDashboard: (pid: number, startTime: bigint) => boolean;
+  /** Whether process `pid` is inside the sandbox of a launch now. */
+  readonly isSandboxed: (pid: number) => boolean;
 }
 
-/** Who may use the control socket (D25). The returned function throws CodedError `not-administrator`; the refusal is on record first. */
-export function createGatekeeper({ platform, launches, audit, bus, isOwnDashboard }: GatekeeperOptions) {
-  return function requireAdministrator(peer: ControlPeer, route: RouteName): void {
+/**
+ * Who may use the control socket (D25): an administrator for everything, and what an agent has started for asking for a launch, which `launch` grants
+ * only as far as that agent's entry names sub-agents. Nobody inside a sandbox, whose walls what it launched would not have. The returned function throws
+ * CodedError `not-administrator`; the refusal is on record first.
+ */
+export function createGatekeeper(options: GatekeeperOptions) {
+  const { platform, launches, audit, bus, isOwnDashboard, isSandboxed } = options;
+  const descendsFromAgent = (handle: ProcessHandle): boolean => {
+    const descent = launches.descentOf(handle);
+    descent?.close();
+    return descent !== undefined;
+  };
+
+  return function admit(peer: ControlPeer, route: RouteName): ControlRight {
     const credentials = platform.peerOfUnixSocket(peer.fd);
     const handle = platform.openProcess(credentials);
     try {
       const { startTime } = handle.status();
-      if (isOwnDashboard(credentials.pid, startTime)) return;
-      const answer = mayAdminister(
-        { pid: credentials.pid, uid: credentials.uid, startTime },
-        {
-          ownerUid: process.geteuid?.() ?? credentials.uid,
-          isAgent: (pid, since) => launches.isAgent(pid, since),
-          firstLaunchStartTime: launches.firstLaunchStartTime,
-          platform,
-        },
-      );
-      if (answer.allowed) return;
       const { pid, uid } = credentials;
+      if (isOwnDashboard(pid, startTime)) return "administrator";
+      // Asked first: an orphan inside has parents outside that no agent started.
+      const shutIn = isSandboxed(pid);
+      const answer = shutIn
+        ? INSIDE_A_SANDBOX
+        : mayAdminister(
+            { pid, uid, startTime },
+            {
+              ownerUid: process.geteuid?.() ?? uid,
+              isAgent: (each, since) => launches.isAgent(each, since),
+              firstLaunchStartTime: launches.firstLaunchStartTime,
+              platform,
+            },
+          );
+      if (answer.allowed) return "administrator";
+      if (route === "launch" && !shutIn && descendsFromAgent(handle)) return "agent";
       audit.append("control.refused", { route, pid, uid, reason: answer.reason });
       bus.emit({ event: "process", change: "refused", pid, uid, detail: `control: ${answer.reason}` });
       throw new CodedError(
@@ -65,6 +83,8 @@ export function createGatekeeper({ platform, launches, audit, bus, isOwnDashboar
     }
   };
 }
+
+const INSIDE_A_SANDBOX: Administration = { allowed: false, reason: "it runs inside the sandbox of a launch" };
 
 export interface HandlerOptions {
   readonly status: StatusSources;
@@ -96,7 +116,7 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
 
   return {
     status: () => statusReport(status),
-    launch: (request, peer) => options.launch(request, peer.fd),
+    launch: (request, peer) => options.launch(request, peer),
     async attest({ pid }) {
       const caller = await options.attestor.ofPid(pid);
       try {

@@ -35,7 +35,7 @@ export interface Parts {
 export async function startControlling(foundation: Foundation, parts: Parts): Promise<Controlling> {
   const { audit, bus, clock, platform, folders, undo, options } = foundation;
   const { attesting, issuing, relaying, federating, workloadApi } = parts;
-  const { attestor, launches, live, rememberAgents, sandboxNetworks } = attesting;
+  const { attestor, launches, live, rememberAgents, sandboxNetworks, isSandboxed } = attesting;
   const { registry } = issuing;
   const project = () => foundation.project;
   const controlSocket = socketPathIn(folders.runtime, "control");
@@ -98,12 +98,13 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
   let dashboard: { readonly pid: number; readonly startTime: bigint } | undefined;
   const server = createControlServer({
     subscribe: (since, listener) => bus.subscribe(since, listener),
-    requireAdministrator: createGatekeeper({
+    admit: createGatekeeper({
       platform,
       launches,
       audit,
       bus,
       isOwnDashboard: (pid, startTime) => dashboard?.pid === pid && dashboard.startTime === startTime,
+      isSandboxed,
     }),
     handlers: createControlHandlers({
       status: {
@@ -113,6 +114,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
         control,
         reload,
         keeper: issuing.keeper,
+        registry,
         authority: issuing.authority,
         revoking,
         relay: relaying.relay,

@@ -1,22 +1,29 @@
+import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import type { CallerAttestor } from "../attestation/caller.js";
+import type { Caller, CallerAttestor } from "../attestation/caller.js";
 import type { Command } from "../attestation/executable-resolution.js";
+import { type ExpectedProgram, launchedName } from "../attestation/launched-process.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
 import {
   compareWithLock,
   describeDifference,
   expectedProgram,
+  markFiles,
   type PinnedLaunch,
   pinLaunch,
 } from "../attestation/pinning.js";
-import type { AuditFields, AuditLog } from "../audit/audit-log.js";
-import { CodedError, messageOf } from "../coded-error.js";
+import type { AuditLog } from "../audit/audit-log.js";
+import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import { formatCommand } from "../config/compare.js";
 import type { IdentityConfig, LaunchConfig } from "../config/config.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
+import { instanceIdentity } from "../identity/instances.js";
+import { LONGEST_LAUNCH_CHAIN } from "../policy/launch-chain.js";
 import { INSIDE } from "../sandbox/view.js";
+import { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { AdmittedPeer } from "./control-server.js";
 import type { EventBus } from "./event-bus.js";
 import type { Project } from "./project.js";
 import type { Sandboxes } from "./sandboxes.js";
@@ -25,6 +32,7 @@ export interface LaunchRequest {
   readonly name: string;
   readonly argv: readonly string[];
   readonly workingDirectory: string;
+  readonly instance?: string | undefined;
   readonly sandbox?: boolean | undefined;
 }
 
@@ -45,34 +53,33 @@ export interface LaunchingOptions {
 }
 
 /**
- * Grants a launch (D7): only what the entry and the lock pin may run as NAME. The launcher is the process at the other end of `fd`; it becomes the
- * command, and its identity begins when it has. Throws CodedError `launch-refused` with the difference.
+ * Grants a launch (D7): only what the entry and the lock pin may run as NAME. The launcher is the process at the other end of the connection; it
+ * becomes the command, and its identity begins when it has. What an agent has started may launch only the sub-agents that the agent's entry names.
+ * A sandboxed launch is granted at the door inside its sandbox. Throws CodedError `launch-refused` with the difference.
  */
 export function createLaunching(options: LaunchingOptions) {
-  const { attestor, launches, audit, bus } = options;
+  const { attestor, launches, registry, audit, bus } = options;
 
-  return async function launch(request: LaunchRequest, fd: number): Promise<LaunchGrant> {
+  return async function launch(request: LaunchRequest, { fd, right }: AdmittedPeer): Promise<LaunchGrant> {
     const launcher = await attestor.ofUnixSocket(fd);
     try {
       const { pid, uid, startTime, execGeneration } = launcher.facts;
       const refused = (reason: string): void => {
-        audit.append("launch.refused", { name: request.name, argv: request.argv, pid, uid, reason });
+        const parent = launcher.launch === undefined ? {} : { agent: launchedName(launcher.launch) };
+        audit.append("launch.refused", { name: request.name, argv: request.argv, pid, uid, ...parent, reason });
         bus.emit({ event: "process", change: "launch-refused", identity: request.name, pid, uid, detail: reason });
       };
-      const refuse = (reason: string, hint: string): never => {
+      const refuse: Refuse = (reason, hint) => {
         refused(reason);
-        throw new CodedError("launch-refused", reason, { hint });
+        throw refusal(reason, hint);
       };
-      const identity = findByName(request.name, options.registry);
+      const identity = findByName(request.name, registry);
       if (identity === undefined) {
-        const names = options.registry.identities.filter((each) => each.launch).map((each) => each.name);
+        const names = registry.identities.filter((each) => each.launch).map((each) => each.name);
         return refuse(
           `agentid.yaml has no identity ${request.name}`,
           `identities that can be launched: ${names.join(", ") || "none"}`,
         );
-      }
-      if (options.registry.isRevoked(identity.id)) {
-        return refuse(`${identity.name} is revoked`, `to give it back: agentid revoke --undo ${identity.name}`);
       }
       const wanted = identity.launch;
       if (wanted === undefined) {
@@ -81,91 +88,196 @@ export function createLaunching(options: LaunchingOptions) {
           "agentid attest PID shows what it asks for",
         );
       }
+      const launchedBy = right === "agent" ? await chainAbove(launcher, identity, refuse) : [];
+      if (registry.isRevoked(identity.id)) {
+        return refuse(`${identity.name} is revoked`, `to give it back: agentid revoke --undo ${identity.name}`);
+      }
       const difference = commandDifference(wanted, request);
       if (difference !== undefined) return refuse(`${identity.name} is granted for another command`, difference);
-      if (wanted.sandbox !== undefined && request.sandbox !== true) {
+      const sandboxed = request.sandbox === true;
+      if (wanted.sandbox !== undefined && !sandboxed) {
         return refuse(
           `${identity.name} runs in a sandbox only: its entry has \`sandbox\``,
           `agentid run --sandbox ${request.name} -- ${formatCommand(request.argv)}`,
         );
       }
+      if (sandboxed && asksForExecutables(identity)) {
+        return refuse(
+          `${identity.name} asks for \`exe\` or \`parent\`, which the kernel vouches for of no process inside a sandbox`,
+          "`launch` alone pins the program already: take them out of its entry",
+        );
+      }
+      const instance = instanceOf(request, identity, wanted, refuse);
       const pinned = options.project().lock.identities[identity.name];
       if (pinned === undefined)
         return refuse(`${identity.name} has no pin in agentid.lock`, `agentid entry pin ${identity.name}`);
       const command = { ...wanted, env: options.environment };
-      const unpinned = await differenceFromLock(identity.name, command, pinned);
-      if (unpinned !== undefined) return refuse(unpinned.message, unpinned.hint ?? "");
+      const expected = await programAsPinned(identity.name, command, pinned).catch((thrown: unknown) =>
+        refuse(messageOf(thrown), hintOf(thrown)),
+      );
       launcher.recheck();
+      if (right === "agent" && launcher.launch?.evidence !== "parent") {
+        return refuse("the agent that asks is no more", "launch it again");
+      }
+      // From `begin` on the launcher is an agent itself and descends from nobody.
+      const parentPid = launcher.launch?.pid;
+      const granted = { name: identity.name, instance, launchedBy };
+      const { id } = instance === undefined ? identity : instanceIdentity(identity, instance);
+      const descendants = wanted.children || wanted.subagents.length > 0;
+      const record = (process: number): void => {
+        options.rememberAgents();
+        audit.append("launch.granted", {
+          identity: launchedName(granted),
+          spiffeId: id.toString(),
+          ...(right === "agent" && parentPid !== undefined && { launchedBy, parentPid }),
+          argv: wanted.argv,
+          workingDirectory: wanted.workingDirectory,
+          pid: process,
+          uid,
+          exePath: pinned.exe.path,
+          exeSha256: pinned.exe.sha256,
+          files: pinned.files,
+          ...(sandboxed && { sandbox: { read: wanted.sandbox?.read ?? [], write: wanted.sandbox?.write ?? [] } }),
+        });
+      };
       const grant = {
-        identity: identity.name,
-        spiffeId: identity.id.toString(),
+        identity: launchedName(granted),
+        spiffeId: id.toString(),
         setEnv: { ...options.environmentOf() },
         keepEnv: [...wanted.keepEnv],
       };
-      if (request.sandbox === true) {
+      if (sandboxed) {
         const sandbox = await options.sandboxes
           .prepare({
             asker: { pid, startTime },
-            name: identity.name,
+            granted,
+            descendants,
             launch: wanted,
             executable: pinned.exe.path,
             files: Object.keys(pinned.files).map((file) => resolve(wanted.workingDirectory, file)),
             async expected() {
               // Between the question and the door a sandbox was built: time enough to revoke, to reload, to change a script.
-              const { registry } = options;
-              if (registry.isRevoked(identity.id))
-                throw new CodedError("launch-refused", `${identity.name} is revoked`);
+              if (registry.isRevoked(id)) throw refusal(`${id.name} is revoked`);
               if (!isDeepStrictEqual(registry.find(identity.name), identity)) {
-                throw new CodedError("launch-refused", `the entry of ${identity.name} has changed meanwhile`, {
-                  hint: "launch it again",
-                });
+                throw refusal(`the entry of ${identity.name} has changed meanwhile`, "launch it again");
               }
-              const changed = await differenceFromLock(identity.name, command, pinned);
-              if (changed !== undefined) throw changed;
-              return expectedProgram(command, pinned);
+              if (right === "agent") await requireChain(pid, identity, launchedBy);
+              return programAsPinned(identity.name, command, pinned);
             },
-            granted(inside) {
-              options.rememberAgents();
-              audit.append("launch.granted", granted(identity, wanted, inside, uid, pinned, true));
-            },
+            record,
             refused,
           })
-          .catch((thrown: unknown) => refuse(messageOf(thrown), (thrown instanceof CodedError && thrown.hint) || ""));
+          .catch((thrown: unknown) => refuse(messageOf(thrown), hintOf(thrown)));
         if (sandbox.wall === "namespaces") return { ...grant, setEnv: insideOnly(grant.setEnv), sandbox };
         Object.assign(grant, { setEnv: withoutControl(grant.setEnv), sandbox });
       }
-      launches.begin({
-        launcher: { pid, startTime, execGeneration },
-        name: identity.name,
-        expected: await expectedProgram(command, pinned),
-      });
-      options.rememberAgents();
-      audit.append("launch.granted", granted(identity, wanted, pid, uid, pinned, request.sandbox === true));
+      try {
+        launches.begin({ ...granted, launcher: { pid, startTime, execGeneration }, descendants, expected });
+      } catch (thrown) {
+        if (codeOf(thrown) !== "instance-taken") throw thrown;
+        return refuse(messageOf(thrown), "another name, or --instance auto");
+      }
+      record(pid);
       return grant;
     } finally {
       launcher.close();
     }
   };
+
+  /** Process `asker`, which asked for a launch from below an agent, must stand below the same agents still. */
+  async function requireChain(asker: number, wanted: IdentityConfig, launchedBy: readonly string[]): Promise<void> {
+    const caller = await attestor.ofPid(asker);
+    try {
+      const now = await chainAbove(caller, wanted, (reason, hint) => {
+        throw refusal(reason, hint);
+      });
+      if (!isDeepStrictEqual(now, launchedBy)) throw refusal("another agent stands above it now", "launch it again");
+    } finally {
+      caller.close();
+    }
+  }
+
+  /** The agents above a launch that `launcher`, started by an agent, asks for: that agent must have its identity now, and its entry name the sub-agent. */
+  async function chainAbove(launcher: Caller, wanted: IdentityConfig, refuse: Refuse): Promise<readonly string[]> {
+    const { launch: descends } = launcher;
+    if (descends?.evidence !== "parent") {
+      return refuse("nothing shows any more which agent started this process", "launch it again");
+    }
+    const agent = await attestor.ofPid(descends.pid);
+    try {
+      const name = launchedName(descends);
+      const held = registry
+        .entitlementsOf(agent)
+        .granted.find(({ identity }) => identity.name === name && identity.launch !== undefined);
+      if (agent.launch?.evidence !== "launch" || held === undefined) {
+        return refuse(`process ${descends.pid}, which started it, does not have the identity ${name} now`, "");
+      }
+      if (held.identity.launch?.subagents.includes(wanted.name) !== true) {
+        return refuse(
+          `${name} may not launch ${wanted.name}`,
+          `its entry in agentid.yaml would have to name it: launch: { subagents: [${wanted.name}] }`,
+        );
+      }
+      const chain = [held.identity.id.toString(), ...held.launchedBy];
+      if (chain.length > LONGEST_LAUNCH_CHAIN) {
+        return refuse(`more than ${LONGEST_LAUNCH_CHAIN} agents would stand above it`, "");
+      }
+      return chain;
+    } finally {
+      agent.close();
+    }
+  }
+
+  function instanceOf(
+    { instance }: LaunchRequest,
+    identity: IdentityConfig,
+    wanted: LaunchConfig,
+    refuse: Refuse,
+  ): string | undefined {
+    if (instance === undefined) return undefined;
+    if (!wanted.instances) {
+      return refuse(`${identity.name} has no instances`, "its entry would have to say so: launch: { instances: true }");
+    }
+    const named = instance === "auto" ? randomBytes(5).toString("hex") : instance;
+    const wrong = whyNoInstance(identity, named);
+    if (wrong !== undefined) return refuse(`${JSON.stringify(instance)} is no name of an instance: ${wrong}`, "");
+    const { id } = instanceIdentity(identity, named);
+    if (registry.isRevoked(id)) return refuse(`${id.name} is revoked`, `to give it back: agentid revoke --undo ${id}`);
+    return named;
+  }
 }
 
-/** What is not as agentid.lock pins it, as the refusal that says so. */
-async function differenceFromLock(
-  name: string,
-  command: Command,
-  pinned: PinnedLaunch,
-): Promise<CodedError | undefined> {
-  const refusal = (reason: string, hint: string) => new CodedError("launch-refused", reason, { hint });
-  let now: PinnedLaunch;
-  try {
-    now = await pinLaunch(command);
-  } catch (thrown) {
-    return refusal(messageOf(thrown), "is the command installed?");
-  }
+type Refuse = (reason: string, hint: string) => never;
+
+function refusal(reason: string, hint?: string): CodedError {
+  return new CodedError("launch-refused", reason, hint === undefined ? {} : { hint });
+}
+
+function hintOf(thrown: unknown): string {
+  return (thrown instanceof CodedError && thrown.hint) || "";
+}
+
+/** What the process must become. Throws CodedError `launch-refused` where something is not as agentid.lock pins it. */
+async function programAsPinned(name: string, command: Command, pinned: PinnedLaunch): Promise<ExpectedProgram> {
+  // Before the digests are made: what is touched from now on is seen.
+  const files = markFiles(pinned, command.workingDirectory);
+  const now = await pinLaunch(command).catch((thrown: unknown) => {
+    throw refusal(messageOf(thrown), "is the command installed?");
+  });
   const differences = compareWithLock(pinned, now).map(describeDifference);
-  if (differences.length === 0) return undefined;
-  return refusal(
-    `${name} is not what agentid.lock pins:\n${differences.map((line) => `  ${line}`).join("\n")}`,
-    `if you made this change: agentid entry pin ${name}`,
+  if (differences.length > 0) {
+    throw refusal(
+      `${name} is not what agentid.lock pins:\n${differences.map((line) => `  ${line}`).join("\n")}`,
+      `if you made this change: agentid entry pin ${name}`,
+    );
+  }
+  return expectedProgram(command, pinned, files);
+}
+
+/** Facts of executables: a process in a user namespace of its own may name any file, so there are none of it inside a sandbox. */
+function asksForExecutables({ facts }: IdentityConfig): boolean {
+  return [facts.exePath, facts.exeSha256, facts.parentExePath, facts.parentExeSha256].some(
+    (fact) => fact !== undefined,
   );
 }
 
@@ -178,6 +290,20 @@ function insideOnly(variables: Variables): Record<string, string> {
 
 function withoutControl({ AGENTID_CONTROL: _, ...variables }: Variables): Record<string, string> {
   return variables;
+}
+
+const LONGEST_INSTANCE = 64;
+
+/** One segment of a SPIFFE ID's path. */
+function whyNoInstance({ id, name }: IdentityConfig, instance: string): string | undefined {
+  if (instance.length > LONGEST_INSTANCE) return `longer than ${LONGEST_INSTANCE} characters`;
+  if (instance.includes("/")) return "it has one segment";
+  try {
+    SpiffeId.of(id.trustDomain, `${name}/${instance}`);
+    return undefined;
+  } catch (thrown) {
+    return messageOf(thrown);
+  }
 }
 
 /** The identity named in full or by a last segment that only one has. */
@@ -196,26 +322,4 @@ function commandDifference(wanted: LaunchConfig, asked: LaunchRequest): string |
     return `it runs in ${wanted.workingDirectory}; this is ${asked.workingDirectory}`;
   }
   return undefined;
-}
-
-function granted(
-  identity: IdentityConfig,
-  wanted: LaunchConfig,
-  pid: number,
-  uid: number,
-  pinned: PinnedLaunch,
-  sandbox: boolean,
-): AuditFields {
-  return {
-    identity: identity.name,
-    spiffeId: identity.id.toString(),
-    argv: wanted.argv,
-    workingDirectory: wanted.workingDirectory,
-    pid,
-    uid,
-    exePath: pinned.exe.path,
-    exeSha256: pinned.exe.sha256,
-    files: pinned.files,
-    ...(sandbox && { sandbox: { read: wanted.sandbox?.read ?? [], write: wanted.sandbox?.write ?? [] } }),
-  };
 }

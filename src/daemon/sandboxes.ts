@@ -4,7 +4,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { userInfo } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import type { Caller, CallerAttestor } from "../attestation/caller.js";
-import type { ExpectedProgram } from "../attestation/launched-process.js";
+import type { ExpectedProgram, GrantedLaunch } from "../attestation/launched-process.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
 import { CodedError, messageOf } from "../coded-error.js";
 import type { Config, LaunchConfig } from "../config/config.js";
@@ -35,7 +35,9 @@ export interface SandboxesOptions {
 export interface SandboxedLaunch {
   /** The process that asked, and stays outside. */
   readonly asker: { readonly pid: number; readonly startTime: bigint };
-  readonly name: string;
+  readonly granted: GrantedLaunch;
+  /** Whether processes that descend from it have anything from that. */
+  readonly descendants: boolean;
   readonly launch: LaunchConfig;
   readonly executable: string;
   /** Absolute. */
@@ -43,7 +45,7 @@ export interface SandboxedLaunch {
   /** Compares with the lock once more and says what the process must become. Throws CodedError `launch-refused`. */
   readonly expected: () => Promise<ExpectedProgram>;
   /** Called before the answer, when process `pid` inside is granted the launch. */
-  readonly granted: (pid: number, expected: ExpectedProgram) => void;
+  readonly record: (pid: number) => void;
   readonly refused: (reason: string) => void;
 }
 
@@ -95,7 +97,12 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       closeListeners = relay.listenInside(network, takeListeners(platform, pid, request, relay.ports()));
       // All of the above was of this very process, and still in the program that asks.
       inside.recheck();
-      launches.begin({ launcher: { pid, startTime, execGeneration }, name: launch.name, expected });
+      launches.begin({
+        ...launch.granted,
+        launcher: { pid, startTime, execGeneration },
+        descendants: launch.descendants,
+        expected: { ...expected, otherMounts: true },
+      });
     } catch (thrown) {
       await closeListeners();
       network.close();
@@ -107,7 +114,7 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       network.close();
       if (name !== undefined) setTimeout(() => options.networks.delete(name), FORGET_AFTER_MS).unref();
     });
-    launch.granted(pid, expected);
+    launch.record(pid);
     return { executable: expected.exePath, argv: [...expected.argv] };
   }
 
@@ -207,8 +214,8 @@ function planFor(launch: SandboxedLaunch, door: string, options: SandboxesOption
     );
   } catch (thrown) {
     if (!(thrown instanceof SandboxWishError)) throw thrown;
-    throw new CodedError("launch-refused", `the sandbox of ${launch.name} cannot be made: ${thrown.message}`, {
-      hint: `see launch.sandbox of ${launch.name} in ${CONFIG_FILE}`,
+    throw new CodedError("launch-refused", `the sandbox of ${launch.granted.name} cannot be made: ${thrown.message}`, {
+      hint: `see launch.sandbox of ${launch.granted.name} in ${CONFIG_FILE}`,
       cause: thrown,
     });
   }

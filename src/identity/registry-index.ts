@@ -1,7 +1,8 @@
 import type { Caller } from "../attestation/caller.js";
 import type { ProcessFacts } from "../attestation/process-facts.js";
+import { selectorsOf } from "../attestation/selectors.js";
 import type { IdentityConfig } from "../config/config.js";
-import { type RequiredSelector, selectorsHeld } from "./required-selectors.js";
+import type { RequiredSelector } from "./required-selectors.js";
 
 /** An identity and what must hold for it. */
 export interface RegistryEntry {
@@ -16,7 +17,9 @@ export interface RegistryEntry {
  * fewest others ask for too. An entry that is not among the candidates cannot follow, because that one thing does not hold; those that are must
  * still be checked in full. In the order of the configuration.
  */
-export function indexEntries(entries: readonly RegistryEntry[]): (caller: Caller) => readonly RegistryEntry[] {
+export function indexEntries(
+  entries: readonly RegistryEntry[],
+): (caller: Pick<Caller, "facts" | "launch">) => readonly RegistryEntry[] {
   const askedFor = new Map<string, number>();
   for (const entry of entries) for (const key of keysOf(entry)) askedFor.set(key, (askedFor.get(key) ?? 0) + 1);
   const byKey = new Map<string, RegistryEntry[]>();
@@ -31,16 +34,16 @@ export function indexEntries(entries: readonly RegistryEntry[]): (caller: Caller
     if (list === undefined) byKey.set(rarest, [entry]);
     else list.push(entry);
   }
-  /** The facts of a caller never change: only its launch may. */
+  /** Facts are replaced, never changed; only a launch may begin and end beside them. */
   const held = new WeakMap<ProcessFacts, readonly string[]>();
 
   return (caller) => {
     let selectors = held.get(caller.facts);
     if (selectors === undefined) {
-      selectors = selectorsHeld(caller.facts).filter((selector) => byKey.has(selector));
+      selectors = selectorsOf(caller.facts).filter((selector) => byKey.has(selector));
       held.set(caller.facts, selectors);
     }
-    const launched = caller.launch === undefined ? undefined : byKey.get(launchKey(caller.launch));
+    const launched = caller.launch === undefined ? undefined : byKey.get(launchKey(caller.launch.name));
     const found = selectors.flatMap((selector) => byKey.get(selector) ?? []);
     return [...found, ...(launched ?? [])].sort((one, other) => one.order - other.order);
   };

@@ -1,4 +1,5 @@
 import type { ProcessFacts, Selector } from "../attestation/process-facts.js";
+import { SELECTOR_KINDS, type SelectorKind } from "../attestation/selectors.js";
 import type { IdentityConfig, Lock, RequiredFacts } from "../config/config.js";
 
 /** One thing that must hold for a process, in the words of a selector. */
@@ -13,57 +14,32 @@ export interface RequiredSelector {
   explain(facts: ProcessFacts): string;
 }
 
-interface FactReader {
-  readonly prefix: string;
-  /** Name of the fact in `ProcessFacts.missing`. */
-  readonly fact: keyof ProcessFacts;
-  read(facts: ProcessFacts): readonly (string | number | undefined)[];
-}
-
-const READERS: { readonly [Fact in keyof Required<RequiredFacts>]: FactReader } = {
-  uid: { prefix: "unix:uid", fact: "uid", read: (facts) => [facts.uid] },
-  user: { prefix: "unix:user", fact: "user", read: (facts) => [facts.user] },
-  gid: { prefix: "unix:gid", fact: "gid", read: (facts) => [facts.gid] },
-  group: { prefix: "unix:group", fact: "group", read: (facts) => [facts.group] },
-  supplementaryGid: {
-    prefix: "unix:supplementary_gid",
-    fact: "supplementaryGids",
-    read: (facts) => facts.supplementaryGids,
-  },
-  supplementaryGroup: {
-    prefix: "unix:supplementary_group",
-    fact: "supplementaryGroups",
-    read: (facts) => facts.supplementaryGroups,
-  },
-  exePath: { prefix: "unix:path", fact: "exePath", read: (facts) => [facts.exePath] },
-  exeSha256: { prefix: "unix:sha256", fact: "exeSha256", read: (facts) => [facts.exeSha256] },
-};
-
-/** Every selector that holds for a process, as `RequiredSelector.selector` writes it. */
-export function selectorsHeld(facts: ProcessFacts): readonly Selector[] {
-  return Object.values(READERS).flatMap(({ prefix, read }) =>
-    read(facts).flatMap((value) => (value === undefined ? [] : [`${prefix}:${value}`])),
-  );
-}
+/** Every fact that an entry may ask for is a selector, by the same name. */
+const KINDS: { readonly [Fact in keyof Required<RequiredFacts>]: SelectorKind } = SELECTOR_KINDS;
 
 /** What `identity` asks of a process, in a fixed order: cheap and stable facts first. */
 export function requiredSelectors(identity: IdentityConfig, lock: Lock): readonly RequiredSelector[] {
   const required: RequiredSelector[] = [];
-  for (const name of Object.keys(READERS) as (keyof RequiredFacts)[]) {
+  for (const name of Object.keys(KINDS) as (keyof RequiredFacts)[]) {
     const value = identity.facts[name];
     if (value === undefined) continue;
     const pinned = name === "exeSha256" && value === "pinned";
     const wanted = pinned ? lockedDigest(identity, lock) : String(value);
-    required.push(requiredSelector(READERS[name], wanted));
+    required.push(requiredSelector(KINDS[name], wanted));
   }
   return required;
+}
+
+/** Whether the identity rests on what the process's parent runs. */
+export function asksForParent({ facts }: Pick<IdentityConfig, "facts">): boolean {
+  return facts.parentExePath !== undefined || facts.parentExeSha256 !== undefined;
 }
 
 function lockedDigest(identity: IdentityConfig, lock: Lock): string | undefined {
   return Object.hasOwn(lock.identities, identity.name) ? lock.identities[identity.name]?.exe.sha256 : undefined;
 }
 
-function requiredSelector(reader: FactReader, wanted: string | undefined): RequiredSelector {
+function requiredSelector(reader: SelectorKind, wanted: string | undefined): RequiredSelector {
   const selector = `${reader.prefix}:${wanted ?? "pinned"}`;
   const found = (facts: ProcessFacts) =>
     reader

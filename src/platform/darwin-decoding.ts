@@ -63,6 +63,27 @@ export function decodeExecGeneration(bytes: Buffer): string {
   return `${bytes.toString("hex", 0, 16)}:${bytes.readInt32LE(32)}`;
 }
 
+/** The same structure: `p_idversion`, which an audit token calls pidversion. */
+export function decodePidVersion(bytes: Buffer): number {
+  return bytes.readInt32LE(32);
+}
+
+const CS_VALID = 0x1;
+const CS_DEBUGGED = 0x10000000;
+/** csops CS_OPS_STATUS: whether the kernel still stands by the signature; not once a debugger was let in. */
+export function isEnforcedSignature(status: Buffer): boolean {
+  const flags = status.readUInt32LE(0);
+  return (flags & CS_VALID) !== 0 && (flags & CS_DEBUGGED) === 0;
+}
+
+/** csops CS_OPS_IDENTITY and CS_OPS_TEAMID: a word that is zero, the whole length (big-endian), then the text and a NUL. */
+export function decodeSigningText(bytes: Buffer): string | undefined {
+  const length = bytes.readUInt32BE(4);
+  if (length <= 8 || length > bytes.length) return undefined;
+  const text = cString(bytes.subarray(8, length));
+  return text === "" ? undefined : text;
+}
+
 export const SOCKET_INFO_BYTES = 792;
 const SOCKINFO_TCP = 2;
 const KIND_AT = 24 + 232;

@@ -6,11 +6,14 @@ import {
   decodeAuditToken,
   decodeBsdInfo,
   decodeExecGeneration,
+  decodePidVersion,
   decodeProcessArguments,
+  decodeSigningText,
   decodeSocketDescriptors,
   decodeTcpSocket,
   decodeXucred,
   FD_INFO_BYTES,
+  isEnforcedSignature,
   normalAddress,
   SOCKET_INFO_BYTES,
   UNIQUE_INFO_BYTES,
@@ -45,6 +48,9 @@ const PROC_PIDUNIQIDENTIFIERINFO = 17;
 const PROC_PIDFDSOCKETINFO = 3;
 const CTL_KERN_PROCARGS2 = [1, 49] as const;
 const PT_DENY_ATTACH = 31;
+const CS_OPS_STATUS = 0;
+const CS_OPS_IDENTITY = 11;
+const CS_OPS_TEAMID = 14;
 
 /** Binds libproc on first use, so that no other system ever looks for it. */
 export function darwin(): Platform {
@@ -62,6 +68,7 @@ function bind(): Platform {
   const listallpids = libc.func("int proc_listallpids(void *, int)");
   const sysctl = libc.func("int sysctl(void *, unsigned int, void *, void *, void *, size_t)");
   const ptrace = libc.func("int ptrace(int, int, void *, int)");
+  const csops = libc.func("int csops(int, unsigned int, void *, size_t)");
 
   const socketOption = (fd: number, name: number, size: number): Buffer | undefined => {
     const value = Buffer.alloc(size);
@@ -75,11 +82,19 @@ function bind(): Platform {
       ? decodeBsdInfo(bytes)
       : undefined;
   };
-  const execGeneration = (pid: number): string | undefined => {
+  const uniqueInfo = (pid: number): Buffer | undefined => {
     const bytes = Buffer.alloc(UNIQUE_INFO_BYTES);
     return (pidinfo(pid, PROC_PIDUNIQIDENTIFIERINFO, 0, bytes, bytes.length) as number) === bytes.length
-      ? decodeExecGeneration(bytes)
+      ? bytes
       : undefined;
+  };
+  const execGeneration = (pid: number): string | undefined => {
+    const bytes = uniqueInfo(pid);
+    return bytes === undefined ? undefined : decodeExecGeneration(bytes);
+  };
+  const signingOf = (pid: number, operation: number, size: number): Buffer | undefined => {
+    const bytes = Buffer.alloc(size);
+    return (csops(pid, operation, bytes, size) as number) === 0 ? bytes : undefined;
   };
   const pathOf = (pid: number): string | undefined => {
     const bytes = Buffer.alloc(4096);
@@ -101,8 +116,8 @@ function bind(): Platform {
   const peerOfUnixSocket = (fd: number): PeerCredentials => {
     const token = socketOption(fd, LOCAL_PEERTOKEN, AUDIT_TOKEN_BYTES);
     if (token !== undefined) {
-      const { pid, uid, gid } = decodeAuditToken(token);
-      return { pid, uid, gid, pidfdFromSocket: false };
+      const { pid, uid, gid, pidVersion } = decodeAuditToken(token);
+      return { pid, uid, gid, pidVersion, pidfdFromSocket: false };
     }
     const credentials = socketOption(fd, LOCAL_PEERCRED, XUCRED_BYTES);
     const pid = socketOption(fd, LOCAL_PEERPID, 4)?.readInt32LE(0) ?? 0;
@@ -117,6 +132,11 @@ function bind(): Platform {
     const pid = peer.pid;
     const opened = bsdInfo(pid);
     if (opened === undefined || opened.zombie) throw processGone(pid);
+    const connected = "pidVersion" in peer ? peer.pidVersion : undefined;
+    const unique = uniqueInfo(pid);
+    if (connected !== undefined && unique !== undefined && decodePidVersion(unique) !== connected) {
+      throw new ProcessError("process-gone", `process ${pid} has executed another program since it connected`);
+    }
     const same = (): BsdInfo | undefined => {
       const now = bsdInfo(pid);
       return now !== undefined && !now.zombie && now.startTime === opened.startTime ? now : undefined;
@@ -143,7 +163,8 @@ function bind(): Platform {
         if (path === undefined) return undefined;
         try {
           // By path: macOS has no way to open the running image itself.
-          return { fd: openSync(path, "r"), path, localFilesystem: true };
+          // Whether a running executable can be written unseen was never tried there: nothing is kept.
+          return { fd: openSync(path, "r"), path, localFilesystem: true, timesShowWrites: false };
         } catch {
           return undefined; // not readable for us: the fact is absent
         }
@@ -151,6 +172,20 @@ function bind(): Platform {
       commandLine: () => commandLineOf(pid),
       // proc_pidvnodepathinfo is not decoded: nothing is granted on a working directory.
       workingDirectory: () => undefined,
+      cgroup: () => undefined,
+      userNamespace: () => "ours",
+      codeSignature() {
+        const status = signingOf(pid, CS_OPS_STATUS, 4);
+        if (status === undefined || !isEnforcedSignature(status)) return undefined;
+        const identifier = signingOf(pid, CS_OPS_IDENTITY, 1024);
+        const team = signingOf(pid, CS_OPS_TEAMID, 1024);
+        const name = identifier === undefined ? undefined : decodeSigningText(identifier);
+        if (name === undefined) return undefined;
+        return { identifier: name, teamId: team === undefined ? undefined : decodeSigningText(team) };
+      },
+      childPids: () => undefined,
+      // There are no mount namespaces, and another root needs root.
+      seesOurFiles: () => true,
       holdProgram(): HeldProgram | undefined {
         const held = execGeneration(pid);
         if (held === undefined) return undefined;
@@ -190,7 +225,7 @@ function bind(): Platform {
     confinementOf: notHere,
     async ownerOfTcpConnection(endpoints, candidates): Promise<OwnerOfConnection> {
       const holders: { pid: number; info: BsdInfo }[] = [];
-      for (const pid of new Set([...candidates, ...allPids()])) {
+      for (const pid of new Set([...candidates.map((candidate) => candidate.pid), ...allPids()])) {
         const info = bsdInfo(pid);
         if (info !== undefined && holds(pid, endpoints)) holders.push({ pid, info });
         await new Promise<void>((resolve) => setImmediate(resolve));
@@ -200,8 +235,14 @@ function bind(): Platform {
       if (second !== undefined) {
         return { kind: "shared", pids: holders.map((holder) => holder.pid), uid: first.info.uid };
       }
+      // A port that changed hands during the search is nobody's.
+      if (!holds(first.pid, endpoints)) {
+        return { kind: "unknown", reason: "the connection was closed while its owner was looked for" };
+      }
       return { kind: "process", pid: first.pid, uid: first.info.uid, startTime: first.info.startTime };
     },
+    // Sockets have no numbers there that could be compared later.
+    socketsOf: () => undefined,
     ancestors(pid): readonly Ancestor[] {
       const chain: Ancestor[] = [];
       let parent = bsdInfo(pid)?.parentPid ?? 0;

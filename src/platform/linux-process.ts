@@ -1,5 +1,8 @@
-import { closeSync, constants, openSync, readSync } from "node:fs";
+import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
+import { release } from "node:os";
+import { isDeepStrictEqual } from "node:util";
 import { ERRNO, lastErrno, libc } from "./libc.js";
+import { cgroupPath } from "./linux-cgroup.js";
 import { parseCommandLine, parseStat, parseStatus } from "./linux-proc-text.js";
 import type { HeldProgram, OpenExecutable, ProcessHandle, ProcessStatus } from "./platform.js";
 import { processGone } from "./process-errors.js";
@@ -15,6 +18,12 @@ const O_PATH_CLOEXEC_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | 0o
 const O_READ_CLOEXEC = constants.O_RDONLY | 0o2000000;
 const POLLIN = 1;
 const POLLNVAL = 32;
+/**
+ * Filesystems on which every change of a file's bytes shows in its times at once, also one through a shared mapping, and read-only ones: ext2 to ext4, XFS,
+ * btrfs, F2FS; squashfs, EROFS, ISO 9660. Not tmpfs (before Linux 6.18 a mapping changes it unseen), ZFS (its times follow at write-back) and overlayfs
+ * (whose upper layer may be any of these).
+ */
+const TIMES_SHOW_WRITES = new Set([0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x73717368, 0xe0f5e1e2, 0x9660]);
 /** Filesystems whose times and inode numbers another machine or an ordinary user's process makes up: FUSE (and virtiofs), NFS, 9p, SMB, CIFS, SMB2, AFS, Ceph, Coda. */
 const UNTRUSTED_TIMES = new Set([
   0x65735546, 0x6969, 0x01021997, 0x517b, 0xff534d42, 0xfe534d42, 0x5346414f, 0x00c36400, 0x73757245,
@@ -71,6 +80,17 @@ export function openLinuxProcess(pid: number, pidfd: number): ProcessHandle {
   return new LinuxProcessHandle(pid, pidfd, directory);
 }
 
+/** This process never leaves its own. */
+let ownUserNamespace: string | undefined;
+
+function namespaceOfOurs(): string {
+  try {
+    return readlinkSync("/proc/self/ns/user");
+  } catch {
+    return "none";
+  }
+}
+
 class LinuxProcessHandle implements ProcessHandle {
   readonly pid: number;
   readonly #pidfd: number;
@@ -111,7 +131,13 @@ class LinuxProcessHandle implements ProcessHandle {
       closeSync(fd);
       return undefined;
     }
-    return { fd, path, localFilesystem: isLocalFilesystem(fd) };
+    const filesystem = filesystemOf(fd);
+    return {
+      fd,
+      path,
+      localFilesystem: filesystem !== undefined && !UNTRUSTED_TIMES.has(filesystem),
+      timesShowWrites: filesystem !== undefined && TIMES_SHOW_WRITES.has(filesystem) && WRITERS_ARE_KEPT_OUT,
+    };
   }
 
   commandLine(): readonly string[] {
@@ -120,6 +146,44 @@ class LinuxProcessHandle implements ProcessHandle {
 
   workingDirectory(): string | undefined {
     return this.#readlink("cwd");
+  }
+
+  cgroup(): string | undefined {
+    try {
+      return cgroupPath(this.#readRecord("cgroup"));
+    } catch (thrown) {
+      if (this.isAlive()) return undefined; // a kernel without cgroups
+      throw thrown;
+    }
+  }
+
+  userNamespace(): "ours" | "another" | undefined {
+    ownUserNamespace ??= namespaceOfOurs();
+    if (ownUserNamespace === "none") return "ours"; // a kernel without user namespaces
+    const found = this.#readlink("ns/user");
+    if (found === undefined) return undefined;
+    return found === ownUserNamespace ? "ours" : "another";
+  }
+
+  codeSignature(): undefined {
+    return undefined; // macOS only
+  }
+
+  childPids(): readonly number[] | undefined {
+    const before = this.#threads();
+    const children: number[] = [];
+    for (const thread of before) {
+      const text = this.#readList(`task/${thread}/children`);
+      if (text === undefined) return undefined;
+      children.push(...text.split(" ").filter(Boolean).map(Number));
+    }
+    // A thread that ends hands its children to another one, which may have been read already.
+    const same = isDeepStrictEqual(before, this.#threads());
+    return before.length > 0 && same ? children : undefined;
+  }
+
+  seesOurFiles(): boolean {
+    return this.#readlink("root") === "/" && this.#readlink("ns/mnt") === readlinkSync("/proc/self/ns/mnt");
   }
 
   holdProgram(): HeldProgram | undefined {
@@ -177,6 +241,30 @@ class LinuxProcessHandle implements ProcessHandle {
     }
   }
 
+  /** Numbers of its threads. The directory is read by number, so the process must still be alive afterwards to be the one that was asked about. */
+  #threads(): readonly string[] {
+    try {
+      const threads = readdirSync(`/proc/${this.pid}/task`).sort();
+      return this.isAlive() ? threads : [];
+    } catch {
+      return [];
+    }
+  }
+
+  /** Undefined if there is no such file, or it is too long to be read in one go. */
+  #readList(name: string): string | undefined {
+    const fd = this.#openat(name);
+    if (fd === undefined) return undefined;
+    try {
+      const length = readSync(fd, scratch, 0, scratch.length, 0);
+      return length < scratch.length ? scratch.toString("latin1", 0, length) : undefined;
+    } catch {
+      return undefined; // that thread has ended
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   #readlink(name: string): string | undefined {
     if (this.#closed) throw processGone(this.pid);
     const length = Number(readlinkat(this.#directory, name, scratch, scratch.length));
@@ -212,7 +300,18 @@ class LinuxHeldProgram implements HeldProgram {
   }
 }
 
-function isLocalFilesystem(fd: number): boolean {
-  if ((fstatfs(fd, scratch) as number) !== 0) return false;
-  return !UNTRUSTED_TIMES.has(scratch.readUInt32LE(0));
+function filesystemOf(fd: number): number | undefined {
+  return (fstatfs(fd, scratch) as number) === 0 ? scratch.readUInt32LE(0) : undefined;
 }
+
+/**
+ * Whether this kernel refuses to write to a file that is being executed (ETXTBSY), as all do except 6.11 to 6.11.10 and 6.12 to 6.12.1. There, a mapping made
+ * before the execve could change the bytes afterwards without the times showing it.
+ */
+export function writersAreKeptOut(kernelRelease: string): boolean {
+  const [, major, minor, patch = "0"] = /^(\d+)\.(\d+)(?:\.(\d+))?/.exec(kernelRelease) ?? [];
+  const lastOpen = major === "6" ? { "11": 10, "12": 1 }[minor ?? ""] : undefined;
+  return major !== undefined && (lastOpen === undefined || Number(patch) > lastOpen);
+}
+
+const WRITERS_ARE_KEPT_OUT = writersAreKeptOut(release());

@@ -1,27 +1,35 @@
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { fstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
 import { findSocket, hexEndpoint, parseStat, type SocketTableRow, withoutIpv4Mapping } from "./linux-proc-text.js";
 import { socketByEnds } from "./linux-socket-diag.js";
-import type { NetworkView, OwnerOfConnection, TcpEndpoints } from "./platform.js";
+import type { NetworkView, OwnerOfConnection, TcpCandidate, TcpEndpoints } from "./platform.js";
 
 /** How long the search may keep the event loop before it lets others run. */
 const SLICE_MS = 2;
 
 /**
  * Which processes hold the client end of a loopback TCP connection: the socket table gives inode and user, the processes' descriptor tables the holders.
- * All processes are searched, `candidates` first, because a descriptor with two holders proves nothing about either. The table is read again at
- * the end: a port that changed hands meanwhile is nobody's.
+ * A descriptor with two holders proves nothing about either, so all processes are searched, unless one of the candidates made the socket itself and no
+ * child of it holds it too. Both ends are looked up again afterwards: a port that changed hands meanwhile is nobody's.
  */
 export async function ownerOfTcpConnection(
   endpoints: TcpEndpoints,
-  candidates: readonly number[],
+  candidates: readonly TcpCandidate[],
   network?: NetworkView,
 ): Promise<OwnerOfConnection> {
-  const socket = await socketOf(endpoints, network);
+  const socket = await liveSocketOf(endpoints, network);
   if (socket === undefined) return { kind: "unknown", reason: "the connection is not in the kernel's socket table" };
-  const holders = await holdersOf(`socket:[${socket.inode}]`, candidates);
-  const again = await socketOf(endpoints, network);
+  const link = `socket:[${socket.inode}]`;
+  const own = await soleOwnerAmong(candidates, link);
+  const holders =
+    own === undefined
+      ? await holdersOf(
+          link,
+          candidates.map(({ pid }) => pid),
+        )
+      : [own];
+  const again = await liveSocketOf(endpoints, network);
   if (again === undefined || again.inode !== socket.inode || again.uid !== socket.uid) {
     return { kind: "unknown", reason: "the connection was closed while its owner was looked for" };
   }
@@ -29,6 +37,27 @@ export async function ownerOfTcpConnection(
   if (first === undefined) return { kind: "user-only", uid: socket.uid };
   if (second !== undefined) return { kind: "shared", pids: holders.map((holder) => holder.pid), uid: socket.uid };
   return { kind: "process", pid: first.pid, uid: socket.uid, startTime: first.startTime };
+}
+
+/** The client's socket, while our end of the same connection is the accepted one. */
+async function liveSocketOf(
+  { client, server, accepted }: TcpEndpoints,
+  network: NetworkView | undefined,
+): Promise<SocketTableRow | undefined> {
+  if (accepted !== undefined) {
+    // Data that came before a reset can still be read when the client's port already belongs to somebody else's connection.
+    const ours = await socketOf({ client: server, server: client }, network);
+    if (ours === undefined || ours.inode !== inodeOf(accepted)) return undefined;
+  }
+  return socketOf({ client, server }, network);
+}
+
+function inodeOf(fd: number): string | undefined {
+  try {
+    return String(fstatSync(fd).ino);
+  } catch {
+    return undefined; // closed meanwhile
+  }
 }
 
 async function socketOf(
@@ -73,6 +102,68 @@ interface Holder {
   readonly startTime: bigint;
 }
 
+/** The one candidate that holds a socket which it made itself; undefined as soon as anybody else could hold it too without the candidate's doing. */
+async function soleOwnerAmong(candidates: readonly TcpCandidate[], link: string): Promise<Holder | undefined> {
+  const wanted = new Map([[link, undefined]]);
+  const pause = sliced();
+  let only: Holder | undefined;
+  for (const { pid, inherited } of candidates) {
+    const holder = holderOf(pid, wanted)?.holder;
+    const waiting = pause();
+    if (waiting !== undefined) await waiting;
+    if (holder === undefined) continue;
+    if (only !== undefined || inherited === undefined || inherited.has(link)) return undefined;
+    only = holder;
+  }
+  return only === undefined || descendantHolds(only.pid, wanted) ? undefined : only;
+}
+
+/** Lets others have the event loop whenever a slice of time is used up. */
+function sliced(): () => Promise<void> | undefined {
+  let start = performance.now();
+  return () => {
+    if (performance.now() - start <= SLICE_MS) return undefined;
+    return new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
+      start = performance.now();
+    });
+  };
+}
+
+/** Whether a child of the process, or a child of that, holds one of the wanted links; also where the kernel does not list children. */
+function descendantHolds(pid: number, wanted: ReadonlyMap<string, unknown>): boolean {
+  try {
+    return childrenOf(pid).some((child) => linksOf(child, wanted).size > 0 || descendantHolds(child, wanted));
+  } catch {
+    return true; // not known is not proven
+  }
+}
+
+/** Throws where the kernel does not list them (CONFIG_PROC_CHILDREN) or the process is gone. */
+function childrenOf(pid: number): readonly number[] {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).flatMap((task) =>
+    readFileSync(`${tasks}/${task}/children`, "latin1")
+      .split(" ")
+      .filter((word) => word !== "")
+      .map(Number),
+  );
+}
+
+/** The sockets of a process, each as the link that its descriptor is; undefined where they cannot be seen. */
+export function socketsOf(pid: number): ReadonlySet<string> | undefined {
+  const directory = `/proc/${pid}/fd`;
+  const held = new Set<string>();
+  try {
+    for (const descriptor of readdirSync(directory)) {
+      const link = linkAt(`${directory}/${descriptor}`);
+      if (link?.startsWith("socket:")) held.add(link);
+    }
+    return held;
+  } catch {
+    return undefined;
+  }
+}
+
 /** One pass over all processes, for every socket that was asked for before it began. */
 interface Search {
   readonly holders: Map<string, Holder[]>;
@@ -106,22 +197,29 @@ function announceSearch(): Search {
 }
 
 async function searchProcesses(wanted: ReadonlyMap<string, Holder[]>, firstPids: ReadonlySet<number>): Promise<void> {
-  let sliceStart = performance.now();
-  for (const pid of new Set([...firstPids, ...allPids()])) {
-    const startTime = startTimeOf(pid);
-    if (startTime === undefined) continue;
-    for (const link of linksOf(pid, wanted)) wanted.get(link)?.push({ pid, startTime });
-    if (performance.now() - sliceStart > SLICE_MS) {
-      await new Promise<void>((resolve) => setImmediate(resolve));
-      sliceStart = performance.now();
-    }
+  const pids = new Set([...firstPids, ...(await allPids())]);
+  const pause = sliced();
+  for (const pid of pids) {
+    const found = holderOf(pid, wanted);
+    for (const link of found?.links ?? []) if (found !== undefined) wanted.get(link)?.push(found.holder);
+    const waiting = pause();
+    if (waiting !== undefined) await waiting;
   }
 }
 
-function allPids(): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number);
+async function allPids(): Promise<number[]> {
+  return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
+}
+
+/** Process `pid` and those of the wanted links that it holds: seen, then the start time read, then seen again, so that both are of one process. */
+function holderOf(
+  pid: number,
+  wanted: ReadonlyMap<string, unknown>,
+): { holder: Holder; links: ReadonlySet<string> } | undefined {
+  if (linksOf(pid, wanted).size === 0) return undefined;
+  const startTime = startTimeOf(pid);
+  const links = startTime === undefined ? new Set<string>() : linksOf(pid, wanted);
+  return startTime === undefined || links.size === 0 ? undefined : { holder: { pid, startTime }, links };
 }
 
 function startTimeOf(pid: number): bigint | undefined {
@@ -132,23 +230,30 @@ function startTimeOf(pid: number): bigint | undefined {
   }
 }
 
+const NONE: ReadonlySet<string> = new Set();
+
 /** Those of the wanted links that the process holds. */
 function linksOf(pid: number, wanted: ReadonlyMap<string, unknown>): ReadonlySet<string> {
   const directory = `/proc/${pid}/fd`;
-  const held = new Set<string>();
   let descriptors: string[];
   try {
     descriptors = readdirSync(directory);
   } catch {
-    return held; // it has exited, or it is another user's and not for us to see
+    return NONE; // it has exited, or it is another user's and not for us to see
   }
+  if (descriptors.length === 0) return NONE;
+  const held = new Set<string>();
   for (const descriptor of descriptors) {
-    try {
-      const link = readlinkSync(`${directory}/${descriptor}`);
-      if (wanted.has(link)) held.add(link);
-    } catch {
-      // this descriptor was closed between the listing and now
-    }
+    const link = linkAt(`${directory}/${descriptor}`);
+    if (link !== undefined && wanted.has(link)) held.add(link);
   }
   return held;
+}
+
+function linkAt(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined; // this descriptor was closed between the listing and now
+  }
 }

@@ -22,9 +22,12 @@ export interface Platform {
    */
   ownerOfTcpConnection(
     connection: TcpEndpoints,
-    candidates: readonly number[],
+    candidates: readonly TcpCandidate[],
     network?: NetworkView,
   ): Promise<OwnerOfConnection>;
+
+  /** The sockets that a process holds at this moment, as `TcpCandidate.inherited` wants them; undefined where that cannot be seen. */
+  socketsOf(pid: number): ReadonlySet<string> | undefined;
 
   /** The network namespace that `pid` is in now, as the kernel names it; undefined where it does not say. */
   networkOf(pid: number): string | undefined;
@@ -55,6 +58,8 @@ export interface PeerCredentials {
   readonly gid: number;
   /** A pidfd that we own and must close through `ProcessHandle.close` (or, if no handle was opened, `closeSync`). */
   readonly pidfd?: number;
+  /** macOS: counts every execve; the count at connect time. A process that has another one now is not the peer. */
+  readonly pidVersion?: number;
   /** True if the pidfd came from the socket itself (SO_PEERPIDFD), false if opened by number afterwards. */
   readonly pidfdFromSocket: boolean;
 }
@@ -74,6 +79,18 @@ export interface ProcessHandle {
   /** The command line as the process's memory holds it: for display only, a process can rewrite it. */
   commandLine(): readonly string[];
   workingDirectory(): string | undefined;
+  /** Living children, of all its threads; undefined where the kernel does not list them. Throws CodedError `process-gone`. */
+  childPids(): readonly number[] | undefined;
+  /** True if it sees the files of this host as we do: neither in another mount namespace nor in another root. */
+  seesOurFiles(): boolean;
+  /**
+   * Path of its control group as seen from ours; undefined where there is none or it lies outside our cgroup namespace. Throws CodedError `process-gone`.
+   */
+  cgroup(): string | undefined;
+  /** Whether it lives in our user namespace; in another one it may name any file as its executable. Undefined where the kernel refuses to say. */
+  userNamespace(): "ours" | "another" | undefined;
+  /** The signature that the kernel enforces on the running code (macOS); undefined where there is none. */
+  codeSignature(): CodeSignature | undefined;
   /**
    * Holds the memory image the process runs in now. An execve gives it a new one, and nothing the process does brings the old one back, whereas
    * `execGeneration` is made of numbers that a process may set (prctl PR_SET_MM_MAP). Undefined where the kernel refuses it.
@@ -93,6 +110,12 @@ export interface ProcessStatus {
   readonly supplementaryGids: readonly number[];
 }
 
+export interface CodeSignature {
+  /** Of whoever made it; undefined for ad-hoc signatures and for Apple's own programs. */
+  readonly teamId: string | undefined;
+  readonly identifier: string;
+}
+
 /** The program a process ran when this was taken. */
 export interface HeldProgram {
   /** False for ever once the process has executed another program or has exited. */
@@ -104,6 +127,8 @@ export interface OpenExecutable {
   readonly fd: number;
   /** False on network and FUSE filesystems, whose times prove nothing about the bytes (D6). */
   readonly localFilesystem: boolean;
+  /** True where every change of the bytes shows in size, mtime or ctime: a digest may be kept (D6). */
+  readonly timesShowWrites: boolean;
   /** Path as the kernel names it; ends with " (deleted)" on Linux when the file is gone. */
   readonly path: string;
 }
@@ -135,6 +160,18 @@ export interface TcpEndpoints {
   readonly client: { address: string; port: number };
   /** Our end, as the accepted socket reports its local side. */
   readonly server: { address: string; port: number };
+  /** The accepted descriptor. With it the answer is about this very connection, and not about a later one between the same ends. */
+  readonly accepted?: number;
+}
+
+/** A process that is looked at first. */
+export interface TcpCandidate {
+  readonly pid: number;
+  /**
+   * The sockets it held when its program began. Every other one is its own making, which only its children can share without its doing: then the rest of
+   * the machine need not be searched. Undefined where nobody looked.
+   */
+  readonly inherited: ReadonlySet<string> | undefined;
 }
 
 export type OwnerOfConnection =

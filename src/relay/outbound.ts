@@ -68,7 +68,7 @@ export async function openOutboundLeg(
     const listener = prepareHttpListener(server, (socket, code, reason) => {
       const who = connections.get(socket)?.who;
       const callerDetail = who === undefined ? "" : describe(who);
-      const caller = identityOf(parts, who)?.name ?? "(none)";
+      const caller = entitlementOf(parts, who)?.identity.name ?? "(none)";
       recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
     });
     server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections, network)));
@@ -110,7 +110,7 @@ export async function openOutboundLeg(
     recheckCallers() {
       for (const [socket, { who }] of connections) {
         if (who === undefined || "nobody" in who) continue;
-        if (!passesRecheck(who) || identityOf(parts, who) === undefined) socket.destroy();
+        if (!passesRecheck(who) || entitlementOf(parts, who) === undefined) socket.destroy();
       }
     },
     async close(graceMs) {
@@ -129,6 +129,7 @@ function attest(
   const endpoints = {
     client: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
     server: { address: socket.localAddress ?? "", port: socket.localPort ?? 0 },
+    ...acceptedDescriptor(socket),
   };
   const attested = parts.attestor.ofTcpConnection(endpoints, network);
   const connected: Connected = { attested, who: undefined };
@@ -143,6 +144,13 @@ function attest(
     if (connected.who !== undefined) release(connected.who);
   });
   return connected;
+}
+
+/** Node shows it in no other way; without it a connection is known by its two ends only. */
+function acceptedDescriptor(socket: Socket): { accepted?: number } {
+  const handle: unknown = Reflect.get(socket, "_handle");
+  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
+  return typeof fd === "number" && fd >= 0 ? { accepted: fd } : {};
 }
 
 function release(who: Caller | Nobody): void {
@@ -160,12 +168,13 @@ function identifyCaller(parts: RelayParts, connections: ReadonlyMap<Duplex, Conn
       const reason = `${codeOf(cause)}: ${messageOf(cause)}`;
       throw new Refusal("process-changed", 403, `no identity: ${describe(who)} (${reason})`, { cause });
     }
-    const identity = identityOf(parts, who);
-    if (identity === undefined) {
+    const entitlement = entitlementOf(parts, who);
+    if (entitlement === undefined) {
       const hint = `"agentid attest ${who.facts.pid}" says why`;
       throw new Refusal("no-identity", 403, `no identity: ${describe(who)}; ${hint}`);
     }
-    exchange.caller = { id: identity.id, detail: describe(who), certificateSha256: undefined };
+    const { identity, evidence, launchedBy } = entitlement;
+    exchange.caller = { id: identity.id, detail: describe(who), evidence, launchedBy, certificateSha256: undefined };
     return undefined;
   };
   return (exchange) => {
@@ -188,7 +197,9 @@ function forwardAsCaller(
       await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added: [] }));
       return "answered";
     }
-    const ticket = leg.tickets.issue(caller.id.toString(), caller.detail);
+    const { detail, evidence } = caller;
+    if (evidence === "certificate") throw new Error("the outbound leg names processes, not certificates");
+    const ticket = leg.tickets.issue(caller.id.toString(), { detail, evidence });
     try {
       const to = { dispatcher, host: exchange.service.name, added: [TICKET_HEADER, ticket] };
       await forward(parts, exchange, nextHop(parts, exchange, to));
@@ -201,15 +212,16 @@ function forwardAsCaller(
 
 function dispatcherFor(pools: CallerPools, exchange: Exchange, target: MutualTlsTarget) {
   try {
-    return pools.dispatcherFor(filled(exchange.caller, "caller").id, target);
+    const { id, launchedBy } = filled(exchange.caller, "caller");
+    return pools.dispatcherFor(id, launchedBy, target);
   } catch (cause) {
     throw new Refusal("not-ready", 503, `no certificate for the caller now: ${messageOf(cause)}`, { cause });
   }
 }
 
-function identityOf(parts: RelayParts, who: Caller | Nobody | undefined) {
+function entitlementOf(parts: RelayParts, who: Caller | Nobody | undefined) {
   if (who === undefined || "nobody" in who) return undefined;
-  return parts.registry.entitlementsOf(who).granted[0]?.identity;
+  return parts.registry.entitlementsOf(who).granted[0];
 }
 
 function passesRecheck(caller: Caller): boolean {

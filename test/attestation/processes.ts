@@ -129,3 +129,31 @@ export const CONNECTOR = `
     if (word === "exit") process.exit(0);
   });
 `;
+
+/** A Python that every user may run; what it does stands in programs/told.py. */
+export const PYTHON = "/usr/bin/python3";
+export const TOLD = join(import.meta.dirname, "programs", "told.py");
+
+/** Starts programs/told.py, as user and group `uid` if one is given. */
+export function startTold(uid?: number): Told & { does(line: string): Promise<string> } {
+  return obeying(start(PYTHON, [TOLD], uid === undefined ? {} : { uid, gid: uid, cwd: "/" }));
+}
+
+/** With `does`: tells a line and waits for the answer. */
+export function obeying(told: Told): Told & { does(line: string): Promise<string> } {
+  return {
+    ...told,
+    does(line) {
+      told.tell(line);
+      return told.line();
+    },
+  };
+}
+
+/** The tests run as root and drop to other users; where they cannot, that is said aloud, once a file. */
+export const isRoot = process.getuid?.() === 0;
+if (process.platform === "linux" && !isRoot) {
+  process.stderr.write("not root: every test that needs a second user or a namespace of root's is SKIPPED\n");
+}
+export const NOBODY = 65_534;
+export const SOMEBODY = 61_001;

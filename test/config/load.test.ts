@@ -9,6 +9,8 @@ import { builtInConfig, findProject, loadConfig } from "../../src/config/load.js
 import { distrustOf } from "../../src/config/project-file.js";
 import { parse, project } from "./project.js";
 
+const PLAIN = { children: false, instances: false, subagents: [], sandbox: undefined };
+
 const FULL = `
 trustDomain: shop.local
 identities:
@@ -64,7 +66,7 @@ describe("a full agentid.yaml", () => {
     expect(billing).toMatchObject({
       name: "agents/billing",
       facts: {},
-      launch: { argv: ["python3", "agents/billing.py"], workingDirectory: "/shop", keepEnv: [], sandbox: undefined },
+      launch: { argv: ["python3", "agents/billing.py"], workingDirectory: "/shop", keepEnv: [], ...PLAIN },
       service: undefined,
       dnsNames: [],
       hint: "",
@@ -80,16 +82,42 @@ describe("a full agentid.yaml", () => {
         exePath: "/shop/bin/node",
         exeSha256: "pinned",
       },
-      launch: {
-        argv: ["node", "planner.js"],
-        workingDirectory: "/shop/agents",
-        keepEnv: ["OPENAI_API_KEY"],
-        sandbox: undefined,
-      },
+      launch: { argv: ["node", "planner.js"], workingDirectory: "/shop/agents", keepEnv: ["OPENAI_API_KEY"], ...PLAIN },
       hint: "internal",
     });
     expect(clerk?.facts).toEqual({ exePath: "/usr/bin/clerk" });
     expect(payments).toMatchObject({ service: "payments", dnsNames: ["payments.localhost"], facts: {} });
+  });
+
+  it("has every fact of where a process runs, who started it and who signed it", () => {
+    const container = "ab".repeat(32);
+    const parsed = parse(`
+trustDomain: a
+identities:
+  x:
+    systemdUnit: cron.service
+    systemdUserUnit: app-1.scope
+    cgroup: /system.slice/cron.service
+    containerId: ${container}
+    podUid: 8c2f1e6a-3a53-4d53-a4b0-1f0a9b7c6d5e
+    parentExe: { path: bin/starter, sha256: ${container} }
+    signature: { team: 9JA89QQLNQ, identifier: org.python.python }
+  y: { parentExe: /usr/bin/tmux }
+`);
+    expect(parsed.identities.map(({ facts }) => facts)).toEqual([
+      {
+        systemdUnit: "cron.service",
+        systemdUserUnit: "app-1.scope",
+        cgroup: "/system.slice/cron.service",
+        containerId: container,
+        podUid: "8c2f1e6a-3a53-4d53-a4b0-1f0a9b7c6d5e",
+        parentExePath: "/shop/bin/starter",
+        parentExeSha256: container,
+        signingTeam: "9JA89QQLNQ",
+        signingIdentifier: "org.python.python",
+      },
+      { parentExePath: "/usr/bin/tmux" },
+    ]);
   });
 
   it("has every kind of upstream", () => {

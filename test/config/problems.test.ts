@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { runs } from "../properties.js";
 import { problemsOf } from "./project.js";
 
 describe("every problem of a file at once", () => {
@@ -56,6 +57,15 @@ const VALUES: readonly (readonly [at: string, wrong: string, said: RegExp, right
   ["identities: { x: _ }", "{}", /nothing says which process/, "{ uid: 0 }"],
   ["identities: { x: _ }", "{ dnsNames: [a], hint: b }", /nothing says which process/, "{ dnsNames: [a], user: b }"],
   ["identities: _", "[a]", /must be a mapping, not a list/, "{}"],
+  ["identities: { x: { systemdUnit: _ } }", "cron", /full name, as cron.service/, "cron.service"],
+  ["identities: { x: { systemdUserUnit: _ } }", "a/b.service", /full name/, "b.service"],
+  ["identities: { x: { cgroup: _ } }", "system.slice", /the whole path/, "/system.slice"],
+  ["identities: { x: { containerId: _ } }", "'0123abc'", /all 64/, `'${"0a".repeat(32)}'`],
+  ["identities: { x: { podUid: _ } }", "'12'", /not the UID of a pod/, "8c2f1e6a-3a53-4d53-a4b0-1f0a9b7c6d5e"],
+  ["identities: { x: { parentExe: _ } }", "{}", /needs path or sha256/, "{ path: /a }"],
+  ["identities: { x: { parentExe: { sha256: _ } } }", "pinned", /64 lower-case/, `'${"0a".repeat(32)}'`],
+  ["identities: { x: { signature: _ } }", "{}", /needs team or identifier/, "{ identifier: a }"],
+  ["identities: { x: { signature: { team: _ } } }", "apple", /ten capital/, "9JA89QQLNQ"],
   ["identities: { x: { uid: _ } }", "-1", /must be 0 or more/, "0"],
   ["identities: { x: { uid: _ } }", "4294967295", /must be 4294967294 or less/, "4294967294"],
   ["identities: { x: { uid: _ } }", "1.5", /must be a whole number, not a fraction/, "1"],
@@ -72,6 +82,20 @@ const VALUES: readonly (readonly [at: string, wrong: string, said: RegExp, right
   ["identities: { x: { launch: _ } }", '["a\\0b"]', /zero byte/, "[ab]"],
   ["identities: { x: { launch: { command: [a], keepEnv: [_] } } }", "A=B", /not the name of an env/, "A_B"],
   ["identities: { x: { launch: { command: [a], cwd: _ } } }", "~/x", /not expanded/, "x"],
+  ["identities: { x: { launch: { command: [a], children: _ } } }", "1", /must be true or false, not a number/, "true"],
+  ["identities: { x: { launch: { command: [a], subagents: [_] } } }", "y", /subagents\[0\]: no identity "y"/, "x"],
+  [
+    "identities: { x: { launch: { command: [a], subagents: [y] } }, y: { _ } }",
+    "uid: 1",
+    /y has no launch, so nobody can launch it/,
+    "launch: [a]",
+  ],
+  [
+    "identities: { x: { launch: { command: [a], instances: true } }, _: { uid: 1 } }",
+    "x/y",
+    /name of an instance of x, which has instances/,
+    "y/x",
+  ],
   ["identities: { x: { exe: _ } }", "node", /write the path of the file, as in \/usr\/bin\/node/, "./node"],
   ["identities: { x: { exe: _ } }", "~/node", /not expanded/, "/node"],
   ["identities: { x: { exe: _ } }", "{}", /needs path or sha256/, "{ path: ./a, sha256: pinned }"],
@@ -155,7 +179,7 @@ describe("what entries say of each other", () => {
       fc.property(fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/), (name) => {
         expect(problemsOf(file("", `"${name}": { http: { unix: a } }`))).toEqual([]);
       }),
-      { numRuns: 50 },
+      { numRuns: runs(50) },
     );
   });
 });
@@ -205,7 +229,7 @@ describe("YAML", () => {
         problemsOf(pieces.join(""));
         problemsOf(`trustDomain: a\n${pieces.join("")}`);
       }),
-      { numRuns: 400 },
+      { numRuns: runs(400) },
     );
   });
 });

@@ -77,7 +77,7 @@ describe.skipIf(!canSandbox)("agentid run --sandbox", () => {
     const pid = "pid" in started ? (started.pid ?? 0) : 0;
     expect(pid).not.toBe(agent.pid);
     expect((await attested(pid)).identities).toEqual([
-      { name: "agents/prober", spiffeId: "spiffe://shop.local/agents/prober", evidence: "launch" },
+      { name: "agents/prober", spiffeId: "spiffe://shop.local/agents/prober", evidence: "launch", restsOn: ["launch"] },
     ]);
     // Neither the keeper outside nor what stands between has it.
     expect((await attested(agent.pid)).identities).toEqual([]);

@@ -1,5 +1,7 @@
+import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
+import { launchMutants } from "./launch-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
 
 /** One check of the real code, switched off. */
@@ -58,14 +60,6 @@ export const mutants: readonly Mutant[] = [
     find: "if (was.uid !== is.uid || was.gid !== is.gid || !sameGroups)",
     replace: "if (false)",
     tests: ["test/attestation/attestor.test.ts"],
-  },
-  {
-    id: "hash-cache-settled",
-    check: "D6: a digest is kept only for a file that has not changed for two seconds",
-    file: "src/attestation/hash-cache.ts",
-    find: "const settled = now() - changedAt > SETTLED_NS;",
-    replace: "const settled = true;",
-    tests: ["test/attestation/hash-cache.test.ts"],
   },
   {
     id: "launch-digest",
@@ -228,6 +222,22 @@ export const mutants: readonly Mutant[] = [
     tests: ["test/audit/chained-log.test.ts"],
   },
   {
+    id: "audit-turn",
+    check: "D20: an entry of a turn is in the file before whoever waits for it goes on",
+    file: "src/audit/chained-log.ts",
+    find: "written.push(() => resolve({ sequence, hash }));",
+    replace: "resolve({ sequence, hash });",
+    tests: ["test/audit/full-disk.test.ts"],
+  },
+  {
+    id: "withdrawn-meanwhile",
+    check: "an identity that is withdrawn while its token is being recorded is not handed out",
+    file: "src/workload-api/authorization.ts",
+    find: "if (granted.some(({ identity }) => identity.id.equals(id))) return;",
+    replace: "return;",
+    tests: ["test/workload-api/jwt.test.ts"],
+  },
+  {
     id: "audit-content",
     check: "an entry whose content was altered is reported",
     file: "src/audit/verify.ts",
@@ -372,7 +382,9 @@ export const mutants: readonly Mutant[] = [
     replace: "true ? now : last.sequence + 1n",
     tests: ["test/federation/bundle-document.test.ts"],
   },
+  ...attestationMutants,
   ...authorityMutants,
+  ...launchMutants,
   ...clientMutants,
   ...sandboxMutants,
 ];

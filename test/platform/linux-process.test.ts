@@ -113,7 +113,9 @@ describe.runIf(process.platform === "linux")("the kernel's word on connections",
       await child.line();
       child.tell("share");
       await child.line();
-      expect(await linux.ownerOfTcpConnection(endpoints, [child.pid])).toMatchObject({ kind: "shared" });
+      expect(await linux.ownerOfTcpConnection(endpoints, [{ pid: child.pid, inherited: undefined }])).toMatchObject({
+        kind: "shared",
+      });
       // The two ways of asking for the socket agree.
       const plain = {
         client: { ...endpoints.client, address: withoutIpv4Mapping(endpoints.client.address) },

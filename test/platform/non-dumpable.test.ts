@@ -43,7 +43,7 @@ const PROGRAM = `
   launches.begin({ launcher: a.facts, name: "agents/billing", expected: { exePath: "", exeSha256: "", argv: [] } });
   console.log(JSON.stringify({
     before, after: readable(), child: child.pid,
-    unix: { pid: a.facts.pid, exe: a.facts.exePath, hashed: a.facts.exeSha256?.length, missing: a.facts.missing, evidence: a.facts.evidence },
+    unix: { pid: a.facts.pid, exe: a.facts.exePath, hashed: a.facts.exeSha256?.length, missing: a.facts.missing.exePath ?? a.facts.missing.exeSha256 ?? a.facts.missing.execGeneration ?? null, evidence: a.facts.evidence },
     tcp: b.facts?.pid ?? b.reason,
     agents: launches.pids(), parent: platform.ancestors(child.pid)[0]?.pid === process.pid, self: process.pid,
   }));
@@ -74,7 +74,13 @@ describe.runIf(canBecomeNobody)("an ordinary user's process that has made itself
     const said = JSON.parse(stdout);
     // The positive control: another process of the user could look at it before and cannot now.
     expect([said.before, said.after]).toEqual([true, false]);
-    expect(said.unix).toEqual({ pid: said.child, exe: process.execPath, hashed: 64, missing: {}, evidence: "kernel" });
+    expect(said.unix).toEqual({
+      pid: said.child,
+      exe: process.execPath,
+      hashed: 64,
+      missing: null,
+      evidence: "kernel",
+    });
     expect(said).toMatchObject({ tcp: said.child, agents: [said.child], parent: true });
   });
 });
