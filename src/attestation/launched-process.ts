@@ -16,7 +16,9 @@ export interface ExpectedProgram {
   readonly workingDirectory: string;
   /** The scripts and other files of the launch. While the identity lasts, none of them changes. */
   readonly files: readonly PinnedFile[];
-  /** True only for a launch that agentid itself puts into other mounts; everybody else's are no proof of what a path leads to. */
+  /**
+   * True only for a launch that agentid itself puts into other mounts and another user namespace; everybody else's are no proof of what a path leads to.
+   */
   readonly otherMounts?: boolean;
 }
 
@@ -79,8 +81,11 @@ export class LaunchedProcess {
   #checking: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #fastUntil = performance.now() + FAST_FOR_MS;
+  /** Of a sandboxed launch: the user namespace in which it was granted. */
+  readonly #userNamespace: string | undefined;
 
-  private constructor(launch: FollowedLaunch, handle: ProcessHandle) {
+  private constructor(launch: FollowedLaunch, handle: ProcessHandle, userNamespace: string | undefined) {
+    this.#userNamespace = userNamespace;
     this.#launch = launch;
     this.#handle = handle;
     this.granted = launch.granted;
@@ -92,12 +97,17 @@ export class LaunchedProcess {
 
   /** Throws ProcessError `process-gone` when the launcher is no more. */
   static follow(launch: FollowedLaunch): LaunchedProcess {
-    const handle = launch.platform.openProcess({ pid: launch.launcher.pid });
-    if (handle.status().startTime !== launch.launcher.startTime) {
+    const { pid, startTime } = launch.launcher;
+    const handle = launch.platform.openProcess({ pid });
+    try {
+      const userNamespace =
+        launch.expected.otherMounts === true ? launch.platform.confinementOf(pid).userNamespace : undefined;
+      if (handle.status().startTime !== startTime) throw processGone(pid);
+      return new LaunchedProcess(launch, handle, userNamespace);
+    } catch (thrown) {
       handle.close();
-      throw processGone(launch.launcher.pid);
+      throw thrown;
     }
-    return new LaunchedProcess(launch, handle);
   }
 
   isAlive(): boolean {
@@ -250,12 +260,22 @@ export class LaunchedProcess {
     }
   }
 
-  /** A path is a pinned file only from where the digests were made: in the launch's folder, and among our mounts. */
+  /** A path is a pinned file only from where the digests were made: in the launch's folder, and among our mounts, or where it leads to the same file. */
   #seesPinnedFiles(): boolean {
     const { workingDirectory, otherMounts } = this.#launch.expected;
-    if (otherMounts !== true && !this.#handle.seesOurFiles()) return false;
+    if (otherMounts === true ? !this.#isStillShutIn() : !this.#handle.seesOurFiles()) return false;
     const found = this.#handle.workingDirectory();
     return found === undefined || found === realpathSync(workingDirectory);
+  }
+
+  /**
+   * In the sandbox that agentid has looked at: who has no capability in his user namespace, and enters no other, cannot have the kernel name another file
+   * as his executable.
+   */
+  #isStillShutIn(): boolean {
+    const { platform, expected } = this.#launch;
+    const { userNamespace, powerless, sees } = platform.confinementOf(this.pid);
+    return userNamespace === this.#userNamespace && powerless && expected.files.every(({ path }) => sees(path));
   }
 
   #exited(): void {

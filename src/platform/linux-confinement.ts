@@ -1,15 +1,31 @@
-import { closeSync, openSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  statSync,
+} from "node:fs";
 import { lastErrno, libc, SystemCallError } from "./libc.js";
 import { mountAt } from "./linux-proc-text.js";
 import { openPidfd } from "./linux-process.js";
 import type { Confinement, NetworkView } from "./platform.js";
 import { processGone } from "./process-errors.js";
 
+const SYS_OPENAT2 = 437;
 const SYS_PIDFD_GETFD = 438;
+const O_PATH_CLOEXEC = 0o10000000 | 0o2000000;
+const RESOLVE_IN_ROOT = 0x10;
 const NAMESPACES = ["user", "mnt", "pid", "net", "ipc"] as const;
 const CHUNK = 16 * 1024;
+const MOST_TRIES = 5;
 
 const syscall = libc.func("long syscall(long, long, long, long)");
+const openat2 = libc.func("syscall", "long", ["long", "int", "str", "void *", "size_t"]);
 
 export function networkOf(pid: number): string | undefined {
   try {
@@ -72,16 +88,15 @@ export function takeDescriptor(pid: number, fd: number): number {
 export function confinementOf(pid: number): Confinement {
   try {
     const apart = NAMESPACES.filter((kind) => namespaceOf(pid, kind) !== namespaceOf("self", kind));
-    const status = readFileSync(`/proc/${pid}/status`, "latin1");
+    const threads = statusOfThreads(pid);
     const mounts = readFileSync(`/proc/${pid}/mountinfo`, "utf8");
     return {
       apart: new Set(apart),
-      noNewPrivileges: /^NoNewPrivs:\s*1$/m.test(status),
-      powerless: ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].every((set) =>
-        new RegExp(`^${set}:\\s*0+$`, "m").test(status),
-      ),
-      filtered: /^Seccomp:\s*2$/m.test(status),
-      sees: (path) => isSameFile(path, `/proc/${pid}/root${path}`),
+      userNamespace: namespaceOf(pid, "user"),
+      noNewPrivileges: threads.every((status) => /^NoNewPrivs:\s*1$/m.test(status)),
+      powerless: threads.every(isPowerless),
+      filtered: threads.every((status) => /^Seccomp:\s*2$/m.test(status)),
+      sees: (path) => isSameFile(path, pid),
       findsReadOnly: (path) => mountAt(mounts, path)?.readOnly === true,
     };
   } catch (cause) {
@@ -93,11 +108,55 @@ function namespaceOf(pid: number | "self", kind: string): string {
   return readlinkSync(`/proc/${pid}/ns/${kind}`);
 }
 
-function isSameFile(a: string, b: string): boolean {
+/**
+ * Rights belong to threads, and any of them may execute the next program. A thread that is begun while the others are read was begun by one of them, so one
+ * that was not listed before is somebody who was not looked at. Throws where there is one.
+ */
+function statusOfThreads(pid: number): readonly string[] {
+  const tasks = `/proc/${pid}/task`;
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const before = new Set(readdirSync(tasks));
+      const read = [...before].map((thread) => readFileSync(`${tasks}/${thread}/status`, "latin1"));
+      if (readdirSync(tasks).every((thread) => before.has(thread))) return read;
+      throw new Error("it began a thread meanwhile");
+    } catch (thrown) {
+      // An honest program begins and ends a thread now and then.
+      if (tries === MOST_TRIES) throw thrown;
+    }
+  }
+}
+
+function isPowerless(status: string): boolean {
+  return ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].every((set) =>
+    new RegExp(`^${set}:\\s*0+$`, "m").test(status),
+  );
+}
+
+function isSameFile(path: string, pid: number): boolean {
   try {
-    const [one, other] = [statSync(a, { bigint: true }), statSync(b, { bigint: true })];
-    return one.dev === other.dev && one.ino === other.ino;
+    const [ours, theirs] = [statSync(path, { bigint: true }), statInside(path, pid)];
+    return ours.dev === theirs.dev && ours.ino === theirs.ino;
   } catch {
     return false; // not there on one of the two sides
+  }
+}
+
+/** What `path` leads process `pid` to. Below /proc/PID/root alone an absolute link would lead on in our root instead of in its own. */
+function statInside(path: string, pid: number): BigIntStats {
+  const root = openSync(`/proc/${pid}/root`, O_PATH_CLOEXEC | constants.O_DIRECTORY);
+  try {
+    const how = Buffer.alloc(24);
+    how.writeBigUInt64LE(BigInt(O_PATH_CLOEXEC), 0);
+    how.writeBigUInt64LE(BigInt(RESOLVE_IN_ROOT), 16);
+    const fd = Number(openat2(SYS_OPENAT2, root, path, how, how.length));
+    if (fd < 0) throw new SystemCallError("openat2", lastErrno());
+    try {
+      return fstatSync(fd, { bigint: true });
+    } finally {
+      closeSync(fd);
+    }
+  } finally {
+    closeSync(root);
   }
 }

@@ -143,13 +143,15 @@ export interface NetworkView {
 export interface Confinement {
   /** In its own namespace of each of these kinds: `user`, `mnt`, `pid`, `net`, `ipc`. */
   readonly apart: ReadonlySet<string>;
-  /** No program that it executes gains rights (set-user-ID, file capabilities). */
+  /** Its user namespace, as the kernel names it. Nobody comes out of one again. */
+  readonly userNamespace: string;
+  /** No program that it executes gains rights (set-user-ID, file capabilities). As the next two: true of each of its threads. */
   readonly noNewPrivileges: boolean;
-  /** It has no capability and can get none, not even in a namespace of its own. */
+  /** It has no capability, and can get none in its user namespace. */
   readonly powerless: boolean;
   /** Its system calls pass a filter. */
   readonly filtered: boolean;
-  /** Whether `path` leads it to the very file or folder that it leads us to. */
+  /** Whether `path` leads it, through its own links, to the very file or folder that it leads us to. */
   sees(path: string): boolean;
   /** Whether what it finds at `path` lies on a mount that is read-only for it. */
   findsReadOnly(path: string): boolean;
