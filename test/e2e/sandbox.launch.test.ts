@@ -315,9 +315,8 @@ stream.end(Buffer.alloc(5));
       "agentid.yaml": `trustDomain: shop.local\nidentities:\n  agents/walker:\n    launch: { command: [${JSON.stringify(node)}, walker.mjs], sandbox: true }
   agents/execer:
     launch: { command: [${JSON.stringify(node)}, exec.mjs], sandbox: true }
-  agents/anynode:
-    uid: ${ordinaryUser?.uid ?? process.getuid?.()}
-    exe: { path: ${JSON.stringify(node)}, sha256: pinned }\n`,
+  agents/anybody:
+    uid: ${ordinaryUser?.uid ?? process.getuid?.()}\n`,
       "walker.mjs": `${FETCH}`,
       "exec.mjs": `process.execve(process.execPath, [process.execPath, "walker.mjs"], process.env);`,
     });
@@ -327,9 +326,9 @@ stream.end(Buffer.alloc(5));
         cwd: project,
       });
       expect(walker.stdout.trim()).toBe("spiffe://shop.local/agents/walker");
-      // Whoever runs this Node outside has an identity by facts; inside, a program that the agent executes has none.
+      // Whoever runs as this user outside has an identity by facts; inside, a program that the agent executes has none.
       const outside = await run(node, ["walker.mjs"], { cwd: project, env: dev.env });
-      expect(outside.stdout.trim()).toBe("spiffe://shop.local/agents/anynode");
+      expect(outside.stdout.trim()).toBe("spiffe://shop.local/agents/anybody");
       const execer = await run(process.execPath, [bin, "run", "--sandbox", "execer", "--", node, "exec.mjs"], {
         cwd: project,
       });
