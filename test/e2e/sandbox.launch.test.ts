@@ -16,6 +16,7 @@ import {
   run,
   runtimeBase,
   startDev,
+  startProgram,
 } from "./agentid.js";
 import {
   canSandbox,
@@ -314,9 +315,8 @@ stream.end(Buffer.alloc(5));
       "agentid.yaml": `trustDomain: shop.local\nidentities:\n  agents/walker:\n    launch: { command: [${JSON.stringify(node)}, walker.mjs], sandbox: true }
   agents/execer:
     launch: { command: [${JSON.stringify(node)}, exec.mjs], sandbox: true }
-  agents/anynode:
-    uid: ${ordinaryUser?.uid ?? process.getuid?.()}
-    exe: { path: ${JSON.stringify(node)}, sha256: pinned }\n`,
+  agents/anybody:
+    uid: ${ordinaryUser?.uid ?? process.getuid?.()}\n`,
       "walker.mjs": `${FETCH}`,
       "exec.mjs": `process.execve(process.execPath, [process.execPath, "walker.mjs"], process.env);`,
     });
@@ -326,9 +326,9 @@ stream.end(Buffer.alloc(5));
         cwd: project,
       });
       expect(walker.stdout.trim()).toBe("spiffe://shop.local/agents/walker");
-      // Whoever runs this Node outside has an identity by facts; inside, a program that the agent executes has none.
+      // Whoever runs as this user outside has an identity by facts; inside, a program that the agent executes has none.
       const outside = await run(node, ["walker.mjs"], { cwd: project, env: dev.env });
-      expect(outside.stdout.trim()).toBe("spiffe://shop.local/agents/anynode");
+      expect(outside.stdout.trim()).toBe("spiffe://shop.local/agents/anybody");
       const execer = await run(process.execPath, [bin, "run", "--sandbox", "execer", "--", node, "exec.mjs"], {
         cwd: project,
       });
@@ -349,7 +349,7 @@ identities:
   agents/script:
     launch: { command: [./who.sh, "an argument"], sandbox: true }
 `,
-      "who.py": "import sys\nprint(sys.prefix, sys.base_prefix != sys.prefix)",
+      "who.py": "import sys\nprint(sys.prefix, sys.base_prefix != sys.prefix, flush=True)\nsys.stdin.readline()",
       "who.sh": '#!/bin/sh\necho "$0 $1"\n',
     });
     chmodSync(join(project, "who.sh"), 0o755);
@@ -358,19 +358,20 @@ identities:
     const dev = await startDev(project);
     try {
       const launch = (name: string, ...command: string[]) =>
-        run(process.execPath, [bin, "run", "--sandbox", name, "--", ...command], { cwd: project });
-      expect(await launch("venv", ".venv/bin/python", "who.py")).toMatchObject({
-        stdout: `${join(project, ".venv")} True\n`,
-        code: 0,
-      });
-      expect(await launch("script", "./who.sh", "an argument")).toMatchObject({
+        [process.execPath, [bin, "run", "--sandbox", name, "--", ...command], { cwd: project }] as const;
+      const agent = startProgram(...launch("venv", ".venv/bin/python", "who.py"));
+      try {
+        expect(await agent.line()).toBe(`${join(project, ".venv")} True`);
+        await dev.until(
+          (event) => event.event === "process" && event.change === "launched" && event.identity === "agents/venv",
+        );
+      } finally {
+        await agent.end();
+      }
+      expect(await run(...launch("script", "./who.sh", "an argument"))).toMatchObject({
         stdout: "./who.sh an argument\n",
         code: 0,
       });
-      const changes = dev.events.flatMap((event) =>
-        event.event === "process" ? [`${event.change} ${event.identity}`] : [],
-      );
-      expect(changes).toContain("launched agents/venv");
     } finally {
       await dev.stop();
     }

@@ -1,7 +1,16 @@
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
@@ -26,6 +35,8 @@ describe.skipIf(!canSandbox)("ways out of the sandbox", () => {
     mkdirSync(join(project, "run"));
     await listening(join(project, unixSocket));
     giveTo(join(project, "run"));
+    copyFileSync(join(import.meta.dirname, "../attestation/programs/told.py"), join(project, "src", "told.py"));
+    chmodSync(join(project, "src", "told.py"), 0o644);
     dev = await startDev(project, [], { HOME: home });
     agent = await inside({ project, home });
     free = await outside({ project, home, env: dev.env });
@@ -241,6 +252,17 @@ describe.skipIf(!canSandbox)("ways out of the sandbox", () => {
     expect(status.value).toMatch(/CapBnd:\t0+\n/);
     expect(status.value).toMatch(/NoNewPrivs:\t1\n/);
     expect(status.value).toMatch(/Seccomp:\t2\n/);
+  });
+
+  it("names no other file as its executable, as a process with rights in a user namespace of its own may", async () => {
+    const forge = `import subprocess, sys\nvalue = subprocess.run([sys.executable, "src/told.py"], input="unshare 10000000\\nforge /bin/true\\n", capture_output=True, text=True).stdout.split("\\n")[:2]`;
+    const another = await outside({ project, home });
+    closers.push(() => another.end());
+    expect(await another.attempt(forge)).toEqual({ ok: true, value: ["done", realpathSync("/bin/true")] });
+    expect(await agent.attempt(forge)).toEqual({
+      ok: true,
+      value: ["Operation not permitted", "Operation not permitted"],
+    });
   });
 
   it("types nothing into the terminal", async () => {

@@ -44,6 +44,37 @@ createServer((request, response) => {
 }).listen(process.env.AGENTID_LISTEN);
 `;
 
+/**
+ * Asks for a sandboxed launch as `agentid run` does, says what it was told, and comes to the door in the way it is told: `command` is executed with
+ * what knocks, `filter` is its descriptor 3.
+ */
+export const CHEAT = `
+import { spawn } from "node:child_process";
+import { openSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
+import { createInterface } from "node:readline";
+const [socketPath, name, command] = process.argv.slice(2);
+const body = JSON.stringify({ name, argv: JSON.parse(command), workingDirectory: process.cwd(), sandbox: true });
+const asking = request({ socketPath, method: "POST", path: "/v1/launch", headers: { "content-type": "application/json" } }, (response) => {
+  let text = "";
+  response.on("data", (chunk) => { text += chunk; });
+  response.on("end", () => console.log(text));
+});
+asking.end(body);
+createInterface({ input: process.stdin }).once("line", (line) => {
+  const { command, filter, door } = JSON.parse(line);
+  writeFileSync("out/filter", Buffer.from(filter, "base64"));
+  const [first, ...rest] = [...command, process.execPath, "knock.js", door];
+  const stdio = ["ignore", "inherit", "inherit", openSync("out/filter", "r")];
+  spawn(first, rest, { stdio }).once("exit", () => process.exit());
+});
+`;
+export const KNOCK = `
+const socket = require("node:net").connect(process.argv[2], () => socket.write('{"listening":[]}\\n'));
+socket.on("data", (data) => { console.log(data.toString().trim()); process.exit(); });
+socket.on("error", (error) => { console.log(error.message); process.exit(); });
+`;
+
 export const proberCommand = [python ?? "python3", "agents/prober.py"];
 
 const POLICY = `rules:
@@ -120,8 +151,13 @@ export interface ProberOptions {
 }
 
 /** The prober as an agent in its sandbox. */
-export function inside({ project, home, env }: ProberOptions): Promise<Prober> {
-  const args = [bin, "run", "--sandbox", "agents/prober", "--", ...proberCommand];
+export function inside(options: ProberOptions): Promise<Prober> {
+  return launchedAs(["--sandbox", "agents/prober"], options);
+}
+
+/** The prober as an agent; `words` are what `agentid run` is told before the command. */
+export function launchedAs(words: readonly string[], { project, home, env }: ProberOptions): Promise<Prober> {
+  const args = [bin, "run", ...words, "--", ...proberCommand];
   return started(startProgram(process.execPath, args, { cwd: project, env: { ...env, HOME: home } }));
 }
 

@@ -19,8 +19,8 @@ export const launchMutants: readonly Mutant[] = [
     id: "launch-launcher-as-attested",
     check: "D7: a launcher that is another program than the attested one is not followed",
     file: "src/attestation/launched-process.ts",
-    find: "status.startTime === startTime && status.execGeneration === execGeneration",
-    replace: "status.startTime === startTime",
+    find: "if (status.execGeneration !== execGeneration) {",
+    replace: "if (false) {",
     tests: ["test/attestation/launches.test.ts"],
   },
   {
@@ -67,8 +67,8 @@ export const launchMutants: readonly Mutant[] = [
     id: "launch-mounts",
     check: "D7: a launch begins only where paths lead to the files that were digested",
     file: "src/attestation/launched-process.ts",
-    find: "if (otherMounts !== true && !this.#handle.seesOurFiles()) return false;",
-    replace: "",
+    find: "if (otherMounts === true ? !this.#isStillShutIn() : !this.#handle.seesOurFiles()) return false;",
+    replace: "if (otherMounts === true ? !this.#isStillShutIn() : false) return false;",
     tests: descent,
   },
   {

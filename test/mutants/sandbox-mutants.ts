@@ -3,6 +3,7 @@ import type { Mutant } from "./mutants.ts";
 const WALLS = "test/e2e/sandbox.walls.test.ts";
 const LAUNCH = "test/e2e/sandbox.launch.test.ts";
 const DOOR = "test/e2e/sandbox.door.test.ts";
+const AGENTS = "test/e2e/sandbox.agents.test.ts";
 
 /** The walls of the sandbox, and the daemon's look at them. */
 export const sandboxMutants: readonly Mutant[] = [
@@ -49,6 +50,70 @@ export const sandboxMutants: readonly Mutant[] = [
     find: "if (registry.isRevoked(id)) throw",
     replace: "if (id === undefined) throw",
     tests: [DOOR],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-threads",
+    check: "no thread of the process at the door has a capability",
+    file: "src/platform/linux-confinement.ts",
+    find: "powerless: threads.every(isPowerless)",
+    replace: "powerless: threads.slice(0, 1).every(isPowerless)",
+    tests: [DOOR],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-own-links",
+    check: "a path is followed inside as it leads there, not here",
+    file: "src/platform/linux-confinement.ts",
+    find: "const RESOLVE_IN_ROOT = 0x10;",
+    replace: "const RESOLVE_IN_ROOT = 0;",
+    tests: [DOOR],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-pinned-files",
+    check: "inside, the paths of the pinned files lead to the pinned files",
+    file: "src/attestation/launched-process.ts",
+    find: "powerless && expected.files.every(({ path }) => sees(path))",
+    replace: "powerless && expected.files.every(() => sees(expected.workingDirectory) || true)",
+    tests: [DOOR],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-same-user-namespace",
+    check:
+      "a program that entered another user namespace after the door is not the pinned one, whatever the kernel names as its executable",
+    file: "src/attestation/launched-process.ts",
+    find: "userNamespace === this.#userNamespace &&",
+    replace: 'userNamespace !== "" &&',
+    tests: [DOOR],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-no-control",
+    check: "nobody inside a sandbox asks for anything on the control socket",
+    file: "src/daemon/control-handlers.ts",
+    find: "const shutIn = isSandboxed(pid);",
+    replace: "const shutIn = isSandboxed(pid) && false;",
+    tests: [AGENTS],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-chain-at-the-door",
+    check: "a sub-agent's chain is looked at again at the door",
+    file: "src/daemon/launching.ts",
+    find: 'if (right === "agent") await requireChain(pid, identity, launchedBy);',
+    replace: 'if (right !== "agent") await requireChain(pid, identity, launchedBy).catch(() => undefined);',
+    tests: [AGENTS],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-no-executable-facts",
+    check: "an entry that asks for what no process inside has is not launched there",
+    file: "src/daemon/launching.ts",
+    find: "if (sandboxed && asksForExecutables(identity)) {",
+    replace: "if (false) {",
+    tests: [AGENTS],
     needsSandbox: true,
   },
   {
