@@ -81,12 +81,13 @@ export function executableDigests(options: DigestOptions = {}): ExecutableDigest
       const hashing = hash(fd, version).finally(() => {
         if (underWay.get(version) === hashing) underWay.delete(version);
       });
-      const settled = now() - changedAt > SETTLED_NS;
+      const began = now();
       underWay.set(version, hashing);
       const digest = await hashing;
-      // Seen here, a clock that was set back meanwhile has made the file look unsettled, or else cannot come to its ctime again.
       forgetIfClockWasSetBack();
-      if (digest !== undefined && settled && now() - changedAt > SETTLED_NS) remember(known, version, digest);
+      // A clock that was set back meanwhile may come to the file's ctime again.
+      const settled = began - changedAt > SETTLED_NS && now() - changedAt > SETTLED_NS;
+      if (digest !== undefined && settled) remember(known, version, digest);
       return digest;
     },
     absence({ fd }) {

@@ -24,6 +24,7 @@ export async function attestParent(
   let program: HeldProgram | undefined;
   try {
     program = handle.holdProgram();
+    if (program === undefined) throw new Error("the kernel does not let us see what it executes");
     // Held first, compared then: a number that was used again in between is not the child's parent any more.
     if (child.status().parentPid !== pid) throw new Error("its parent exited meanwhile");
     const { path, sha256, missing } = await executableOf(handle, digests);
@@ -42,11 +43,11 @@ class Parent implements HeldParent {
   readonly exeSha256: string | undefined;
   readonly missing: HeldParent["missing"];
   readonly #handle: ProcessHandle;
-  readonly #program: HeldProgram | undefined;
+  readonly #program: HeldProgram;
 
   constructor(
     handle: ProcessHandle,
-    program: HeldProgram | undefined,
+    program: HeldProgram,
     facts: Pick<HeldParent, "exePath" | "exeSha256" | "missing">,
   ) {
     this.#handle = handle;
@@ -57,11 +58,11 @@ class Parent implements HeldParent {
   }
 
   isStillParent(parentPid: number): boolean {
-    return parentPid === this.#handle.pid && this.#handle.isAlive() && this.#program?.isCurrent() === true;
+    return parentPid === this.#handle.pid && this.#handle.isAlive() && this.#program.isCurrent();
   }
 
   close(): void {
-    this.#program?.close();
+    this.#program.close();
     this.#handle.close();
   }
 }

@@ -72,11 +72,39 @@ export type LaunchGrant = z.infer<typeof launchGrant>;
 const attestRequest = z.object({ pid: z.number().int().positive() });
 const attestation = z.object({
   pid: z.number().int(),
-  facts: z.array(z.object({ name: z.string(), value: z.string(), source: z.string() })),
+  evidence: z.enum(["kernel", "weak"]).describe("how the process was held while its facts were read"),
+  weakness: z.string().optional().describe("why the evidence is weak"),
+  facts: z.array(
+    z.object({
+      name: z.string(),
+      value: z.string(),
+      source: z.string(),
+      strength: z
+        .enum(["kernel", "launch", "user", "parent", "none"])
+        .describe("kernel: only root can make it up; user: any process of the same user; none: for people only"),
+      forgedBy: z.string(),
+    }),
+  ),
   missing: z.array(z.object({ name: z.string(), reason: z.string() })),
   selectors: z.array(z.string()),
-  identities: z.array(z.object({ name: z.string(), spiffeId: z.string(), evidence: z.string() })),
-  missed: z.array(z.object({ name: z.string(), failed: z.string(), detail: z.string() })),
+  identities: z.array(
+    z.object({
+      name: z.string(),
+      spiffeId: z.string(),
+      evidence: z.string(),
+      restsOn: z.array(z.string()).describe("selectors, and launch"),
+    }),
+  ),
+  missed: z.array(
+    z.object({
+      name: z.string(),
+      failed: z.string().describe("the first thing that does not hold"),
+      detail: z.string(),
+      failures: z.array(z.object({ what: z.string(), detail: z.string() })).describe("all that does not hold"),
+      holds: z.array(z.string()),
+      nearly: z.boolean().describe("true if one single thing is missing, and others hold"),
+    }),
+  ),
 });
 export type AttestationReport = z.infer<typeof attestation>;
 

@@ -18,6 +18,18 @@ export interface MissedIdentity {
   readonly detail: string;
 }
 
+/** An identity with everything that it asks of a process; it follows if all of it holds. */
+export interface ExaminedIdentity {
+  readonly identity: IdentityConfig;
+  readonly asked: readonly {
+    /** The selector (`unix:uid:1000`), `launch`, `service`, `nothing`, or `revoked`. */
+    readonly what: string;
+    readonly holds: boolean;
+    /** In words: wanted and found; empty where it holds. */
+    readonly detail: string;
+  }[];
+}
+
 /** The registry: which identities follow for a caller, in the order of the configuration (D9). */
 export interface IdentityRegistry {
   entitlementsOf(caller: Caller): {
@@ -25,6 +37,8 @@ export interface IdentityRegistry {
     /** Worked out when it is read: it names every other identity. */
     readonly missed: readonly MissedIdentity[];
   };
+  /** Every identity with all that it asks of the caller, for people. */
+  examine(caller: Caller): readonly ExaminedIdentity[];
   /** The configured identity with this name or SPIFFE ID, or undefined. */
   find(nameOrId: string): IdentityConfig | undefined;
   readonly identities: readonly IdentityConfig[];

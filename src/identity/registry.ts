@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Caller } from "../attestation/caller.js";
 import type { Evidence, ProcessFacts } from "../attestation/process-facts.js";
 import type { Config, IdentityConfig, Lock } from "../config/config.js";
-import type { Entitlement, IdentityRegistry, MissedIdentity } from "./entitlement.js";
+import type { Entitlement, ExaminedIdentity, IdentityRegistry, MissedIdentity } from "./entitlement.js";
 import { createListeners } from "./listeners.js";
 import { indexEntries, type RegistryEntry } from "./registry-index.js";
 import { asksForParent, type RequiredSelector, requiredSelectors } from "./required-selectors.js";
@@ -37,7 +37,7 @@ export function createIdentityRegistry(
       .map(({ identity, selectors }) => {
         const failure = firstFailure(identity, selectors, caller) ?? {
           failed: "revoked",
-          detail: `it was revoked; \`agentid revoke --undo ${identity.name}\` gives it back`,
+          detail: revokedDetail(identity),
         };
         return { identity, ...failure };
       });
@@ -59,6 +59,8 @@ export function createIdentityRegistry(
         },
       };
     },
+    examine: (caller) =>
+      state.entries.map((entry) => examined(entry, caller, revocations.isRevoked(entry.identity.id))),
     find: (nameOrId) => state.byNameOrId.get(nameOrId),
     get identities() {
       return state.identities;
@@ -112,15 +114,37 @@ function firstFailure(
     if (required.wanted !== undefined && found.includes(required.wanted)) continue;
     return { failed: required.selector, detail: required.explain(caller.facts) };
   }
-  if (identity.launch !== undefined) {
-    if (caller.launch === identity.name) return undefined;
-    const is = caller.launch === undefined ? "was not launched by agentid" : `was launched as ${caller.launch}`;
-    return { failed: "launch", detail: `only \`agentid run ${identity.name}\` gives it; this process ${is}` };
-  }
+  if (identity.launch !== undefined) return launchFailure(identity, caller);
   if (selectors.length > 0) return undefined;
   return identity.service === undefined
     ? { failed: "nothing", detail: "the entry names nothing that a process could prove" }
     : { failed: "service", detail: `the relay speaks as it for the service ${identity.service}; no process gets it` };
+}
+
+function launchFailure({ name }: IdentityConfig, caller: Caller): { failed: string; detail: string } | undefined {
+  if (caller.launch === name) return undefined;
+  const is = caller.launch === undefined ? "was not launched by agentid" : `was launched as ${caller.launch}`;
+  return { failed: "launch", detail: `only \`agentid run ${name}\` gives it; this process ${is}` };
+}
+
+/** Everything that `identity` asks for, each with whether it holds. */
+function examined({ identity, selectors }: RegistryEntry, caller: Caller, revoked: boolean): ExaminedIdentity {
+  const asked = selectors.map(({ selector, wanted, found, explain }) => {
+    const holds = wanted !== undefined && found(caller.facts).includes(wanted);
+    return { what: selector, holds, detail: holds ? "" : explain(caller.facts) };
+  });
+  if (identity.launch !== undefined) {
+    const failure = launchFailure(identity, caller);
+    asked.push({ what: "launch", holds: failure === undefined, detail: failure?.detail ?? "" });
+  }
+  const failure = asked.length === 0 ? firstFailure(identity, selectors, caller) : undefined;
+  if (failure !== undefined) asked.push({ what: failure.failed, holds: false, detail: failure.detail });
+  if (revoked) asked.push({ what: "revoked", holds: false, detail: revokedDetail(identity) });
+  return { identity, asked };
+}
+
+function revokedDetail({ name }: IdentityConfig): string {
+  return `it was revoked; \`agentid revoke --undo ${name}\` gives it back`;
 }
 
 /** As strong as the weakest thing it rests on. */

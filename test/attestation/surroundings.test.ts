@@ -50,7 +50,9 @@ function following(caller: Caller, facts: RequiredFacts) {
 }
 
 const ROOTS = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-const hierarchy = ROOTS.find((root) => existsSync(join(root, "cgroup.procs")) && existsSync(join(root, "cgroup.controllers")));
+const hierarchy = ROOTS.find(
+  (root) => existsSync(join(root, "cgroup.procs")) && existsSync(join(root, "cgroup.controllers")),
+);
 const makesGroups = isRoot && hierarchy !== undefined && succeeds(() => group("agentid-test-probe.slice"));
 
 function succeeds(action: () => unknown): boolean {
@@ -176,21 +178,24 @@ while True: signal.pause()
     expect(caller.facts.parentExePath).toBe(path);
   });
 
-  test.each(["SIGKILL", "SIGUSR1"] as const)("ends when the parent does (%s), and the caller goes on", async (signal) => {
-    const { parent, caller } = await withParent();
-    const asked = { parentExePath: realpathSync(PYTHON) };
-    expect(following(caller, asked).granted).toHaveLength(2);
-    parent.process.kill(signal);
-    await expect
-      .poll(() => {
-        caller.recheck();
-        return following(caller, asked);
-      })
-      .toEqual({
-        granted: ["agents/user kernel"],
-        missed: [expect.stringContaining("its parent has exited or executed another program")],
-      });
-  });
+  test.each(["SIGKILL", "SIGUSR1"] as const)(
+    "ends when the parent does (%s), and the caller goes on",
+    async (signal) => {
+      const { parent, caller } = await withParent();
+      const asked = { parentExePath: realpathSync(PYTHON) };
+      expect(following(caller, asked).granted).toHaveLength(2);
+      parent.process.kill(signal);
+      await expect
+        .poll(() => {
+          caller.recheck();
+          return following(caller, asked);
+        })
+        .toEqual({
+          granted: ["agents/user kernel"],
+          missed: [expect.stringContaining("its parent has exited or executed another program")],
+        });
+    },
+  );
 
   test("is not looked at where no identity asks for it", async () => {
     const listening = await listen({ path: join(temporaryFolder(), "s") });

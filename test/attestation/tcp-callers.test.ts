@@ -68,7 +68,10 @@ describe.runIf(process.platform === "linux")("the owner of a TCP connection", ()
       `public class Client { public static void main(String[] a) throws Exception {
          var s = new java.net.Socket("127.0.0.1", Integer.parseInt(a[0])); System.out.println("connected"); s.getInputStream().read(); } }`,
     );
-    if (java === undefined || spawnSync(java, ["--list-modules"], { encoding: "utf8" }).stdout.match(/jdk.compiler/) === null) {
+    if (
+      java === undefined ||
+      spawnSync(java, ["--list-modules"], { encoding: "utf8" }).stdout.match(/jdk.compiler/) === null
+    ) {
       process.stderr.write("SKIPPED: no JDK here to start a Java client with\n");
       return;
     }
@@ -227,7 +230,9 @@ describe.runIf(process.platform === "linux")("a launched process", () => {
     const exePath = realpathSync(PYTHON);
     const liar = startTold();
     await liar.does("make");
-    const agentPid = Number(await liar.does(`spawn /bin/sh -c kill\${IFS}-STOP\${IFS}$$;exec\${IFS}${PYTHON}\${IFS}${TOLD}`));
+    const agentPid = Number(
+      await liar.does(`spawn /bin/sh -c kill\${IFS}-STOP\${IFS}$$;exec\${IFS}${PYTHON}\${IFS}${TOLD}`),
+    );
     await until(() => /\(sh\) T/.test(statOf(agentPid)), "the launcher waits");
     const handle = linux.openProcess({ pid: agentPid });
     const { startTime, execGeneration } = handle.status();

@@ -87,6 +87,37 @@ describe("a full agentid.yaml", () => {
     expect(payments).toMatchObject({ service: "payments", dnsNames: ["payments.localhost"], facts: {} });
   });
 
+  it("has every fact of where a process runs, who started it and who signed it", () => {
+    const container = "ab".repeat(32);
+    const parsed = parse(`
+trustDomain: a
+identities:
+  x:
+    systemdUnit: cron.service
+    systemdUserUnit: app-1.scope
+    cgroup: /system.slice/cron.service
+    containerId: ${container}
+    podUid: 8c2f1e6a-3a53-4d53-a4b0-1f0a9b7c6d5e
+    parentExe: { path: bin/starter, sha256: ${container} }
+    signature: { team: 9JA89QQLNQ, identifier: org.python.python }
+  y: { parentExe: /usr/bin/tmux }
+`);
+    expect(parsed.identities.map(({ facts }) => facts)).toEqual([
+      {
+        systemdUnit: "cron.service",
+        systemdUserUnit: "app-1.scope",
+        cgroup: "/system.slice/cron.service",
+        containerId: container,
+        podUid: "8c2f1e6a-3a53-4d53-a4b0-1f0a9b7c6d5e",
+        parentExePath: "/shop/bin/starter",
+        parentExeSha256: container,
+        signingTeam: "9JA89QQLNQ",
+        signingIdentifier: "org.python.python",
+      },
+      { parentExePath: "/usr/bin/tmux" },
+    ]);
+  });
+
   it("has every kind of upstream", () => {
     const services = config.services.map(({ name, protocol, upstream, listenPort, id }) => ({
       as: `${name} ${protocol} ${id.name} ${listenPort}`,

@@ -55,7 +55,12 @@ describe.skipIf(python === undefined)("real agents of one user with one interpre
         identities: { name: string; evidence: string }[];
       };
     expect((await attested()).identities).toEqual([
-      { name: "agents/billing", spiffeId: "spiffe://shop.local/agents/billing", evidence: "launch" },
+      {
+        name: "agents/billing",
+        spiffeId: "spiffe://shop.local/agents/billing",
+        evidence: "launch",
+        restsOn: ["launch"],
+      },
     ]);
     const seen = dev.events.length;
     billing.write("exec /bin/cat\n");

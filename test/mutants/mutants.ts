@@ -1,3 +1,4 @@
+import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 
@@ -55,14 +56,6 @@ export const mutants: readonly Mutant[] = [
     find: "if (was.uid !== is.uid || was.gid !== is.gid || !sameGroups)",
     replace: "if (false)",
     tests: ["test/attestation/attestor.test.ts"],
-  },
-  {
-    id: "hash-cache-settled",
-    check: "D6: a digest is kept only for a file that has not changed for two seconds",
-    file: "src/attestation/hash-cache.ts",
-    find: "const settled = now() - changedAt > SETTLED_NS;",
-    replace: "const settled = true;",
-    tests: ["test/attestation/hash-cache.test.ts"],
   },
   {
     id: "launch-digest",
@@ -369,6 +362,7 @@ export const mutants: readonly Mutant[] = [
     replace: "true ? now : last.sequence + 1n",
     tests: ["test/federation/bundle-document.test.ts"],
   },
+  ...attestationMutants,
   ...authorityMutants,
   ...clientMutants,
 ];

@@ -4,10 +4,13 @@ import {
   decodeAuditToken,
   decodeBsdInfo,
   decodeExecGeneration,
+  decodePidVersion,
   decodeProcessArguments,
+  decodeSigningText,
   decodeSocketDescriptors,
   decodeTcpSocket,
   decodeXucred,
+  isEnforcedSignature,
   normalAddress,
   SOCKET_INFO_BYTES,
   UNIQUE_INFO_BYTES,
@@ -60,6 +63,35 @@ test("struct proc_uniqidentifierinfo: another version is another generation", ()
   const before = decodeExecGeneration(bytes);
   bytes.writeInt32LE(6, 32);
   expect([before, decodeExecGeneration(bytes)]).toEqual([`${"07".repeat(16)}:5`, `${"07".repeat(16)}:6`]);
+});
+
+test("the version of a process is the one that its audit token names", () => {
+  const bytes = Buffer.alloc(UNIQUE_INFO_BYTES);
+  bytes.writeInt32LE(77, 32);
+  const { pidVersion } = decodeAuditToken(words(501, 502, 20, 501, 20, 4242, 100005, 77));
+  expect(decodePidVersion(bytes)).toBe(pidVersion);
+});
+
+test("csops: a signature counts while it is valid and no debugger was let in", () => {
+  expect(isEnforcedSignature(words(0x22000305))).toBe(true);
+  expect(isEnforcedSignature(words(0x22000304))).toBe(false);
+  expect(isEnforcedSignature(words(0x32000305))).toBe(false);
+});
+
+test("csops: identifier and team, with their length in network order", () => {
+  const blob = (text: string, length = text.length + 9): Buffer => {
+    const bytes = Buffer.alloc(64, 0x41);
+    bytes.writeUInt32LE(0, 0);
+    bytes.writeUInt32BE(length, 4);
+    bytes.write(`${text}\0`, 8, "latin1");
+    return bytes;
+  };
+  expect(decodeSigningText(blob("org.python.python"))).toBe("org.python.python");
+  expect(decodeSigningText(blob("9JA89QQLNQ"))).toBe("9JA89QQLNQ");
+  // Cut off, empty, or nothing: there is none.
+  expect(decodeSigningText(blob("9JA89QQLNQ", 4096))).toBeUndefined();
+  expect(decodeSigningText(blob(""))).toBeUndefined();
+  expect(decodeSigningText(Buffer.alloc(8))).toBeUndefined();
 });
 
 test("struct socket_fdinfo of an IPv4 and an IPv6 connection, and of no TCP socket", () => {

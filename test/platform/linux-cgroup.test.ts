@@ -6,7 +6,10 @@ const POD = "8c2f1e6a-3a53-4d53-a4b0-1f0a9b7c6d5e";
 
 test.each([
   ["0::/system.slice/cron.service\n", "/system.slice/cron.service"],
-  ["12:cpu:/x\n1:name=systemd:/system.slice/cron.service\n0::/system.slice/cron.service\n", "/system.slice/cron.service"],
+  [
+    "12:cpu:/x\n1:name=systemd:/system.slice/cron.service\n0::/system.slice/cron.service\n",
+    "/system.slice/cron.service",
+  ],
   ["4:memory:/a\n1:name=systemd:/system.slice/cron.service\n0::/\n", "/system.slice/cron.service"],
   // Only these two: a controller's own hierarchy is nobody's word on units.
   ["4:memory:/system.slice/cron.service\n0::/\n", undefined],
