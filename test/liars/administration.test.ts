@@ -235,7 +235,7 @@ describe.skipIf(python === undefined || process.platform !== "linux")("an agent 
   it("gains nothing by editing what decides: it waits as WIDENED, and the agent may not accept it; in the sandbox the files are read-only", async () => {
     const lock = readFileSync(join(project, "agentid.lock"), "utf8");
     const edits: readonly [file: string, text: string][] = [
-      ["agentid.lock", lock.replaceAll(/"([0-9a-f]{64})"|\b([0-9a-f]{64})\b/g, (digest) => digest.replaceAll(/[0-9a-f]/g, "0"))],
+      ["agentid.lock", lock.replaceAll(/"([0-9a-f]{64})"|\b([0-9a-f]{64})\b/g, (digest) => digest.replaceAll(/[0-9]/g, "b"))],
       ["agentid.yaml", YAML.replace("identities:", `identities:\n  agents/mine: { uid: ${ordinaryUser?.uid ?? process.getuid?.()} }`)],
     ];
     for (const [name, text] of edits) {
