@@ -2,6 +2,7 @@ import { request } from "node:http";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { InheritedState } from "../platform/inherited-state.js";
+import { adopterOfOrphans } from "../platform/orphan-adopter.js";
 import { becomeProcess } from "./become.js";
 import { findControlSocket } from "./control-socket.js";
 import { commandPathOrExit, complain } from "./exit-like-a-shell.js";
@@ -30,7 +31,9 @@ export async function launch(args: readonly string[], initialState: InheritedSta
   const { name, argv } = parse(args);
   // A command that does not exist is the shell's business, not the daemon's.
   commandPathOrExit(argv[0] ?? "", process.env);
-  const grant = await askForLaunch(controlSocket(), { name, argv, workingDirectory: process.cwd() }).catch(giveUp);
+  const socket = controlSocket();
+  const wanted = { name, argv, workingDirectory: process.cwd(), adopter: adopterOfOrphans() };
+  const grant = await askForLaunch(socket, wanted).catch(giveUp);
   return becomeProcess(argv, launchedEnvironment(process.env, grant), { initialState });
 }
 

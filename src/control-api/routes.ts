@@ -57,6 +57,8 @@ export const launchRequest = z.object({
   name: z.string(),
   argv: z.array(z.string()).min(1),
   workingDirectory: z.string(),
+  /** The process that adopts what the launcher orphans, as it has tried. */
+  adopter: z.int().positive().optional(),
 });
 export const launchGrant = z.object({
   identity: z.string(),

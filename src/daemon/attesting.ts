@@ -1,3 +1,4 @@
+import { type Adopters, createAdopters } from "../attestation/adopters.js";
 import { createCallerAttestor } from "../attestation/attestor.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import { executableDigests } from "../attestation/hash-cache.js";
@@ -10,6 +11,7 @@ import { createLiveView, type LiveView } from "./live-view.js";
 export interface Attesting {
   readonly attestor: CallerAttestor;
   readonly launches: LaunchRegistry;
+  readonly adopters: Adopters;
   readonly live: LiveView;
   /** From now on a caller's parent is attested too while this says so. */
   lookAtParentsIf(asked: () => boolean): void;
@@ -19,7 +21,8 @@ export interface Attesting {
 
 export function startAttesting({ platform, folders, bus, audit, undo }: Foundation): Attesting {
   const digests = executableDigests();
-  const { agents: known, firstLaunchStartTime } = readKnownAgents(folders.state);
+  const { agents: known, adopters: knownAdopters, firstLaunchStartTime } = readKnownAgents(folders.state);
+  const adopters = createAdopters(platform, knownAdopters);
   const launches = createLaunchRegistry({
     platform,
     digests,
@@ -46,6 +49,7 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
   return {
     attestor: createCallerAttestor({ platform, launches, digests, parentsMatter: () => parentsMatter() }),
     launches,
+    adopters,
     live,
     lookAtParentsIf: (asked) => {
       parentsMatter = asked;
@@ -53,6 +57,7 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
     rememberAgents: () =>
       writeKnownAgents(folders.state, {
         agents: launches.agents(),
+        adopters: adopters.all(),
         firstLaunchStartTime: launches.firstLaunchStartTime,
       }),
   };

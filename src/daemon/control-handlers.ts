@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { Adopters } from "../attestation/adopters.js";
 import { mayAdminister } from "../attestation/administrator.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
@@ -26,6 +27,7 @@ import { type StatusSources, statusReport } from "./status-report.js";
 export interface GatekeeperOptions {
   readonly platform: Platform;
   readonly launches: LaunchRegistry;
+  readonly adopters: Pick<Adopters, "isAdopter">;
   readonly audit: AuditLog;
   readonly bus: EventBus;
   /** The dashboard that this daemon started: exactly that process, whatever its parents' past. */
@@ -33,7 +35,7 @@ export interface GatekeeperOptions {
 }
 
 /** Who may use the control socket (D25). The returned function throws CodedError `not-administrator`; the refusal is on record first. */
-export function createGatekeeper({ platform, launches, audit, bus, isOwnDashboard }: GatekeeperOptions) {
+export function createGatekeeper({ platform, launches, adopters, audit, bus, isOwnDashboard }: GatekeeperOptions) {
   return function requireAdministrator(peer: ControlPeer, route: RouteName): void {
     const credentials = platform.peerOfUnixSocket(peer.fd);
     const handle = platform.openProcess(credentials);
@@ -45,6 +47,7 @@ export function createGatekeeper({ platform, launches, audit, bus, isOwnDashboar
         {
           ownerUid: process.geteuid?.() ?? credentials.uid,
           isAgent: (pid, since) => launches.isAgent(pid, since),
+          isAdopter: (pid, since) => adopters.isAdopter(pid, since),
           firstLaunchStartTime: launches.firstLaunchStartTime,
           platform,
         },

@@ -34,7 +34,7 @@ export interface Parts {
 export async function startControlling(foundation: Foundation, parts: Parts): Promise<Controlling> {
   const { audit, bus, clock, platform, folders, undo, options } = foundation;
   const { attesting, issuing, relaying, federating, workloadApi } = parts;
-  const { attestor, launches, live, rememberAgents } = attesting;
+  const { attestor, launches, adopters, live, rememberAgents } = attesting;
   const { registry } = issuing;
   const project = () => foundation.project;
   const controlSocket = socketPathIn(folders.runtime, "control");
@@ -87,6 +87,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     requireAdministrator: createGatekeeper({
       platform,
       launches,
+      adopters,
       audit,
       bus,
       isOwnDashboard: (pid, startTime) => dashboard?.pid === pid && dashboard.startTime === startTime,
@@ -119,6 +120,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       launch: createLaunching({
         attestor,
         launches,
+        adopters,
         registry,
         project,
         audit,

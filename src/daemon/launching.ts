@@ -1,3 +1,4 @@
+import type { Adopters } from "../attestation/adopters.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
 import { compareWithLock, describeDifference, expectedProgram, pinLaunch } from "../attestation/pinning.js";
@@ -14,11 +15,13 @@ export interface LaunchRequest {
   readonly name: string;
   readonly argv: readonly string[];
   readonly workingDirectory: string;
+  readonly adopter?: number | undefined;
 }
 
 export interface LaunchingOptions {
   readonly attestor: CallerAttestor;
   readonly launches: LaunchRegistry;
+  readonly adopters: Pick<Adopters, "learn">;
   readonly registry: IdentityRegistry;
   readonly project: () => Project;
   readonly audit: AuditLog;
@@ -87,6 +90,7 @@ export function createLaunching(options: LaunchingOptions) {
         name: identity.name,
         expected: await expectedProgram(command, pinned),
       });
+      options.adopters.learn(pid, request.adopter);
       options.rememberAgents();
       audit.append("launch.granted", granted(identity, wanted, pid, uid, pinned));
       return {

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { mayAdminister } from "../../src/attestation/administrator.js";
+import { createAdopters } from "../../src/attestation/adopters.js";
 import { executableDigests } from "../../src/attestation/hash-cache.js";
 import { createLaunchRegistry } from "../../src/attestation/launches.js";
 import { linux } from "../../src/platform/linux.js";
@@ -43,6 +44,9 @@ def obey():
         if word == "child": below = child()
         elif word == "below": os.write(below, (" ".join(rest) + "\\n").encode())
         elif word == "sleeper": sleeper()
+        elif word == "adopter":
+            import subprocess
+            subprocess.run(sys.argv[2:])
         elif word == "session": sleeper(os.setsid)
         elif word == "orphan": orphan()
         elif word == "orphan-of-its-own-session": orphan(os.setsid)
@@ -54,6 +58,11 @@ def obey():
     os._exit(0)
 obey()
 `;
+
+/** What `agentid run` does before it asks for a launch. */
+const TRY = `await import(${JSON.stringify(new URL("../source-hooks.ts", import.meta.url).href)});
+const { adopterOfOrphans } = await import(${JSON.stringify(new URL("../../src/platform/orphan-adopter.ts", import.meta.url).href)});
+console.log(adopterOfOrphans());`;
 
 function statusOf(pid: number) {
   const handle = linux.openProcess({ pid });
@@ -69,9 +78,13 @@ async function tick(): Promise<void> {
   await until(() => statusOf(start("sleep", ["60"]).pid).startTime > now, "the kernel's clock to tick");
 }
 
-async function pidAfter(told: Told, command: string): Promise<number> {
+async function numberAfter(told: Told, command: string): Promise<number> {
   told.tell(command);
-  const pid = Number(await told.line());
+  return Number(await told.line());
+}
+
+async function pidAfter(told: Told, command: string): Promise<number> {
+  const pid = await numberAfter(told, command);
   atEnd(() => {
     try {
       process.kill(pid, "SIGKILL");
@@ -83,8 +96,8 @@ async function pidAfter(told: Told, command: string): Promise<number> {
 }
 
 /** An older process of the owner, and an agent below it. */
-async function family(kind: "reaper" | "parent") {
-  const older = start(PYTHON, ["-c", FAMILY, kind]);
+async function family(kind: "reaper" | "parent", found: "tried" | "unknown" = "tried") {
+  const older = start(PYTHON, ["-c", FAMILY, kind, process.execPath, "-e", TRY]);
   await pidAfter(older, "sleeper");
   await tick();
   const agent = await pidAfter(older, "child");
@@ -95,10 +108,13 @@ async function family(kind: "reaper" | "parent") {
     name: "agents/billing",
     expected: { exePath: PYTHON, exeSha256: "", argv: [] },
   });
+  const adopters = createAdopters(linux, []);
+  adopters.learn(agent, found === "unknown" ? undefined : await numberAfter(older, "below adopter"));
   const may = (pid: number) =>
     mayAdminister(statusOf(pid), {
       ownerUid: process.getuid?.() ?? -1,
       isAgent: launches.isAgent,
+      isAdopter: adopters.isAdopter,
       firstLaunchStartTime: launches.firstLaunchStartTime,
       platform: linux,
     });
@@ -108,11 +124,26 @@ async function family(kind: "reaper" | "parent") {
 describe.runIf(process.platform === "linux")("an orphan of an agent that a subreaper of any name adopts", () => {
   test.each(["orphan", "orphan-of-its-own-session", "leading-orphan"])("may not administer: %s", async (way) => {
     const { older, may } = await family("reaper");
-    // The controls: what the older process starts itself, in its session or another, may.
-    expect(may(await pidAfter(older, "sleeper"))).toMatchObject({ allowed: true });
-    expect(may(await pidAfter(older, "session"))).toMatchObject({ allowed: true });
     const orphan = await pidAfter(older, `below ${way}`);
     await until(() => linux.ancestors(orphan)[0]?.pid === older.pid, "adoption");
     expect(may(orphan)).toMatchObject({ allowed: false, reason: expect.stringContaining("use the dashboard") });
+    // The control: who is older than any agent may, the subreaper itself among them.
+    expect(may(older.pid)).toMatchObject({ allowed: true });
+  });
+
+  test("and a new child of an ordinary shell above the agent may, for it adopts nobody", async () => {
+    const { older, agent, may } = await family("parent");
+    expect(may(agent)).toMatchObject({ allowed: false });
+    expect(may(await pidAfter(older, "sleeper"))).toMatchObject({ allowed: true });
+    expect(may(await pidAfter(older, "session"))).toMatchObject({ allowed: true });
+    const orphan = await pidAfter(older, "below leading-orphan");
+    await until(() => !linux.ancestors(orphan).some(({ pid }) => pid === agent), "adoption");
+    expect(may(orphan)).toMatchObject({ allowed: false, reason: expect.stringContaining("use the dashboard") });
+  });
+
+  test("where the launcher could not try it, everything above the agent counts as one", async () => {
+    const { older, may } = await family("parent", "unknown");
+    expect(may(await pidAfter(older, "sleeper"))).toMatchObject({ allowed: false });
+    expect(may(older.pid)).toMatchObject({ allowed: true });
   });
 });

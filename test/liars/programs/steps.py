@@ -95,7 +95,7 @@ def execute(program, rest, arguments):
 
 def grant():
     """Asks for the launch as `agentid run` does. Without a grant the race proves nothing."""
-    body = json.dumps({"name": "agents/launched", "argv": state["command"], "workingDirectory": state["project"]}).encode()
+    body = json.dumps({"name": "agents/launched", "argv": state["command"], "workingDirectory": state["project"], "adopter": 1}).encode()
     head = f"POST /v1/launch HTTP/1.1\r\nHost: agentid\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     with workload.connect(state["control"]) as control:
         control.sendall(head.encode() + body)
