@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Starts agentid. Plain JavaScript for any Node from 18 on: built-ins only until the version is known to be enough (D1).
 import { existsSync, readFileSync, writeSync } from "node:fs";
-import { createRequire } from "node:module";
+import module, { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -86,6 +86,8 @@ const [command, ...rest] = process.argv.slice(2);
 const launches = command === "run" && !["--help", "-h"].includes(rest[0] ?? "");
 const entry = join(root, "dist", launches ? "client/run.js" : "commands/index.js");
 if (!existsSync(entry)) fail("agentid is not built yet: run `npm start` or `npm test` in the clone");
+// Compiled code is kept beside the program: whoever can change the one can change the other. Where the folder cannot be written there is no cache.
+module.enableCompileCache?.(join(root, "dist", ".cache"));
 if (launches) {
   const { run } = await import(entry);
   await run(rest);

@@ -26,6 +26,16 @@ const tasks = {
       () => step("dead code", node, [tool("knip", "knip"), "--no-progress"]),
       () => step("tests", node, [tool("vitest", "vitest"), "run", ...rest]),
     ),
+  fuzz: (rest) => {
+    process.env.AGENTID_FUZZ_FACTOR ??= "20";
+    return run(node, [
+      tool("vitest", "vitest"),
+      "run",
+      "--testTimeout",
+      "600000",
+      ...(rest.length > 0 ? rest : propertyTests()),
+    ]);
+  },
   interop: (rest) => run(node, [tool("vitest", "vitest"), "run", "--config", "test/interop/vitest.config.ts", ...rest]),
   mutants: (rest) => run(node, ["test/mutants/run.ts", ...rest]),
   soak: (rest) => run(node, ["test/soak/streams.ts", ...rest]),
@@ -91,14 +101,18 @@ function notAsLocked() {
 
 function ensureBuilt() {
   const stamp = join(root, "dist", ".built");
-  const sources = [join(root, "tsconfig.json"), join(root, "package-lock.json"), ...filesBelow(join(root, "src"))];
+  const sources = [
+    ...["tsconfig.json", "package.json", "package-lock.json", "scripts/bundle.mjs"].map((file) => join(root, file)),
+    ...filesBelow(join(root, "src")),
+  ];
   const wanted = createHash("sha256");
   for (const file of sources) wanted.update(file.slice(root.length)).update(readFileSync(file));
   const digest = wanted.digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === digest) return;
   say("building");
-  rmSync(join(root, "dist"), { recursive: true, force: true });
-  must(run(node, [tool("typescript", "tsc"), "-p", "."]), "the build failed");
+  for (const folder of ["build", "dist"]) rmSync(join(root, folder), { recursive: true, force: true });
+  must(run(node, [tool("typescript", "tsc"), "-p", ".", "--declarationDir", "dist"]), "the build failed");
+  must(run(node, ["scripts/bundle.mjs"]), "what was built could not be joined");
   // What every command is, in one file, so that a command line loads the module of one command only.
   must(run(node, [join("dist", "commands", "index.js")]), "the list of commands could not be written");
   writeFileSync(stamp, digest);
@@ -109,6 +123,14 @@ function filesBelow(folder) {
     .sort((a, b) => (a.name < b.name ? -1 : 1))
     .flatMap((entry) => (entry.isDirectory() ? filesBelow(join(folder, entry.name)) : [join(folder, entry.name)]))
     .filter((file) => statSync(file).isFile());
+}
+
+/** The test files in which fast-check generates the input. */
+function propertyTests() {
+  const tests = filesBelow(join(root, "test")).filter(
+    (file) => /\.test\.tsx?$/.test(file) && !file.includes("interop"),
+  );
+  return tests.filter((file) => readFileSync(file, "utf8").includes('from "fast-check"'));
 }
 
 /** npm as it was called, else the one beside the Node that runs this, run by `runtime`. */

@@ -10,7 +10,8 @@ import type {
 } from "../platform/platform.js";
 import { type AccountNames, accountNames } from "./account-names.js";
 import { AttestationError, processChanged } from "./attestation-error.js";
-import type { Caller, CallerAttestor, Nobody } from "./caller.js";
+import type { Caller, CallerAttestor, CallerLaunch, Nobody } from "./caller.js";
+import type { Descent } from "./descent.js";
 import { type AttestedExecutable, executableOf } from "./executable.js";
 import type { ExecutableDigests } from "./hash-cache.js";
 import { executableDigests } from "./hash-cache.js";
@@ -89,6 +90,9 @@ function tcpCandidates(platform: Platform, launches: LaunchRegistry): () => read
   return () => launches.pids().map((pid) => ({ pid, inherited: inherited.get(pid) }));
 }
 
+/** One request asks several times, and a climb up to the first process costs more than all else about it. Only a refusal may be this old. */
+const NO_DESCENT_MS = 20;
+
 type Attestation = (handle: ProcessHandle, peer: PeerCredentials | undefined, withParent: boolean) => Promise<Caller>;
 
 type AttestationParts = Required<Pick<AttestorOptions, "platform" | "launches" | "digests" | "names">>;
@@ -132,6 +136,10 @@ interface HeldParts {
 class HeldCaller implements Caller {
   readonly #parts: HeldParts;
   #facts: ProcessFacts;
+  #descent: Descent | undefined;
+  /** ms: a look at its parents has found no launch a moment ago. */
+  #noDescentUntil = 0;
+  #closed = false;
 
   constructor(parts: HeldParts) {
     this.#parts = parts;
@@ -142,9 +150,25 @@ class HeldCaller implements Caller {
     return this.#facts;
   }
 
-  get launch(): string | undefined {
+  get launch(): CallerLaunch | undefined {
+    const { launches } = this.#parts;
     const { pid, startTime, execGeneration } = this.#facts;
-    return this.#parts.launches.identityOf(pid, startTime, execGeneration);
+    const own = launches.launchOf(pid, startTime, execGeneration);
+    if (own !== undefined) return { ...own, evidence: "launch", pid };
+    // What was launched itself has what its own launch gives, or nothing any more.
+    if (launches.isAgent(pid, startTime)) return undefined;
+    return this.#descendedLaunch();
+  }
+
+  #descendedLaunch(): CallerLaunch | undefined {
+    if (this.#descent?.holds() === false) {
+      this.#descent.close();
+      this.#descent = undefined;
+    }
+    if (this.#closed || (this.#descent === undefined && performance.now() < this.#noDescentUntil)) return undefined;
+    this.#descent ??= this.#parts.launches.descentOf(this.#parts.handle);
+    if (this.#descent === undefined) this.#noDescentUntil = performance.now() + NO_DESCENT_MS;
+    return this.#descent && { ...this.#descent.from.granted, evidence: "parent", pid: this.#descent.from.pid };
   }
 
   recheck(): void {
@@ -161,6 +185,9 @@ class HeldCaller implements Caller {
   }
 
   close(): void {
+    this.#closed = true;
+    this.#descent?.close();
+    this.#descent = undefined;
     const { handle, program, parent } = this.#parts;
     parent?.close();
     program?.close();

@@ -1,12 +1,20 @@
 import type { TcpEndpoints } from "../platform/platform.js";
+import type { GrantedLaunch } from "./launched-process.js";
 import type { ProcessFacts } from "./process-facts.js";
+
+/** The launch behind a process. `launch`: it is the launched program itself; `parent`: it descends from it, by a chain of parents read twice. */
+export interface CallerLaunch extends GrantedLaunch {
+  readonly evidence: "launch" | "parent";
+  /** The launched process. */
+  readonly pid: number;
+}
 
 /** A process at the other end of a connection, attested, and held by handles until `close`. */
 export interface Caller {
   /** As of the last recheck: a cgroup that was left, and a parent that has gone, are facts no more. */
   readonly facts: ProcessFacts;
-  /** Name of the identity (`agents/billing`) whose verified launch this process is at this moment; undefined for every other process. */
-  readonly launch: string | undefined;
+  /** The verified launch that this process is, or descends from, at this moment; undefined for every other process. */
+  readonly launch: CallerLaunch | undefined;
   /**
    * Must be called before every issue and every message of a stream: the process is alive and has executed nothing else since it was attested.
    * Cheap (no hashing). Throws CodedError `process-gone` or `process-changed`.

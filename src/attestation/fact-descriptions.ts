@@ -1,4 +1,5 @@
 import type { Caller } from "./caller.js";
+import { launchedName } from "./launched-process.js";
 import type { ProcessFacts } from "./process-facts.js";
 
 /** Where a fact comes from and what it is worth, as a reviewer wants to know it. docs/attestation.md has the same words; a test compares them. */
@@ -125,7 +126,13 @@ export const FACT_DESCRIPTIONS: readonly FactDescription[] = [
     ...{ name: "launch", fact: "launch", strength: "launch" },
     forgedBy: "a process of the same user that asks for the launch itself and starts the pinned program in its own way",
     source: "agentid run, then the pinned program behind the same pidfd",
-    read: ({ launch }) => launch,
+    read: ({ launch }) =>
+      launch && launchedName(launch) + (launch.evidence === "parent" ? `, by process ${launch.pid}` : ""),
+  },
+  {
+    ...{ name: "launched by", fact: "launch", strength: "launch", forgedBy: "as launch" },
+    source: "the record of the launch",
+    read: ({ launch }) => launch?.launchedBy.join(", ") || undefined,
   },
   {
     ...{

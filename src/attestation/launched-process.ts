@@ -1,8 +1,9 @@
-import { closeSync } from "node:fs";
+import { closeSync, realpathSync } from "node:fs";
 import { basename } from "node:path";
 import type { HeldProgram, Platform, ProcessHandle } from "../platform/platform.js";
 import { processGone } from "../platform/process-errors.js";
 import type { ExecutableDigests } from "./hash-cache.js";
+import { changedFile, driftedFile, type PinnedFile } from "./pinned-files.js";
 
 /** What a launched process must become to have its identity. */
 export interface ExpectedProgram {
@@ -11,17 +12,43 @@ export interface ExpectedProgram {
   readonly exeSha256: string;
   /** The command line as it will stand in the end; `expectedProgram` of pinning.ts computes it for scripts. */
   readonly argv: readonly string[];
+  /** Absolute. Relative arguments are files below it. */
+  readonly workingDirectory: string;
+  /** The scripts and other files of the launch. While the identity lasts, none of them changes. */
+  readonly files: readonly PinnedFile[];
+  /** True only for a launch that agentid itself puts into other mounts; everybody else's are no proof of what a path leads to. */
+  readonly otherMounts?: boolean;
 }
+
+/** The launch that gives a process its identity. */
+export interface GrantedLaunch {
+  /** Name of the entry: `agents/billing`. */
+  readonly name: string;
+  /** The last segment of `agents/billing/INSTANCE`; undefined for a launch as the entry itself. */
+  readonly instance: string | undefined;
+  /** SPIFFE IDs of the agents that launched it, nearest first; empty where no agent did. */
+  readonly launchedBy: readonly string[];
+}
+
+/** The path of the launch's SPIFFE ID: `agents/billing` or `agents/billing/INSTANCE`. */
+export function launchedName({ name, instance }: GrantedLaunch): string {
+  return instance === undefined ? name : `${name}/${instance}`;
+}
+
+/** Why an identity ended. `files`: one of the launch's files is not what was pinned any more. */
+export type LaunchEnd = "exit" | "exec" | "files";
 
 export interface FollowedLaunch {
   readonly platform: Platform;
   readonly digests: ExecutableDigests;
   readonly launcher: { readonly pid: number; readonly startTime: bigint; readonly execGeneration: string };
-  readonly name: string;
+  readonly granted: GrantedLaunch;
+  /** Whether somebody will ask which processes descend from this one. */
+  readonly descendants: boolean;
   readonly expected: ExpectedProgram;
   readonly started: () => void;
-  /** Once: the identity has ended, or can no longer begin. */
-  readonly ended: (why: "exit" | "exec", started: boolean) => void;
+  /** Once: the identity has ended, or can no longer begin; `file` is the one that changed. */
+  readonly ended: (why: LaunchEnd, started: boolean, file?: string) => void;
   /** Once: the process has exited. */
   readonly gone: () => void;
 }
@@ -36,7 +63,7 @@ const SLOW_POLL_MS = 100;
  * `over` (it executed something else) → `gone` (it exited). There is no way back.
  */
 export class LaunchedProcess {
-  readonly name: string;
+  readonly granted: GrantedLaunch;
   readonly pid: number;
   readonly startTime: bigint;
   readonly #launch: FollowedLaunch;
@@ -47,6 +74,8 @@ export class LaunchedProcess {
   #program: HeldProgram | undefined;
   /** The program was lost and no other was seen yet. */
   #unseen = false;
+  /** The program was seen without a child: whatever descends from it since then was started by it. */
+  #wasAlone = false;
   #checking: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #fastUntil = performance.now() + FAST_FOR_MS;
@@ -54,7 +83,7 @@ export class LaunchedProcess {
   private constructor(launch: FollowedLaunch, handle: ProcessHandle) {
     this.#launch = launch;
     this.#handle = handle;
-    this.name = launch.name;
+    this.granted = launch.granted;
     this.pid = launch.launcher.pid;
     this.startTime = launch.launcher.startTime;
     this.#generation = launch.launcher.execGeneration;
@@ -84,6 +113,22 @@ export class LaunchedProcess {
     return execGeneration === this.#generation && this.isRunning() && this.isAlive();
   }
 
+  /** False once the identity has ended, or can no longer begin. */
+  mayHaveIdentity(): boolean {
+    return (this.#state === "waiting" || this.#state === "running") && this.isAlive();
+  }
+
+  get wantsDescendants(): boolean {
+    return this.#launch.descendants;
+  }
+
+  /** Whether the program runs and all that descends from it now was started by it, not by what the process was before. */
+  vouchesForDescendants(): boolean {
+    if (!this.#launch.descendants || !this.isRunning()) return false;
+    if (!this.#wasAlone) this.#lookForSolitude();
+    return this.#wasAlone;
+  }
+
   /** One look at the process; looks asked for meanwhile share it. */
   check(): Promise<void> {
     this.#checking ??= this.#look().finally(() => {
@@ -103,7 +148,8 @@ export class LaunchedProcess {
 
   #schedule(): void {
     if (this.#state === "gone") return;
-    const fast = this.#state === "waiting" && performance.now() < this.#fastUntil;
+    const hurries = this.#state === "waiting" || (this.#state === "running" && this.#watchesForSolitude());
+    const fast = hurries && performance.now() < this.#fastUntil;
     this.#timer = setTimeout(() => this.#poll(), fast ? FAST_POLL_MS : SLOW_POLL_MS);
     this.#timer.unref();
   }
@@ -123,16 +169,41 @@ export class LaunchedProcess {
     }
   }
 
+  #watchesForSolitude(): boolean {
+    return this.#launch.descendants && !this.#wasAlone;
+  }
+
+  /**
+   * A shim may have started processes before it became the program, and nothing that the kernel shows tells those (or what they start with
+   * CLONE_PARENT) from the program's own children. Once the program has no child, there are none left.
+   */
+  #lookForSolitude(): void {
+    if (this.#isAlone() && this.isRunning()) this.#wasAlone = true;
+  }
+
+  #isAlone(): boolean {
+    return this.#launch.descendants && this.#handle.childPids()?.length === 0;
+  }
+
   #lookForExec(): void {
-    if (this.#program?.isCurrent() === true) return;
+    if (this.#program?.isCurrent() === true) {
+      if (this.#watchesForSolitude()) this.#lookForSolitude();
+      const changed = changedFile(this.#launch.expected.files);
+      if (changed !== undefined) this.#end("files", true, changed);
+      return;
+    }
     // An exiting process loses its memory a moment before it counts as exited: without a new generation the next look tells which it was.
     const generation = this.#handle.status().execGeneration;
     if (generation === undefined && !this.#unseen) {
       this.#unseen = true;
       return;
     }
+    this.#end("exec", true);
+  }
+
+  #end(why: LaunchEnd, started: boolean, file?: string): void {
     this.#state = "over";
-    this.#launch.ended("exec", true);
+    this.#launch.ended(why, started, file);
   }
 
   async #lookForProgram(): Promise<void> {
@@ -141,7 +212,10 @@ export class LaunchedProcess {
     if (execGeneration === this.#generation) return; // a shim that was looked at already
     const program = this.#handle.holdProgram();
     if (program === undefined) return;
+    // Before the digest is made, which takes longer than some programs take to their first child.
+    const alone = this.#isAlone();
     const pinned = await this.#isPinnedProgram();
+    const drifted = pinned ? await driftedFile(this.#launch.expected.files) : undefined;
     // Everything above was read of one program only if that program still runs now.
     if (!program.isCurrent()) {
       program.close();
@@ -152,14 +226,21 @@ export class LaunchedProcess {
       program.close();
       return;
     }
+    if (drifted !== undefined) {
+      program.close();
+      this.#end("files", false, drifted);
+      return;
+    }
     this.#program = program;
     this.#state = "running";
+    this.#wasAlone = alone;
     this.#launch.started();
   }
 
   async #isPinnedProgram(): Promise<boolean> {
     const { expected, digests } = this.#launch;
     if (!sameCommandLine(this.#handle.commandLine(), expected)) return false;
+    if (!this.#seesPinnedFiles()) return false;
     const executable = this.#handle.openExecutable();
     if (executable === undefined) return false;
     try {
@@ -167,6 +248,14 @@ export class LaunchedProcess {
     } finally {
       closeSync(executable.fd);
     }
+  }
+
+  /** A path is a pinned file only from where the digests were made: in the launch's folder, and among our mounts. */
+  #seesPinnedFiles(): boolean {
+    const { workingDirectory, otherMounts } = this.#launch.expected;
+    if (otherMounts !== true && !this.#handle.seesOurFiles()) return false;
+    const found = this.#handle.workingDirectory();
+    return found === undefined || found === realpathSync(workingDirectory);
   }
 
   #exited(): void {

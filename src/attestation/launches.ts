@@ -1,29 +1,42 @@
 import { CodedError } from "../coded-error.js";
-import type { Platform } from "../platform/platform.js";
+import type { Platform, ProcessHandle } from "../platform/platform.js";
+import { type Descent, descentOf, type MetOnTheWay } from "./descent.js";
 import type { ExecutableDigests } from "./hash-cache.js";
-import { type ExpectedProgram, LaunchedProcess } from "./launched-process.js";
+import {
+  type ExpectedProgram,
+  type GrantedLaunch,
+  type LaunchEnd,
+  LaunchedProcess,
+  launchedName,
+} from "./launched-process.js";
 
-/** A launch cannot be followed. Code `launch-unverifiable`. */
-class LaunchError extends CodedError<"launch-unverifiable"> {
+/** A launch cannot be followed, or its instance lives already. Code `launch-unverifiable` or `instance-taken`. */
+class LaunchError extends CodedError<"launch-unverifiable" | "instance-taken"> {
   override readonly name = "LaunchError";
 }
 
-interface BeginLaunch {
+interface BeginLaunch extends GrantedLaunch {
   /** The process that asked, as attested: it will execute the command (`Caller.facts` fits). */
   readonly launcher: { readonly pid: number; readonly startTime: bigint; readonly execGeneration: string | undefined };
-  /** The identity, `agents/billing`. */
-  readonly name: string;
+  /** Whether processes that descend from it have anything from that: its identity, or the right to launch sub-agents. */
+  readonly descendants: boolean;
   readonly expected: ExpectedProgram;
 }
 
-interface LaunchEvent {
+export interface LaunchEvent {
+  /** Path of the SPIFFE ID, with the instance. */
   readonly name: string;
+  readonly granted: GrantedLaunch;
+  /** Whether other processes have anything from it. */
+  readonly descendants: boolean;
   readonly pid: number;
   readonly startTime: bigint;
 }
 
 export interface LaunchEnded extends LaunchEvent {
-  readonly why: "exit" | "exec";
+  readonly why: LaunchEnd;
+  /** The file that changed. */
+  readonly file: string | undefined;
   /** False when the process ended without ever having become the pinned program. */
   readonly started: boolean;
 }
@@ -41,11 +54,20 @@ export interface KnownAgent {
 export interface LaunchRegistry {
   /** Follows the launcher from now on. Throws LaunchError, or ProcessError `process-gone`. */
   begin(launch: BeginLaunch): void;
-  /** Name of the identity that this very program of this very process has at this moment. */
-  identityOf(pid: number, startTime: bigint, execGeneration: string | undefined): string | undefined;
+  /** The launch whose identity this very program of this very process has at this moment. */
+  launchOf(pid: number, startTime: bigint, execGeneration: string | undefined): GrantedLaunch | undefined;
+  /**
+   * That a process, which is no agent itself, descends from a launch that vouches for its descendants; read twice. Undefined otherwise. The answer's
+   * handles must be closed, before those of `process`.
+   */
+  descentOf(process: ProcessHandle): Descent | undefined;
+  /** Whether the instance lives, from its grant to the end of its identity. */
+  hasInstance(name: string, instance: string): boolean;
+  /** All living instances, oldest first. */
+  readonly instances: readonly (GrantedLaunch & { readonly instance: string })[];
   /** True for every process ever launched and still alive, also after its identity has ended. */
   isAgent(pid: number, startTime: bigint): boolean;
-  /** PIDs that have the identity `name` now. */
+  /** PIDs that were launched as `name` (with the instance, where there is one) and have the identity now. */
   runningPids(name: string): readonly number[];
   /** All live agents. */
   pids(): readonly number[];
@@ -79,15 +101,24 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
   for (const { startTime } of former.values()) firstLaunchStartTime = earlier(firstLaunchStartTime, startTime);
 
   const formerIsAlive = ({ pid, startTime }: KnownAgent): boolean => {
-    if (startTimeOf(platform, pid) === startTime) return true;
+    if (startTimeAt(platform, pid) === startTime) return true;
     former.delete(keyOf(pid, startTime));
     return false;
   };
+  const met = (pid: number, startTime: bigint): MetOnTheWay => {
+    const process = launched.get(keyOf(pid, startTime));
+    if (process !== undefined) return process.isRunning() ? process : "agent";
+    return former.has(keyOf(pid, startTime)) ? "agent" : undefined;
+  };
+  const livingInstance = (name: string, instance: string): boolean =>
+    [...launched.values()].some(
+      (process) => process.granted.name === name && process.granted.instance === instance && process.mayHaveIdentity(),
+    );
   const ofPid = (pid: number): LaunchedProcess[] => [...launched.values()].filter((process) => process.pid === pid);
   const alive = (): LaunchedProcess[] => [...launched.values()].filter((process) => process.isAlive());
 
   return {
-    begin({ launcher, name, expected }) {
+    begin({ launcher, name, instance, launchedBy, descendants, expected }) {
       if (launcher.execGeneration === undefined) {
         throw new LaunchError(
           "launch-unverifiable",
@@ -95,20 +126,26 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
         );
       }
       const key = keyOf(launcher.pid, launcher.startTime);
+      const granted: GrantedLaunch = { name, instance, launchedBy };
+      if (instance !== undefined && livingInstance(name, instance)) {
+        throw new LaunchError("instance-taken", `${launchedName(granted)} runs already`);
+      }
+      const { pid, startTime } = launcher;
+      const about = { name: launchedName(granted), granted, descendants, pid, startTime };
       // A launcher that asks again (another name, a second try) follows its newest grant only.
       launched.get(key)?.close();
       const process = LaunchedProcess.follow({
         platform,
         digests,
         launcher: { ...launcher, execGeneration: launcher.execGeneration },
-        name,
+        granted,
+        descendants,
         expected,
         started: () => {
-          for (const listener of startedListeners) listener({ name, pid: launcher.pid, startTime: launcher.startTime });
+          for (const listener of startedListeners) listener(about);
         },
-        ended: (why, started) => {
-          const event = { name, pid: launcher.pid, startTime: launcher.startTime, why, started };
-          for (const listener of endedListeners) listener(event);
+        ended: (why, started, file) => {
+          for (const listener of endedListeners) listener({ ...about, why, started, file });
         },
         gone: () => {
           if (launched.get(key) === process) launched.delete(key);
@@ -117,9 +154,24 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
       launched.set(key, process);
       firstLaunchStartTime = earlier(firstLaunchStartTime, launcher.startTime);
     },
-    identityOf(pid, startTime, execGeneration) {
+    launchOf(pid, startTime, execGeneration) {
       const process = launched.get(keyOf(pid, startTime));
-      return process?.hasIdentity(execGeneration) ? process.name : undefined;
+      return process?.hasIdentity(execGeneration) ? process.granted : undefined;
+    },
+    descentOf(process) {
+      // Almost always nobody vouches for descendants, or only for younger ones: then no parent need be looked at.
+      const vouching = [...launched.values()].filter((one) => one.wantsDescendants && one.isRunning());
+      if (vouching.length === 0) return undefined;
+      const since = startTimeOf(process);
+      if (since === undefined || vouching.every((one) => one.startTime > since)) return undefined;
+      return descentOf(process, platform, met);
+    },
+    hasInstance: livingInstance,
+    get instances() {
+      return [...launched.values()].flatMap((process) => {
+        const { instance } = process.granted;
+        return instance !== undefined && process.mayHaveIdentity() ? [{ ...process.granted, instance }] : [];
+      });
     },
     isAgent(pid, startTime) {
       const key = keyOf(pid, startTime);
@@ -127,7 +179,9 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
       return launched.get(key)?.isAlive() === true || (agent !== undefined && formerIsAlive(agent));
     },
     runningPids: (name) =>
-      alive().flatMap((process) => (process.name === name && process.isRunning() ? [process.pid] : [])),
+      alive().flatMap((process) =>
+        launchedName(process.granted) === name && process.isRunning() ? [process.pid] : [],
+      ),
     pids: () => alive().map((process) => process.pid),
     agents: () => [
       ...alive().map(({ pid, startTime }) => ({ pid, startTime })),
@@ -156,14 +210,22 @@ function earlier(a: bigint | undefined, b: bigint): bigint {
   return a === undefined || b < a ? b : a;
 }
 
-function startTimeOf(platform: Platform, pid: number): bigint | undefined {
+function startTimeAt(platform: Platform, pid: number): bigint | undefined {
   try {
     const handle = platform.openProcess({ pid });
     try {
-      return handle.status().startTime;
+      return startTimeOf(handle);
     } finally {
       handle.close();
     }
+  } catch {
+    return undefined; // it has exited
+  }
+}
+
+function startTimeOf(handle: ProcessHandle): bigint | undefined {
+  try {
+    return handle.status().startTime;
   } catch {
     return undefined; // it has exited
   }

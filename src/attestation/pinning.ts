@@ -3,6 +3,7 @@ import { relative, resolve } from "node:path";
 import { type Command, type FinalProgram, resolveCommand } from "./executable-resolution.js";
 import { sha256OfFile } from "./file-digest.js";
 import type { ExpectedProgram } from "./launched-process.js";
+import { markOf, type PinnedFile } from "./pinned-files.js";
 
 /** What a launch may execute: the digests that `agentid.lock` keeps of it (the lock's `LockedIdentity`). */
 export interface PinnedLaunch {
@@ -62,9 +63,23 @@ export function describeDifference({ what, pinned, found }: PinDifference): stri
 }
 
 /** What the launched process must become, for `LaunchRegistry.begin`: the pinned executable with the command line that scripts and `env` make of it. */
-export async function expectedProgram(command: Command, pinned: PinnedLaunch): Promise<ExpectedProgram> {
+export async function expectedProgram(
+  command: Command,
+  pinned: PinnedLaunch,
+  files: readonly PinnedFile[],
+): Promise<ExpectedProgram> {
   const { argv } = await resolveCommand(command);
-  return { exePath: pinned.exe.path, exeSha256: pinned.exe.sha256, argv };
+  const { workingDirectory } = command;
+  return { exePath: pinned.exe.path, exeSha256: pinned.exe.sha256, argv, workingDirectory, files };
+}
+
+/** The pinned files as they are now, to be marked before `pinLaunch`. One that cannot be marked is not there, and the comparison says so. */
+export function markFiles({ files }: PinnedLaunch, workingDirectory: string): readonly PinnedFile[] {
+  return Object.entries(files).flatMap(([file, sha256]) => {
+    const path = resolve(workingDirectory, file);
+    const mark = markOf(path);
+    return mark === undefined ? [] : [{ path, sha256, mark }];
+  });
 }
 
 function filesOf(command: Command, program: FinalProgram): ReadonlySet<string> {

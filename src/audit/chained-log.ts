@@ -61,6 +61,15 @@ export async function openAuditLog(directory: string, options: AuditLogOptions):
   }
 }
 
+/** An entry that is written at the end of this turn of the event loop, and who waits for that. */
+interface WaitingEntry {
+  readonly kind: AuditKind;
+  readonly fields: AuditFields;
+  readonly time: string;
+  readonly resolve: (receipt: AuditReceipt) => void;
+  readonly reject: (thrown: unknown) => void;
+}
+
 class ChainedLog implements AuditLogFile {
   readonly findings: AuditError[] = [];
   readonly #directory: string;
@@ -79,6 +88,8 @@ class ChainedLog implements AuditLogFile {
   /** True after a write that failed half way and could not be undone yet. */
   #torn = false;
   #closed = false;
+  #waiting: WaitingEntry[] = [];
+  #turnBegun = false;
 
   constructor(directory: string, options: AuditLogOptions) {
     this.#directory = directory;
@@ -122,13 +133,21 @@ class ChainedLog implements AuditLogFile {
   }
 
   append(kind: AuditKind, fields: AuditFields, options: { sync?: boolean } = {}): AuditReceipt {
-    if (this.#closed) throw new AuditError("audit-closed", "the audit log is closed");
+    this.#writeWaiting();
+    this.#requireOpen();
     this.#checkFile();
     const sequence = this.#sequence;
     const hash = this.#write(kind, fields, this.#head);
-    if (options.sync || this.#syncFailed !== undefined) this.#syncNow();
-    else this.#syncSoon();
+    this.#sync(options.sync === true);
     return { sequence, hash };
+  }
+
+  appendInTurn(kind: AuditKind, fields: AuditFields): Promise<AuditReceipt> {
+    return new Promise((resolve, reject) => {
+      this.#requireOpen();
+      if (!this.#turnBegun) this.#beginTurn();
+      this.#waiting.push({ kind, fields, time: this.#time(), resolve, reject });
+    });
   }
 
   read(fromSequence: number, limit: number): Promise<readonly AuditEntry[]> {
@@ -147,6 +166,7 @@ class ChainedLog implements AuditLogFile {
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    this.#writeWaiting();
     this.#closed = true;
     this.#cancelSync?.();
     // A sync in flight holds the descriptor; closing under it would sync whatever file gets its number next.
@@ -210,10 +230,63 @@ class ChainedLog implements AuditLogFile {
     this.#onTampered(finding);
   }
 
+  /** Who comes first in a turn does not wait for others that may not come: alone, an answer goes out as early as with `append`. */
+  #beginTurn(): void {
+    this.#turnBegun = true;
+    process.nextTick(() => this.#writeWaiting());
+    setImmediate(() => {
+      this.#turnBegun = false;
+      this.#writeWaiting();
+    });
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) throw new AuditError("audit-closed", "the audit log is closed");
+  }
+
+  #time(): string {
+    return new Date(this.#clock.now()).toISOString();
+  }
+
   #write(kind: AuditKind, fields: AuditFields, prev: string): string {
-    const time = new Date(this.#clock.now()).toISOString();
-    const { line, hash } = chainedLine(this.#sequence, time, kind, fields, prev);
-    const bytes = Buffer.from(`${line}\n`);
+    const { line, hash } = chainedLine(this.#sequence, this.#time(), kind, fields, prev);
+    this.#writeLines([line], hash);
+    return hash;
+  }
+
+  /** All that wait, in one write: either everybody's entry is in the file or nobody's. An entry that cannot be one fails by itself. */
+  #writeWaiting(): void {
+    if (this.#waiting.length === 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    try {
+      this.#checkFile();
+      const lines: string[] = [];
+      const written: (() => void)[] = [];
+      let head = this.#head;
+      for (const { kind, fields, time, resolve, reject } of waiting) {
+        const sequence = this.#sequence + lines.length;
+        try {
+          const { line, hash } = chainedLine(sequence, time, kind, fields, head);
+          lines.push(line);
+          head = hash;
+          written.push(() => resolve({ sequence, hash }));
+        } catch (thrown) {
+          reject(thrown);
+        }
+      }
+      if (lines.length === 0) return;
+      this.#writeLines(lines, head);
+      this.#sync(false);
+      for (const done of written) done();
+    } catch (thrown) {
+      for (const { reject } of waiting) reject(thrown);
+    }
+  }
+
+  /** `head` is the hash of the last line. */
+  #writeLines(lines: readonly string[], head: string): void {
+    const bytes = Buffer.from(`${lines.join("\n")}\n`);
     try {
       const written = writeSync(this.#fd, bytes);
       if (written !== bytes.length) throw new Error(`only ${written} of ${bytes.length} bytes were written`);
@@ -222,9 +295,8 @@ class ChainedLog implements AuditLogFile {
       throw unwritable(cause);
     }
     this.#bytes += bytes.length;
-    this.#sequence += 1;
-    this.#head = hash;
-    return hash;
+    this.#sequence += lines.length;
+    this.#head = head;
   }
 
   #cutTornLine(): void {
@@ -234,6 +306,12 @@ class ChainedLog implements AuditLogFile {
     } catch (cause) {
       throw unwritable(cause);
     }
+  }
+
+  /** At once where asked for, and where the sync of earlier entries failed; else soon. */
+  #sync(atOnce: boolean): void {
+    if (atOnce || this.#syncFailed !== undefined) this.#syncNow();
+    else this.#syncSoon();
   }
 
   #syncNow(): void {

@@ -13,21 +13,25 @@ export function createMemoryAuditLog(options: { clock: Clock; keep?: number }): 
   let dropped = 0;
   let head = GENESIS;
   let closed = false;
+
+  function append(kind: AuditKind, fields: AuditFields): AuditReceipt {
+    if (closed) throw new AuditError("audit-closed", "the audit log is closed");
+    const sequence = dropped + lines.length;
+    const time = new Date(options.clock.now()).toISOString();
+    const { line, hash } = chainedLine(sequence, time, kind, fields, head);
+    lines.push(line);
+    head = hash;
+    // Cutting in halves keeps the cost of an append constant on average.
+    if (lines.length >= keep * 2) {
+      dropped += lines.length - keep;
+      lines = lines.slice(-keep);
+    }
+    return { sequence, hash };
+  }
+
   return {
-    append(kind: AuditKind, fields: AuditFields): AuditReceipt {
-      if (closed) throw new AuditError("audit-closed", "the audit log is closed");
-      const sequence = dropped + lines.length;
-      const time = new Date(options.clock.now()).toISOString();
-      const { line, hash } = chainedLine(sequence, time, kind, fields, head);
-      lines.push(line);
-      head = hash;
-      // Cutting in halves keeps the cost of an append constant on average.
-      if (lines.length >= keep * 2) {
-        dropped += lines.length - keep;
-        lines = lines.slice(-keep);
-      }
-      return { sequence, hash };
-    },
+    append,
+    appendInTurn: async (kind, fields) => append(kind, fields),
     async read(fromSequence, limit) {
       const from = Math.max(0, fromSequence - dropped);
       return lines.slice(from, from + Math.max(0, limit)).map(parseEntry);

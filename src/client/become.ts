@@ -13,7 +13,9 @@ export function becomeProcess(
   { initialState }: { readonly initialState: InheritedState },
 ): never {
   const name = argv[0] ?? "";
-  const path = commandPathOrExit(name, environment);
+  const found = commandPathOrExit(name, environment);
+  // A script finds its own path as it was executed, and so does the daemon: as it was written, where PATH was not asked.
+  const path = name.includes("/") ? name : found;
   restoreInherited(initialState);
   const { failure, errno } = replaceProcess(path, argv, environment);
   complain(`agentid: ${name}: cannot be executed: ${errnoName(errno)}`);

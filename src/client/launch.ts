@@ -1,4 +1,5 @@
 import { request } from "node:http";
+import { parseArgs } from "node:util";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { InheritedState } from "../platform/inherited-state.js";
@@ -13,7 +14,7 @@ import { launchedEnvironment } from "./launch-environment.js";
  */
 
 const EXIT = { failed: 1, usage: 2, denied: 3, notRunning: 4 } as const;
-const USAGE = "usage: agentid run NAME -- CMD [ARG…]";
+const USAGE = "usage: agentid run NAME [--instance INSTANCE|auto] -- CMD [ARG…]";
 
 /** The daemon said no, in its own words. */
 class Refusal extends CodedError<"launch-refused"> {
@@ -28,25 +29,43 @@ class Refusal extends CodedError<"launch-refused"> {
 
 /** Asks the daemon for the launch that `args` describe and becomes the command, or exits. */
 export async function launch(args: readonly string[], initialState: InheritedState): Promise<never> {
-  const { name, argv } = parse(args);
+  const { name, argv, instance } = parse(args);
   // A command that does not exist is the shell's business, not the daemon's.
   commandPathOrExit(argv[0] ?? "", process.env);
   const socket = controlSocket();
-  const wanted = { name, argv, workingDirectory: process.cwd(), adopter: adopterOfOrphans() };
+  const wanted = {
+    name,
+    argv,
+    workingDirectory: process.cwd(),
+    ...(instance !== undefined && { instance }),
+    adopter: adopterOfOrphans(),
+  };
   const grant = await askForLaunch(socket, wanted).catch(giveUp);
   return becomeProcess(argv, launchedEnvironment(process.env, grant), { initialState });
 }
 
-function parse(args: readonly string[]): { name: string; argv: readonly string[] } {
+interface Arguments {
+  readonly name: string;
+  readonly argv: readonly string[];
+  readonly instance: string | undefined;
+}
+
+function parse(args: readonly string[]): Arguments {
   const dashes = args.indexOf("--");
-  const before = dashes === -1 ? args : args.slice(0, dashes);
   const argv = dashes === -1 ? [] : args.slice(dashes + 1);
-  const [name, ...unknown] = before;
-  if (name === undefined || name.startsWith("-") || unknown.length > 0 || argv.length === 0) {
-    complain(USAGE);
-    process.exit(EXIT.usage);
+  try {
+    const { values, positionals } = parseArgs({
+      args: args.slice(0, dashes === -1 ? undefined : dashes),
+      options: { instance: { type: "string" } },
+      allowPositionals: true,
+    });
+    const [name, ...unknown] = positionals;
+    if (name !== undefined && unknown.length === 0 && argv.length > 0) return { name, argv, instance: values.instance };
+  } catch {
+    // An option that there is not: the usage says which there are.
   }
-  return { name, argv };
+  complain(USAGE);
+  process.exit(EXIT.usage);
 }
 
 /** Without an address to ask, the command line is wrong before anything was asked. */

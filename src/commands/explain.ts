@@ -24,13 +24,18 @@ function explanationText(explanation: Explanation): string {
   const lines = [
     `${explanation.verdict}  ${explanation.caller} → ${explanation.service}/${explanation.target}   ${explanation.time}  decision ${explanation.decision}`,
     `  who      ${displayText(explanation.callerDetail || explanation.caller, 160)}`,
+    ...(explanation.evidence === undefined ? [] : [`  proof    ${explanation.evidence}`]),
+    ...(explanation.launchedBy === undefined ? [] : [`  launched by ${explanation.launchedBy.join(", launched by ")}`]),
     `  what     ${explanation.action} ${explanation.target}${explanation.arguments ? `, arguments ${displayText(explanation.arguments, 160)}` : ""}`,
     `  because  ${displayText(explanation.reason, 200)}`,
     `  rules    ${considered.length} considered`,
   ];
   const width = Math.max(0, ...considered.map(({ rule }) => rule.length));
   const place = Math.max(0, ...considered.map(({ at }) => at.length));
-  for (const { rule, at, outcome, detail } of considered) {
+  let about: string | undefined;
+  for (const { rule, at, outcome, detail, subject } of considered) {
+    if (subject !== about) lines.push(`         for ${subject}, which launched the caller`);
+    about = subject;
     lines.push(
       `           ${outcome === "matched" ? "✓" : "✗"} ${at.padEnd(place)}  ${rule.padEnd(width)}  ${displayText(detail, 160)}`,
     );

@@ -4,10 +4,13 @@ import { EXIT } from "./base-command.js";
 /** For `--help` and completion. `bin/agentid.js` takes `run` before oclif is loaded, so that nothing of Node clings to the launched process. */
 export default class Run extends Command {
   static override summary = "Launch a process as an identity: ask, then become the command";
-  static override usage = "run NAME -- CMD...";
+  static override usage = "run NAME [--instance INSTANCE|auto] -- CMD...";
   static override description =
-    `Granted only if NAME's entry in agentid.yaml has exactly this command and agentid.lock the digests of its files. The process keeps its PID, its terminal, its pipes and its limits; there is no wrapper. Exit code ${EXIT.denied} when refused, 127 when the command is not found.`;
-  static override examples = ["<%= config.bin %> run billing -- python agents/billing.py"];
+    `Granted only if NAME's entry in agentid.yaml has exactly this command and agentid.lock the digests of its files. The process keeps its PID, its terminal, its pipes and its limits; there is no wrapper. With --instance the identity is NAME/INSTANCE, where the entry has instances. Exit code ${EXIT.denied} when refused, 127 when the command is not found.`;
+  static override examples = [
+    "<%= config.bin %> run billing -- python agents/billing.py",
+    "<%= config.bin %> run billing --instance auto -- python agents/billing.py",
+  ];
   static override strict = false;
 
   async run(): Promise<void> {

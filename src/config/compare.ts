@@ -1,4 +1,13 @@
-import type { Config, IdentityConfig, Lock, LockedIdentity, RequiredFacts, ServiceConfig, Upstream } from "./config.js";
+import type {
+  Config,
+  IdentityConfig,
+  LaunchConfig,
+  Lock,
+  LockedIdentity,
+  RequiredFacts,
+  ServiceConfig,
+  Upstream,
+} from "./config.js";
 import { describeEndpoint, describeOidc, describeRelationship } from "./describe-federation.js";
 import { formatDuration } from "./duration.js";
 
@@ -128,13 +137,17 @@ function grantsToProcesses(identity: IdentityConfig): boolean {
 function launchChanges(at: string, old: IdentityConfig, next: IdentityConfig, isNobodys: boolean): readonly Change[] {
   const [before, after] = [old.launch, next.launch];
   if (after === undefined || before === undefined) {
-    return differing(at, before && formatCommand(before.argv), after && formatCommand(after.argv), !isNobodys);
+    return differing(at, before && describeLaunch(before), after && describeLaunch(after), !isNobodys);
   }
   const keptMore = after.keepEnv.some((name) => !before.keepEnv.includes(name));
+  const launchesMore = after.subagents.some((name) => !before.subagents.includes(name));
   return [
     ...differing(at, formatCommand(before.argv), formatCommand(after.argv), true),
     ...differing(`${at}.cwd`, before.workingDirectory, after.workingDirectory, true),
     ...differing(`${at}.keepEnv`, list(before.keepEnv), list(after.keepEnv), keptMore),
+    ...differing(`${at}.children`, String(before.children), String(after.children), after.children),
+    ...differing(`${at}.instances`, String(before.instances), String(after.instances), after.instances),
+    ...differing(`${at}.subagents`, list(before.subagents), list(after.subagents), launchesMore),
   ];
 }
 
@@ -184,7 +197,7 @@ function federationChanges(old: Config, next: Config): readonly Change[] {
 export function describeIdentity(identity: IdentityConfig): string {
   const { facts, launch, service } = identity;
   const parts = [
-    launch && `launch ${formatCommand(launch.argv)}`,
+    launch && `launch ${describeLaunch(launch)}`,
     facts.user !== undefined && `user ${facts.user}`,
     facts.uid !== undefined && `uid ${facts.uid}`,
     facts.group !== undefined && `group ${facts.group}`,
@@ -205,6 +218,16 @@ export function describeIdentity(identity: IdentityConfig): string {
     service !== undefined && `service ${service}`,
   ];
   return parts.filter((part) => typeof part === "string").join(", ") || "agentid itself";
+}
+
+/** `python3 agents/billing.py, its children too, in instances, may launch agents/research`. */
+function describeLaunch({ argv, children, instances, subagents }: LaunchConfig): string {
+  const more = [
+    children && "its children too",
+    instances && "in instances",
+    subagents.length > 0 && `may launch ${subagents.join(" and ")}`,
+  ];
+  return [formatCommand(argv), ...more.filter((part) => typeof part === "string")].join(", ");
 }
 
 /** Where a service is, in one line: `mcp: node mcp/payments.js`, `http: http://127.0.0.1:8080`. */

@@ -114,6 +114,12 @@ export interface LaunchConfig {
   readonly workingDirectory: string;
   /** Variables that load code or look like secrets and are kept all the same. */
   readonly keepEnv: readonly string[];
+  /** Whether processes that descend from the launched one have the identity too, with the evidence `parent`. */
+  readonly children: boolean;
+  /** Whether `agentid run NAME --instance X` gives `NAME/X`. */
+  readonly instances: boolean;
+  /** Names of the identities that it may launch. */
+  readonly subagents: readonly string[];
 }
 
 export interface ServiceConfig {

@@ -20,6 +20,8 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
   return [
     ...identityNames(source),
     ...pinnedWithoutPath(source),
+    ...subagentReferences(source),
+    ...instanceNames(source),
     ...serviceNames(source),
     ...serviceReferences(source),
     ...defaultIdentities(source),
@@ -60,6 +62,38 @@ function pinnedWithoutPath(source: YamlSource): readonly ConfigProblem[] {
     if (!isMapping(exe) || !isMapping(entry) || exe.sha256 !== "pinned") return [];
     if (Object.hasOwn(exe, "path") || Object.hasOwn(entry, "launch")) return [];
     return [source.problem(["identities", name, "exe"], "a pinned digest needs the path of the file to pin")];
+  });
+}
+
+/** Only what can be launched can be a sub-agent. */
+function subagentReferences(source: YamlSource): readonly ConfigProblem[] {
+  const identities = new Map(entriesOf(source, "identities"));
+  return [...identities].flatMap(([name, entry]) => {
+    const subagents = valueAt(entry, ["launch", "subagents"]);
+    if (!Array.isArray(subagents)) return [];
+    return subagents.flatMap((subagent: unknown, index) => {
+      if (typeof subagent !== "string") return [];
+      const path = ["identities", name, "launch", "subagents", index];
+      const named = identities.get(subagent);
+      if (named === undefined) {
+        const known = suggestion(subagent, [...identities.keys()]);
+        return [source.problem(path, `no identity ${JSON.stringify(subagent)}${known}`)];
+      }
+      if (valueAt(named, ["launch"]) !== undefined) return [];
+      return [source.problem(path, `${subagent} has no launch, so nobody can launch it`)];
+    });
+  });
+}
+
+/** `agents/billing/x` must be an instance of agents/billing or an identity of its own, never both. */
+function instanceNames(source: YamlSource): readonly ConfigProblem[] {
+  const identities = new Map(entriesOf(source, "identities"));
+  return [...identities.keys()].flatMap((name) => {
+    const above = name.slice(0, Math.max(0, name.lastIndexOf("/")));
+    if (valueAt(identities.get(above), ["launch", "instances"]) !== true) return [];
+    return [
+      source.problem(["identities", name], `this is the name of an instance of ${above}, which has instances`, "key"),
+    ];
   });
 }
 

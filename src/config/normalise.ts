@@ -116,6 +116,9 @@ function launchOf(entry: NonNullable<IdentityEntry["launch"]>, projectDirectory:
     argv: full.command,
     workingDirectory: resolve(projectDirectory, full.cwd ?? "."),
     keepEnv: full.keepEnv ?? [],
+    children: full.children ?? false,
+    instances: full.instances ?? false,
+    subagents: full.subagents ?? [],
   };
 }
 

@@ -102,6 +102,8 @@ function kindName(expected: string): string {
       return "a mapping";
     case "int":
       return "a whole number";
+    case "boolean":
+      return "true or false";
     default:
       return `a ${expected}`;
   }

@@ -61,6 +61,30 @@ const launchCommand = z
         examples: [["OPENAI_API_KEY"]],
       })
       .optional(),
+    children: z
+      .boolean()
+      .meta({
+        description:
+          "Processes that descend from the launched one have the identity too, with the evidence `parent`: every tool and every shell that the agent starts.",
+        default: false,
+      })
+      .optional(),
+    instances: z
+      .boolean()
+      .meta({
+        description:
+          "`agentid run NAME --instance X` gives the identity `NAME/X` (`auto` for a new name). A rule that names NAME is not about its instances: `NAME/*` is.",
+        default: false,
+      })
+      .optional(),
+    subagents: z
+      .array(z.string())
+      .meta({
+        description:
+          "Identities that the agent may launch with `agentid run`. A sub-agent is permitted only what each agent above it is permitted too.",
+        examples: [["agents/research"]],
+      })
+      .optional(),
   })
   .meta({ description: "The command in full form." });
 

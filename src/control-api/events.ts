@@ -15,6 +15,11 @@ const callBase = {
   callerDetail: z
     .string()
     .describe("who in kernel words: pid, uid, command line; empty when the caller came by certificate"),
+  evidence: z
+    .string()
+    .optional()
+    .describe("what the caller's identity rests on: kernel, launch, parent, weak, or certificate; absent without one"),
+  launchedBy: z.array(z.string()).optional().describe("the agents that launched the caller, nearest first"),
   service: z.string(),
   protocol: z.enum(["http", "mcp"]),
   action: z.string().describe("GET, POST … or the JSON-RPC method"),

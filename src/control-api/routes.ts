@@ -57,6 +57,7 @@ export const launchRequest = z.object({
   name: z.string(),
   argv: z.array(z.string()).min(1),
   workingDirectory: z.string(),
+  instance: z.string().optional().describe("last segment of the identity's path; `auto`: a new one"),
   /** The process that adopts what the launcher orphans, as it has tried. */
   adopter: z.int().positive().optional(),
 });
@@ -116,6 +117,7 @@ const consideredRule = z.object({
   effect: z.enum(["allow", "deny"]),
   outcome: z.string(),
   detail: z.string(),
+  subject: z.string().optional().describe("SPIFFE ID of the agent above the caller about whom this is"),
 });
 export const explanation = z.object({
   decision: z.string(),
@@ -123,6 +125,8 @@ export const explanation = z.object({
   time: z.iso.datetime(),
   caller: z.string(),
   callerDetail: z.string(),
+  evidence: z.string().optional(),
+  launchedBy: z.array(z.string()).optional().describe("the agents that launched the caller, nearest first"),
   service: z.string(),
   action: z.string(),
   target: z.string(),

@@ -2,6 +2,7 @@ import { type Adopters, createAdopters } from "../attestation/adopters.js";
 import { createCallerAttestor } from "../attestation/attestor.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import { executableDigests } from "../attestation/hash-cache.js";
+import type { LaunchEnd } from "../attestation/launched-process.js";
 import { createLaunchRegistry, type LaunchRegistry } from "../attestation/launches.js";
 import type { Foundation } from "./foundation.js";
 import { readKnownAgents, writeKnownAgents } from "./known-agents.js";
@@ -34,15 +35,15 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
   undo.push(bus.subscribe(0, (event) => live.take(event)));
 
   const uid = process.geteuid?.() ?? 0;
-  launches.onStarted(({ name, pid, startTime }) => {
-    audit.append("launch.started", { identity: name, pid });
+  launches.onStarted(({ name, granted: { launchedBy }, pid, startTime }) => {
+    audit.append("launch.started", { identity: name, pid, ...(launchedBy.length > 0 && { launchedBy }) });
     live.seen(pid, startTime, [name]);
     const detail = "the pinned program runs";
     bus.emit({ event: "process", change: "launched", identity: name, pid, uid, detail });
   });
-  launches.onEnded(({ name, pid, why, started }) => {
-    audit.append("launch.ended", { identity: name, pid, why, started });
-    const detail = started ? `ended by ${why}` : "never became the pinned program";
+  launches.onEnded(({ name, pid, why, started, file }) => {
+    audit.append("launch.ended", { identity: name, pid, why, started, ...(file !== undefined && { file }) });
+    const detail = endOf(why, started, file);
     bus.emit({ event: "process", change: "ended", identity: name, pid, uid, detail });
   });
   let parentsMatter = () => false;
@@ -61,4 +62,9 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
         firstLaunchStartTime: launches.firstLaunchStartTime,
       }),
   };
+}
+
+function endOf(why: LaunchEnd, started: boolean, file: string | undefined): string {
+  if (why === "files") return `${file} is not what was pinned any more: start it again`;
+  return started ? `ended by ${why}` : "never became the pinned program";
 }

@@ -11,10 +11,10 @@ import { writeLock } from "../config/lock-file.js";
 import type { RouteName } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { Revocations } from "../identity/revocations.js";
-import type { Platform } from "../platform/platform.js";
+import type { Platform, ProcessHandle } from "../platform/platform.js";
 import { attestationReport } from "./attestation-report.js";
 import { createAuthorityHandlers } from "./authority-handlers.js";
-import type { ControlHandlers, ControlPeer } from "./control-server.js";
+import type { ControlHandlers, ControlPeer, ControlRight } from "./control-server.js";
 import type { EventBus } from "./event-bus.js";
 import type { Explanations } from "./explanations.js";
 import type { Federating } from "./federating.js";
@@ -34,14 +34,24 @@ export interface GatekeeperOptions {
   readonly isOwnDashboard: (pid: number, startTime: bigint) => boolean;
 }
 
-/** Who may use the control socket (D25). The returned function throws CodedError `not-administrator`; the refusal is on record first. */
+/**
+ * Who may use the control socket (D25): an administrator for everything, and what an agent has started for asking for a launch, which `launch` grants
+ * only as far as that agent's entry names sub-agents. The returned function throws CodedError `not-administrator`; the refusal is on
+ * record first.
+ */
 export function createGatekeeper({ platform, launches, adopters, audit, bus, isOwnDashboard }: GatekeeperOptions) {
-  return function requireAdministrator(peer: ControlPeer, route: RouteName): void {
+  const descendsFromAgent = (handle: ProcessHandle): boolean => {
+    const descent = launches.descentOf(handle);
+    descent?.close();
+    return descent !== undefined;
+  };
+
+  return function admit(peer: ControlPeer, route: RouteName): ControlRight {
     const credentials = platform.peerOfUnixSocket(peer.fd);
     const handle = platform.openProcess(credentials);
     try {
       const { startTime } = handle.status();
-      if (isOwnDashboard(credentials.pid, startTime)) return;
+      if (isOwnDashboard(credentials.pid, startTime)) return "administrator";
       const answer = mayAdminister(
         { pid: credentials.pid, uid: credentials.uid, startTime },
         {
@@ -52,7 +62,8 @@ export function createGatekeeper({ platform, launches, adopters, audit, bus, isO
           platform,
         },
       );
-      if (answer.allowed) return;
+      if (answer.allowed) return "administrator";
+      if (route === "launch" && descendsFromAgent(handle)) return "agent";
       const { pid, uid } = credentials;
       audit.append("control.refused", { route, pid, uid, reason: answer.reason });
       bus.emit({ event: "process", change: "refused", pid, uid, detail: `control: ${answer.reason}` });
@@ -99,7 +110,7 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
 
   return {
     status: () => statusReport(status),
-    launch: (request, peer) => options.launch(request, peer.fd),
+    launch: (request, peer) => options.launch(request, peer),
     async attest({ pid }) {
       const caller = await options.attestor.ofPid(pid);
       try {

@@ -11,11 +11,19 @@ export interface ControlPeer {
   readonly fd: number;
 }
 
+/** By what right a process asks. `agent`: it descends from an agent, and may ask for nothing but a launch. */
+export type ControlRight = "administrator" | "agent";
+
+/** A process that may ask, and by what right. */
+export interface AdmittedPeer extends ControlPeer {
+  readonly right: ControlRight;
+}
+
 /** One function a route. Inputs are validated before they arrive. */
 export type ControlHandlers = {
   readonly [Name in Exclude<RouteName, "events">]: (
     input: z.output<(typeof routes)[Name]["input"]>,
-    peer: ControlPeer,
+    peer: AdmittedPeer,
   ) => Promise<z.input<(typeof routes)[Name]["output"]>> | z.input<(typeof routes)[Name]["output"]>;
 };
 
@@ -23,7 +31,7 @@ export interface ControlServerOptions {
   readonly handlers: ControlHandlers;
   readonly subscribe: (since: number | undefined, listener: (event: AgentidEvent) => void) => () => void;
   /** Throws CodedError `not-administrator` with the reason; asked for every request, not once a connection (D25). */
-  readonly requireAdministrator: (peer: ControlPeer, route: RouteName) => void;
+  readonly admit: (peer: ControlPeer, route: RouteName) => ControlRight;
 }
 
 export interface ControlServer {
@@ -79,14 +87,14 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     const peer = { fd: descriptorOf(request.socket) };
     const url = new URL(request.url ?? "/", "http://agentid");
     const name = routeNamed(request.method ?? "", url.pathname);
-    options.requireAdministrator(peer, name);
+    const right = options.admit(peer, name);
     const route = routes[name];
     const raw = route.method === "GET" ? Object.fromEntries(url.searchParams) : await readJson(request);
     const parsed = route.input.safeParse(raw);
     if (!parsed.success) throw new CodedError("bad-request", parsed.error.issues.map(describeIssue).join("; "));
     if (name === "events") return streamEvents(request, response, (parsed.data as { since?: number }).since);
-    const handler = options.handlers[name] as (input: unknown, peer: ControlPeer) => unknown;
-    const output = await handler(parsed.data, peer);
+    const handler = options.handlers[name] as (input: unknown, peer: AdmittedPeer) => unknown;
+    const output = await handler(parsed.data, { ...peer, right });
     response.writeHead(200, { "content-type": "application/json" });
     response.end(JSON.stringify(output));
   }

@@ -84,7 +84,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
   let dashboard: { readonly pid: number; readonly startTime: bigint } | undefined;
   const server = createControlServer({
     subscribe: (since, listener) => bus.subscribe(since, listener),
-    requireAdministrator: createGatekeeper({
+    admit: createGatekeeper({
       platform,
       launches,
       adopters,
@@ -100,6 +100,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
         control,
         reload,
         keeper: issuing.keeper,
+        registry,
         authority: issuing.authority,
         revoking,
         relay: relaying.relay,

@@ -63,6 +63,8 @@ export function createExplanations(): Explanations {
         time: time.toISOString(),
         caller: call.caller,
         callerDetail: call.callerDetail,
+        ...(call.evidence === undefined ? {} : { evidence: call.evidence }),
+        ...(call.launchedBy === undefined ? {} : { launchedBy: call.launchedBy }),
         service: call.service,
         action: call.action,
         target: call.target,

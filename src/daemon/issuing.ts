@@ -1,9 +1,11 @@
 import { join } from "node:path";
+import type { LaunchEvent } from "../attestation/launches.js";
 import { messageOf } from "../coded-error.js";
 import { type ForeignBundles, openForeignBundles } from "../federation/foreign-bundles.js";
 import { joinTrustBundles } from "../federation/trust-bundles.js";
 import { createTrustBundles, type TrustBundles } from "../identity/bundles.js";
 import { openDiskKeyStore } from "../identity/disk-key-store.js";
+import type { IdentityRegistry } from "../identity/entitlement.js";
 import { createIssuedCredentials, type IssuedCredentials } from "../identity/issued-credentials.js";
 import { createMemoryKeyStore, type KeyStore } from "../identity/key-store.js";
 import { createIdentityRegistry, type UpdatableIdentityRegistry } from "../identity/registry.js";
@@ -15,6 +17,9 @@ import { openUpstreamFiles } from "../identity/upstream-files.js";
 import { createWitKeeper, type WitKeeper } from "../identity/wit-keeper.js";
 import { watchClock } from "../platform/clock-watch.js";
 import { openKeychain } from "../platform/keychain.js";
+import { launchChainOf } from "../spiffe/launch-chain.js";
+import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
+import type { Attesting } from "./attesting.js";
 import type { Foundation } from "./foundation.js";
 
 /** The authority of the trust domain, whom it knows, and what it has issued. */
@@ -30,7 +35,7 @@ export interface Issuing {
   readonly issued: IssuedCredentials;
 }
 
-export async function startIssuing(foundation: Foundation): Promise<Issuing> {
+export async function startIssuing(foundation: Foundation, { launches }: Attesting): Promise<Issuing> {
   const { clock, audit, bus, undo, problem, project } = foundation;
   const { trustDomain } = project.config;
   const upstream = openUpstreamFiles({
@@ -63,8 +68,19 @@ export async function startIssuing(foundation: Foundation): Promise<Issuing> {
     audit,
     onProblem: (thrown) => problem("error", "bundle", messageOf(thrown)),
   });
-  const bundles = joinTrustBundles(trustDomain, createTrustBundles(authority, revocations), foreign);
-  const registry = createIdentityRegistry(project.config, project.lock, undefined, revocations);
+  const registry = createIdentityRegistry(project.config, project.lock, undefined, revocations, launches);
+  const bundles = joinTrustBundles(
+    trustDomain,
+    createTrustBundles(authority, {
+      refusalOf: (id, chain) => revocations.refusalOf(id, chain) ?? refusalOfLaunch(registry, trustDomain, id, chain),
+      revokedBy: (keyId) => revocations.revokedBy(keyId),
+      onChange: (listener) => revocations.onChange(listener),
+    }),
+    foreign,
+  );
+  const concernsOthers = ({ granted, descendants }: LaunchEvent) => descendants || granted.instance !== undefined;
+  undo.push(launches.onStarted((launch) => concernsOthers(launch) && registry.launchesChanged()));
+  undo.push(launches.onEnded((launch) => concernsOthers(launch) && registry.launchesChanged()));
   const keeper = createSvidKeeper({
     authority,
     registry,
@@ -109,6 +125,17 @@ export async function startIssuing(foundation: Foundation): Promise<Issuing> {
     }),
   );
   return { authority, bundles, foreign, registry, keeper, witKeeper, revocations, issued };
+}
+
+/** What a certificate of ours says of its holder's launch must still hold: whom it names above it, and that its instance lives. */
+function refusalOfLaunch(
+  registry: IdentityRegistry,
+  trustDomain: TrustDomain,
+  id: SpiffeId,
+  [leaf]: readonly Buffer[],
+): string | undefined {
+  if (!id.memberOf(trustDomain)) return undefined;
+  return registry.refusalOf(id, leaf === undefined ? [] : launchChainOf(leaf));
 }
 
 function keepsNothing({ options, project }: Foundation): boolean {

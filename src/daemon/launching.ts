@@ -1,13 +1,19 @@
+import { randomBytes } from "node:crypto";
 import type { Adopters } from "../attestation/adopters.js";
-import type { CallerAttestor } from "../attestation/caller.js";
+import type { Caller, CallerAttestor } from "../attestation/caller.js";
+import { launchedName } from "../attestation/launched-process.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
-import { compareWithLock, describeDifference, expectedProgram, pinLaunch } from "../attestation/pinning.js";
-import type { AuditFields, AuditLog } from "../audit/audit-log.js";
-import { CodedError, messageOf } from "../coded-error.js";
+import { compareWithLock, describeDifference, expectedProgram, markFiles, pinLaunch } from "../attestation/pinning.js";
+import type { AuditLog } from "../audit/audit-log.js";
+import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import { formatCommand } from "../config/compare.js";
 import type { IdentityConfig, LaunchConfig } from "../config/config.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
+import { instanceIdentity } from "../identity/instances.js";
+import { LONGEST_LAUNCH_CHAIN } from "../policy/launch-chain.js";
+import { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { AdmittedPeer } from "./control-server.js";
 import type { EventBus } from "./event-bus.js";
 import type { Project } from "./project.js";
 
@@ -15,6 +21,7 @@ export interface LaunchRequest {
   readonly name: string;
   readonly argv: readonly string[];
   readonly workingDirectory: string;
+  readonly instance?: string | undefined;
   readonly adopter?: number | undefined;
 }
 
@@ -35,31 +42,30 @@ export interface LaunchingOptions {
 }
 
 /**
- * Grants a launch (D7): only what the entry and the lock pin may run as NAME. The launcher is the process at the other end of `fd`; it becomes the
- * command, and its identity begins when it has. Throws CodedError `launch-refused` with the difference.
+ * Grants a launch (D7): only what the entry and the lock pin may run as NAME. The launcher is the process at the other end of the connection; it
+ * becomes the command, and its identity begins when it has. What an agent has started may launch only the sub-agents that the agent's entry names.
+ * Throws CodedError `launch-refused` with the difference.
  */
 export function createLaunching(options: LaunchingOptions) {
-  const { attestor, launches, audit, bus } = options;
+  const { attestor, launches, registry, audit, bus } = options;
 
-  return async function launch(request: LaunchRequest, fd: number): Promise<LaunchGrant> {
+  return async function launch(request: LaunchRequest, { fd, right }: AdmittedPeer): Promise<LaunchGrant> {
     const launcher = await attestor.ofUnixSocket(fd);
     try {
       const { pid, uid, startTime, execGeneration } = launcher.facts;
-      const refuse = (reason: string, hint: string): never => {
-        audit.append("launch.refused", { name: request.name, argv: request.argv, pid, uid, reason });
+      const refuse: Refuse = (reason, hint) => {
+        const parent = launcher.launch === undefined ? {} : { agent: launchedName(launcher.launch) };
+        audit.append("launch.refused", { name: request.name, argv: request.argv, pid, uid, ...parent, reason });
         bus.emit({ event: "process", change: "launch-refused", identity: request.name, pid, uid, detail: reason });
         throw new CodedError("launch-refused", reason, { hint });
       };
-      const identity = findByName(request.name, options.registry);
+      const identity = findByName(request.name, registry);
       if (identity === undefined) {
-        const names = options.registry.identities.filter((each) => each.launch).map((each) => each.name);
+        const names = registry.identities.filter((each) => each.launch).map((each) => each.name);
         return refuse(
           `agentid.yaml has no identity ${request.name}`,
           `identities that can be launched: ${names.join(", ") || "none"}`,
         );
-      }
-      if (options.registry.isRevoked(identity.id)) {
-        return refuse(`${identity.name} is revoked`, `to give it back: agentid revoke --undo ${identity.name}`);
       }
       const wanted = identity.launch;
       if (wanted === undefined) {
@@ -68,12 +74,19 @@ export function createLaunching(options: LaunchingOptions) {
           "agentid attest PID shows what it asks for",
         );
       }
+      const launchedBy = right === "agent" ? await chainAbove(launcher, identity, refuse) : [];
+      if (registry.isRevoked(identity.id)) {
+        return refuse(`${identity.name} is revoked`, `to give it back: agentid revoke --undo ${identity.name}`);
+      }
       const difference = commandDifference(wanted, request);
       if (difference !== undefined) return refuse(`${identity.name} is granted for another command`, difference);
+      const instance = instanceOf(request, identity, wanted, refuse);
       const pinned = options.project().lock.identities[identity.name];
       if (pinned === undefined)
         return refuse(`${identity.name} has no pin in agentid.lock`, `agentid entry pin ${identity.name}`);
       const command = { ...wanted, env: options.environment };
+      // Before the digests are made: what is touched from now on is seen.
+      const files = markFiles(pinned, wanted.workingDirectory);
       const now = await pinLaunch(command).catch((thrown: unknown) =>
         refuse(messageOf(thrown), "is the command installed?"),
       );
@@ -84,18 +97,44 @@ export function createLaunching(options: LaunchingOptions) {
           `if you made this change: agentid entry pin ${identity.name}`,
         );
       }
+      const expected = await expectedProgram(command, pinned, files);
       launcher.recheck();
-      launches.begin({
-        launcher: { pid, startTime, execGeneration },
-        name: identity.name,
-        expected: await expectedProgram(command, pinned),
-      });
-      options.adopters.learn(pid, request.adopter);
+      if (right === "agent" && launcher.launch?.evidence !== "parent") {
+        return refuse("the agent that asks is no more", "launch it again");
+      }
+      // From `begin` on the launcher is an agent itself and descends from nobody.
+      const parentPid = launcher.launch?.pid;
+      const granted = { name: identity.name, instance, launchedBy };
+      try {
+        launches.begin({
+          ...granted,
+          launcher: { pid, startTime, execGeneration },
+          descendants: wanted.children || wanted.subagents.length > 0,
+          expected,
+        });
+      } catch (thrown) {
+        if (codeOf(thrown) !== "instance-taken") throw thrown;
+        return refuse(messageOf(thrown), "another name, or --instance auto");
+      }
+      // What a sub-agent orphans is adopted below the agent above it, or where that agent's orphans are.
+      if (right !== "agent") options.adopters.learn(pid, request.adopter);
       options.rememberAgents();
-      audit.append("launch.granted", granted(identity, wanted, pid, uid, pinned));
+      const { id } = instance === undefined ? identity : instanceIdentity(identity, instance);
+      audit.append("launch.granted", {
+        identity: launchedName(granted),
+        spiffeId: id.toString(),
+        ...(right === "agent" && parentPid !== undefined && { launchedBy, parentPid }),
+        argv: wanted.argv,
+        workingDirectory: wanted.workingDirectory,
+        pid,
+        uid,
+        exePath: pinned.exe.path,
+        exeSha256: pinned.exe.sha256,
+        files: pinned.files,
+      });
       return {
-        identity: identity.name,
-        spiffeId: identity.id.toString(),
+        identity: launchedName(granted),
+        spiffeId: id.toString(),
         setEnv: { ...options.environmentOf() },
         keepEnv: [...wanted.keepEnv],
       };
@@ -103,6 +142,71 @@ export function createLaunching(options: LaunchingOptions) {
       launcher.close();
     }
   };
+
+  /** The agents above a launch that `launcher`, started by an agent, asks for: that agent must have its identity now, and its entry name the sub-agent. */
+  async function chainAbove(launcher: Caller, wanted: IdentityConfig, refuse: Refuse): Promise<readonly string[]> {
+    const { launch: descends } = launcher;
+    if (descends?.evidence !== "parent") {
+      return refuse("nothing shows any more which agent started this process", "launch it again");
+    }
+    const agent = await attestor.ofPid(descends.pid);
+    try {
+      const name = launchedName(descends);
+      const held = registry
+        .entitlementsOf(agent)
+        .granted.find(({ identity }) => identity.name === name && identity.launch !== undefined);
+      if (agent.launch?.evidence !== "launch" || held === undefined) {
+        return refuse(`process ${descends.pid}, which started it, does not have the identity ${name} now`, "");
+      }
+      if (held.identity.launch?.subagents.includes(wanted.name) !== true) {
+        return refuse(
+          `${name} may not launch ${wanted.name}`,
+          `its entry in agentid.yaml would have to name it: launch: { subagents: [${wanted.name}] }`,
+        );
+      }
+      const chain = [held.identity.id.toString(), ...held.launchedBy];
+      if (chain.length > LONGEST_LAUNCH_CHAIN) {
+        return refuse(`more than ${LONGEST_LAUNCH_CHAIN} agents would stand above it`, "");
+      }
+      return chain;
+    } finally {
+      agent.close();
+    }
+  }
+
+  function instanceOf(
+    { instance }: LaunchRequest,
+    identity: IdentityConfig,
+    wanted: LaunchConfig,
+    refuse: Refuse,
+  ): string | undefined {
+    if (instance === undefined) return undefined;
+    if (!wanted.instances) {
+      return refuse(`${identity.name} has no instances`, "its entry would have to say so: launch: { instances: true }");
+    }
+    const named = instance === "auto" ? randomBytes(5).toString("hex") : instance;
+    const wrong = whyNoInstance(identity, named);
+    if (wrong !== undefined) return refuse(`${JSON.stringify(instance)} is no name of an instance: ${wrong}`, "");
+    const { id } = instanceIdentity(identity, named);
+    if (registry.isRevoked(id)) return refuse(`${id.name} is revoked`, `to give it back: agentid revoke --undo ${id}`);
+    return named;
+  }
+}
+
+type Refuse = (reason: string, hint: string) => never;
+
+const LONGEST_INSTANCE = 64;
+
+/** One segment of a SPIFFE ID's path. */
+function whyNoInstance({ id, name }: IdentityConfig, instance: string): string | undefined {
+  if (instance.length > LONGEST_INSTANCE) return `longer than ${LONGEST_INSTANCE} characters`;
+  if (instance.includes("/")) return "it has one segment";
+  try {
+    SpiffeId.of(id.trustDomain, `${name}/${instance}`);
+    return undefined;
+  } catch (thrown) {
+    return messageOf(thrown);
+  }
 }
 
 /** The identity named in full or by a last segment that only one has. */
@@ -121,24 +225,4 @@ function commandDifference(wanted: LaunchConfig, asked: LaunchRequest): string |
     return `it runs in ${wanted.workingDirectory}; this is ${asked.workingDirectory}`;
   }
   return undefined;
-}
-
-function granted(
-  identity: IdentityConfig,
-  { argv, workingDirectory }: LaunchConfig,
-  pid: number,
-  uid: number,
-  pinned: { exe: { path: string; sha256: string }; files: Readonly<Record<string, string>> },
-): AuditFields {
-  return {
-    identity: identity.name,
-    spiffeId: identity.id.toString(),
-    argv,
-    workingDirectory,
-    pid,
-    uid,
-    exePath: pinned.exe.path,
-    exeSha256: pinned.exe.sha256,
-    files: pinned.files,
-  };
 }

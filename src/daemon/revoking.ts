@@ -109,7 +109,9 @@ export function createRevoking(options: RevokingOptions): Revoking {
         : forSeconds === undefined
           ? undefined
           : new Date(clock.now() + forSeconds * 1000);
-      const live = issued.of(id.toString(), clock.now());
+      // With the entry its instances.
+      const instances = registry.instances(registry.find(id.toString())?.name ?? "").map((instance) => instance.id);
+      const live = [id, ...instances].flatMap((each) => issued.of(each.toString(), clock.now()));
       revocations.revoke(id, until, certificatesAmong(live));
       const report = reportOf({ id, since: new Date(clock.now()), until });
       const serials = certificatesAmong(live).map(({ serial }) => serial);

@@ -1,6 +1,7 @@
 import type { AuditLog } from "../audit/audit-log.js";
 import { describeIdentity, describeUpstream } from "../config/compare.js";
 import type { Status } from "../control-api/routes.js";
+import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { SvidKeeper } from "../identity/svid-keeper.js";
 import type { TrustDomainAuthority } from "../identity/trust-domain-authority.js";
 import type { Relay } from "../relay/relay.js";
@@ -17,6 +18,7 @@ export interface StatusSources {
   readonly control: string;
   readonly reload: ProjectReload;
   readonly keeper: SvidKeeper;
+  readonly registry: Pick<IdentityRegistry, "instances">;
   readonly authority: TrustDomainAuthority;
   readonly revoking: Revoking;
   readonly relay: Relay;
@@ -43,7 +45,7 @@ export function statusReport(sources: StatusSources): Status {
       notAfter: sources.authority.active.notAfter.toISOString(),
       rotateAt: sources.authority.rotateAt.toISOString(),
     },
-    identities: config.identities.map((identity) => {
+    identities: [...config.identities, ...sources.registry.instances()].map((identity) => {
       const svid = held.get(identity.name);
       return {
         name: identity.name,

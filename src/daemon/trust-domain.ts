@@ -53,7 +53,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   const { bus, folders, project } = foundation;
   const ending = createEnding(foundation, unwind);
   const attesting = startAttesting(foundation);
-  const issuing = await startIssuing(foundation);
+  const issuing = await startIssuing(foundation, attesting);
   attesting.lookAtParentsIf(() => issuing.registry.asksForParents);
   // The first thing that programs can reach: an SVID must not wait for a slow service.
   const workloadApi = await startWorkloadApi(foundation, attesting, issuing);

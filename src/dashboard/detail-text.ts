@@ -54,9 +54,21 @@ function callDetail({ decided, ...call }: Call, width: number): TextLine[] {
     ...field("why", decided.reason, width, denied ? "deny" : "plain"),
     ...field("call", callText(decided.action, decided.summary), width),
     ...(denied ? [] : field("result", resultOf({ decided, ...call }), width)),
-    ...field("who", decided.callerDetail === "" ? "by certificate" : decided.callerDetail, width),
+    ...whoFields(decided, width),
     ...field("when", clockTime(decided.time), width),
     line({ text: "[w] why in full and how to allow it   [c] copy id", tone: "dim" }),
+  ];
+}
+
+/** The process, what its identity rests on, and the agents above it. */
+function whoFields(
+  who: { callerDetail: string; evidence?: string | undefined; launchedBy?: readonly string[] | undefined },
+  width: number,
+): TextLine[] {
+  return [
+    ...field("who", who.callerDetail === "" ? "by certificate" : who.callerDetail, width),
+    ...(who.evidence === undefined ? [] : field("proof", who.evidence, width)),
+    ...(who.launchedBy === undefined ? [] : field("by", `launched by ${who.launchedBy.join(", launched by ")}`, width)),
   ];
 }
 
@@ -142,12 +154,13 @@ function explanationLines(explanation: Explanation, width: number): TextLine[] {
       `${explanation.caller} → ${destination(explanation.service, explanation.target)}`,
       width,
     ),
-    ...field("who", explanation.callerDetail === "" ? "by certificate" : explanation.callerDetail, width),
+    ...whoFields(explanation, width),
     ...field("what", `${explanation.action} ${explanation.target} ${explanation.arguments}`, width),
     ...field("why", explanation.reason, width),
     ...field("rules", `${considered.length} considered`, width),
     ...considered.flatMap((rule) => [
       line({ text: `  ${rule.rule}`, tone: "strong" }, `  ${rule.at}  ${rule.effect}`),
+      ...(rule.subject === undefined ? [] : field("", `for ${rule.subject}, which launched the caller`, width)),
       ...field("", `${rule.outcome}: ${rule.detail}`, width),
     ]),
     ...(suggestion === undefined ? [] : suggestionLines(suggestion, width)),

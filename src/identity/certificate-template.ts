@@ -1,5 +1,5 @@
 import "reflect-metadata";
-import { createHash, type KeyObject } from "node:crypto";
+import { hash, type KeyObject } from "node:crypto";
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -14,11 +14,13 @@ import {
 import {
   contentOf,
   contextTag,
-  encodeElement,
-  encodePositiveInteger,
-  encodeTime,
+  element,
+  encode,
+  positiveInteger,
   readElements,
   TAG,
+  timeElement,
+  type UnwrittenElement,
 } from "../spiffe/der.js";
 import { ECDSA_WITH_SHA256, type SignatureAlgorithm, signed } from "./signed-structure.js";
 
@@ -33,8 +35,7 @@ const VERSION_3 = Buffer.of(0xa0, 0x03, 0x02, 0x01, 0x02);
 const EXTENSIONS = contextTag(3, "constructed");
 const SUBJECT_ALTERNATIVE_NAME = Buffer.from("0603551d11", "hex");
 const CRITICAL = Buffer.of(0x01, 0x01, 0xff);
-/** Extension 2.5.29.14 up to the 20 octets of the identifier. */
-const SUBJECT_KEY_ID_PREFIX = Buffer.from("301d0603551d0e04160414", "hex");
+const SUBJECT_KEY_ID = Buffer.from("0603551d0e", "hex");
 
 /** Everything of a certificate that changes from one issue to the next. */
 export interface CertificateFields {
@@ -50,8 +51,8 @@ export interface CertificateTemplate {
   /** Names are DER. */
   readonly issuer: Buffer;
   readonly subject: Buffer;
-  /** Encoded `Extension`s except the subject key identifier, which follows from the key. */
-  readonly extensions: readonly Buffer[];
+  /** `Extension`s except the subject key identifier, which follows from the key. */
+  readonly extensions: readonly (Buffer | UnwrittenElement)[];
 }
 
 /** The DER certificate of `template` and `fields`, signed by `issuerKey` with `algorithm`. */
@@ -61,24 +62,28 @@ export function signCertificate(
   issuerKey: KeyObject,
   algorithm: SignatureAlgorithm = ECDSA_WITH_SHA256,
 ): Buffer {
-  const subjectKeyId = Buffer.concat([SUBJECT_KEY_ID_PREFIX, subjectKeyIdentifier(fields.publicKeyInfo)]);
-  const toBeSigned = encodeElement(
+  const subjectKeyId = element(
+    TAG.sequence,
+    SUBJECT_KEY_ID,
+    element(TAG.octetString, element(TAG.octetString, subjectKeyIdentifier(fields.publicKeyInfo))),
+  );
+  const toBeSigned = element(
     TAG.sequence,
     VERSION_3,
-    encodePositiveInteger(fields.serial),
+    positiveInteger(fields.serial),
     algorithm.identifier,
     template.issuer,
-    encodeElement(TAG.sequence, encodeTime(fields.notBefore), encodeTime(fields.notAfter)),
+    element(TAG.sequence, timeElement(fields.notBefore), timeElement(fields.notAfter)),
     template.subject,
     fields.publicKeyInfo,
-    encodeElement(EXTENSIONS, encodeElement(TAG.sequence, ...template.extensions, subjectKeyId)),
+    element(EXTENSIONS, element(TAG.sequence, ...template.extensions, subjectKeyId)),
   );
-  return signed(toBeSigned, issuerKey, algorithm);
+  return signed(encode(toBeSigned), issuerKey, algorithm);
 }
 
 /** SHA-1 of the public key's bits. RFC 5280 §4.2.1.2 (1): a name for the key, not a protection. */
 export function subjectKeyIdentifier(publicKeyInfo: Buffer): Buffer {
-  return createHash("sha1").update(publicKeyBits(publicKeyInfo)).digest();
+  return hash("sha1", publicKeyBits(publicKeyInfo), "buffer");
 }
 
 /** The BIT STRING of a SubjectPublicKeyInfo, without the octet that counts its unused bits. */
@@ -122,14 +127,14 @@ export function sharedLeafExtensions(authorityKeyId: Buffer): Buffer {
 }
 
 /**
- * The leaf's names: exactly one URI (XS-1), then DNS names. Critical, because the subject is empty (XS-3, RFC 5280 §4.2.1.6).
+ * The leaf's names: exactly one URI (XS-1), then DNS names. Critical, because the subject is empty or tells nothing that SPIFFE knows (XS-3, RFC 5280 §4.2.1.6).
  * The one extension that differs for each identity, so it is encoded here: a library takes longer for it than signing does.
  */
-export function leafNames(spiffeId: string, dnsNames: readonly string[]): Buffer {
-  const uri = encodeElement(contextTag(6, "primitive"), Buffer.from(spiffeId, "latin1"));
-  const dns = dnsNames.map((name) => encodeElement(contextTag(2, "primitive"), Buffer.from(name, "latin1")));
-  const names = encodeElement(TAG.octetString, encodeElement(TAG.sequence, uri, ...dns));
-  return encodeElement(TAG.sequence, SUBJECT_ALTERNATIVE_NAME, CRITICAL, names);
+export function leafNames(spiffeId: string, dnsNames: readonly string[]): UnwrittenElement {
+  const uri = element(contextTag(6, "primitive"), Buffer.from(spiffeId, "latin1"));
+  const dns = dnsNames.map((name) => element(contextTag(2, "primitive"), Buffer.from(name, "latin1")));
+  const names = element(TAG.octetString, element(TAG.sequence, uri, ...dns));
+  return element(TAG.sequence, SUBJECT_ALTERNATIVE_NAME, CRITICAL, names);
 }
 
 function encodeExtensions(extensions: readonly Extension[]): Buffer {

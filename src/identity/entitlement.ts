@@ -7,6 +7,8 @@ import type { SpiffeId } from "../spiffe/spiffe-id.js";
 export interface Entitlement {
   readonly identity: IdentityConfig;
   readonly evidence: Evidence;
+  /** SPIFFE IDs of the agents that launched the process, nearest first: it is permitted only what each of them is permitted too. */
+  readonly launchedBy: readonly string[];
 }
 
 /** An identity that does not follow, and the one thing that failed. */
@@ -39,13 +41,17 @@ export interface IdentityRegistry {
   };
   /** Every identity with all that it asks of the caller, for people. */
   examine(caller: Caller): readonly ExaminedIdentity[];
-  /** The configured identity with this name or SPIFFE ID, or undefined. */
+  /** The configured identity with this name or SPIFFE ID, or the one of a living instance, or undefined. */
   find(nameOrId: string): IdentityConfig | undefined;
   readonly identities: readonly IdentityConfig[];
+  /** Those of the living instances, `agents/billing/INSTANCE` each, of all entries or of the one named. */
+  instances(entry?: string): readonly IdentityConfig[];
   /** Whether any identity rests on what a process's parent runs. */
   readonly asksForParents: boolean;
-  /** True if nobody gets `id` now, although it may be configured. */
+  /** True if nobody gets `id` now, although it may be configured. An instance is revoked with its entry. */
   isRevoked(id: SpiffeId): boolean;
-  /** Called after each change of what is configured or revoked; the returned function unsubscribes. */
+  /** Why a holder of `id` that `launchedBy` launched is not believed in this trust domain, or undefined: an agent above it is revoked, or the instance has ended. */
+  refusalOf(id: SpiffeId, launchedBy: readonly string[]): string | undefined;
+  /** Called after each change of what is configured, revoked or launched; the returned function unsubscribes. */
   onChange(listener: () => void): () => void;
 }

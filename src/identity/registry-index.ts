@@ -17,7 +17,9 @@ export interface RegistryEntry {
  * fewest others ask for too. An entry that is not among the candidates cannot follow, because that one thing does not hold; those that are must
  * still be checked in full. In the order of the configuration.
  */
-export function indexEntries(entries: readonly RegistryEntry[]): (caller: Caller) => readonly RegistryEntry[] {
+export function indexEntries(
+  entries: readonly RegistryEntry[],
+): (caller: Pick<Caller, "facts" | "launch">) => readonly RegistryEntry[] {
   const askedFor = new Map<string, number>();
   for (const entry of entries) for (const key of keysOf(entry)) askedFor.set(key, (askedFor.get(key) ?? 0) + 1);
   const byKey = new Map<string, RegistryEntry[]>();
@@ -41,7 +43,7 @@ export function indexEntries(entries: readonly RegistryEntry[]): (caller: Caller
       selectors = selectorsOf(caller.facts).filter((selector) => byKey.has(selector));
       held.set(caller.facts, selectors);
     }
-    const launched = caller.launch === undefined ? undefined : byKey.get(launchKey(caller.launch));
+    const launched = caller.launch === undefined ? undefined : byKey.get(launchKey(caller.launch.name));
     const found = selectors.flatMap((selector) => byKey.get(selector) ?? []);
     return [...found, ...(launched ?? [])].sort((one, other) => one.order - other.order);
   };

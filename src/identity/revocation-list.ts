@@ -1,5 +1,13 @@
 import type { KeyObject } from "node:crypto";
-import { contextTag, encodeElement, encodePositiveInteger, encodeTime, TAG } from "../spiffe/der.js";
+import {
+  contextTag,
+  element,
+  encode,
+  positiveInteger,
+  TAG,
+  timeElement,
+  type UnwrittenElement,
+} from "../spiffe/der.js";
 import { ECDSA_WITH_SHA256, signed } from "./signed-structure.js";
 
 /** INTEGER 1: version 2, which has extensions. RFC 5280 §5.1.2.1. */
@@ -33,31 +41,31 @@ export interface RevocationListFields {
 export function signRevocationList(fields: RevocationListFields, key: KeyObject): Buffer {
   const { issuer, authorityKeyId, thisUpdate, nextUpdate, revoked } = fields;
   const entries = revoked.map(({ serial, since }) =>
-    encodeElement(TAG.sequence, encodePositiveInteger(serial), encodeTime(since)),
+    element(TAG.sequence, positiveInteger(serial), timeElement(since)),
   );
-  const toBeSigned = encodeElement(
+  const toBeSigned = element(
     TAG.sequence,
     VERSION_2,
     ECDSA_WITH_SHA256.identifier,
     issuer,
-    encodeTime(thisUpdate),
-    encodeTime(nextUpdate),
+    timeElement(thisUpdate),
+    timeElement(nextUpdate),
     // §5.1.2.6: "When there are no revoked certificates, the revoked certificates list MUST be absent."
-    ...(entries.length === 0 ? [] : [encodeElement(TAG.sequence, ...entries)]),
-    encodeElement(
+    ...(entries.length === 0 ? [] : [element(TAG.sequence, ...entries)]),
+    element(
       EXTENSIONS,
-      encodeElement(
+      element(
         TAG.sequence,
-        extension(AUTHORITY_KEY_ID, encodeElement(TAG.sequence, encodeElement(KEY_IDENTIFIER, authorityKeyId))),
-        extension(CRL_NUMBER, encodePositiveInteger(bytesOf(fields.number))),
+        extension(AUTHORITY_KEY_ID, element(TAG.sequence, element(KEY_IDENTIFIER, authorityKeyId))),
+        extension(CRL_NUMBER, positiveInteger(bytesOf(fields.number))),
       ),
     ),
   );
-  return signed(toBeSigned, key, ECDSA_WITH_SHA256);
+  return signed(encode(toBeSigned), key, ECDSA_WITH_SHA256);
 }
 
-function extension(oid: Buffer, value: Buffer): Buffer {
-  return encodeElement(TAG.sequence, oid, encodeElement(TAG.octetString, value));
+function extension(oid: Buffer, value: UnwrittenElement): UnwrittenElement {
+  return element(TAG.sequence, oid, element(TAG.octetString, value));
 }
 
 function bytesOf(number: bigint): Buffer {

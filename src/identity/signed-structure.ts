@@ -1,5 +1,5 @@
 import { type KeyObject, sign } from "node:crypto";
-import { encodeElement, TAG } from "../spiffe/der.js";
+import { element, encode, TAG } from "../spiffe/der.js";
 
 /** How X.509 names a signature algorithm, and how `node:crypto` is asked for it. */
 export interface SignatureAlgorithm {
@@ -34,10 +34,12 @@ export function algorithmOf(key: KeyObject): SignatureAlgorithm | undefined {
   }
 }
 
+const NO_UNUSED_BITS = Buffer.of(0);
+
 /** `SEQUENCE { toBeSigned, algorithm, signature }`: the outer structure of certificates and revocation lists. RFC 5280 §4.1, §5.1. */
 export function signed(toBeSigned: Buffer, key: KeyObject, { identifier, digest }: SignatureAlgorithm): Buffer {
   const signature = sign(digest, toBeSigned, key);
-  return encodeElement(TAG.sequence, toBeSigned, identifier, encodeElement(TAG.bitString, Buffer.of(0), signature));
+  return encode(element(TAG.sequence, toBeSigned, identifier, element(TAG.bitString, NO_UNUSED_BITS, signature)));
 }
 
 function algorithm(hex: string, digest: SignatureAlgorithm["digest"]): SignatureAlgorithm {

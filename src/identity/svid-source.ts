@@ -1,4 +1,3 @@
-import type { KeyObject } from "node:crypto";
 import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
 
 /** An X.509-SVID with its private key. XS; SPIFFE X509-SVID §2–4. */
@@ -6,8 +5,7 @@ export interface X509Svid {
   readonly id: SpiffeId;
   /** DER, leaf first, then intermediates; the root is never in it. */
   readonly certificates: readonly Buffer[];
-  readonly privateKey: KeyObject;
-  /** Unencrypted PKCS#8 DER of `privateKey`. */
+  /** Unencrypted PKCS#8 DER. */
   readonly privateKeyPkcs8: Buffer;
   readonly notBefore: Date;
   readonly notAfter: Date;
@@ -27,7 +25,8 @@ export interface X509Bundle {
 /** Where TLS code gets its certificate from. The daemon's issuer and a Workload API client are two implementations; TLS code never knows which. */
 export interface X509SvidSource {
   /** The SVID valid now for `id`, issued on first use. Throws CodedError `identity-unknown` or `not-ready`. */
-  x509Svid(id: SpiffeId): X509Svid;
+  /** `launchedBy`: SPIFFE IDs of the agents that launched its holder, nearest first. It is part of the certificate. */
+  x509Svid(id: SpiffeId, launchedBy?: readonly string[]): X509Svid;
   /** Called after each replacement of `id`'s SVID; the returned function unsubscribes. */
   onRotation(id: SpiffeId, listener: (svid: X509Svid) => void): () => void;
 }
@@ -83,8 +82,11 @@ export interface WitBundleSource {
 
 /** Issues JWT-SVIDs; never caches across different audience lists. */
 export interface JwtSvidIssuer {
-  /** Throws CodedError `identity-unknown` or `not-ready`. */
-  jwtSvid(id: SpiffeId, audiences: readonly string[]): JwtSvid;
+  /**
+   * Resolves once the issue is recorded, and with it what `delivery` records of the token; nobody has the token before. Rejects as `delivery` does, and
+   * with CodedError `identity-unknown`, `identity-revoked`, `audience-missing` or `not-ready`.
+   */
+  jwtSvid(id: SpiffeId, audiences: readonly string[], delivery?: (svid: JwtSvid) => Promise<void>): Promise<JwtSvid>;
 }
 
 export interface JwtBundleSource {

@@ -1,5 +1,6 @@
-import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from "node:crypto";
+import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto";
 import { CodedError } from "../coded-error.js";
+import { launchChainSubject } from "../spiffe/launch-chain.js";
 import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
 import { NOT_BEFORE_CUSHION_MS } from "./authority-schedule.js";
 import {
@@ -10,19 +11,20 @@ import {
   signCertificate,
   subjectKeyIdentifier,
 } from "./certificate-template.js";
-import { encodeP256Key, type P256Key } from "./p256-key.js";
+import { generateP256Key } from "./p256-key.js";
 import { type RevokedEntry, signRevocationList } from "./revocation-list.js";
 import type { UpstreamAuthority } from "./upstream-authority.js";
 
 /** D24. Rotation needs time between preparing and activating. */
 const SHORTEST_LIFETIME_SECONDS = 10;
 const SERIAL_BYTES = 16;
-const EMPTY_NAME = Buffer.of(0x30, 0x00);
 
 /** What becomes an X.509-SVID. */
 interface X509SvidRequest {
   readonly id: SpiffeId;
   readonly dnsNames: readonly string[];
+  /** SPIFFE IDs of the agents that launched its holder, nearest first. */
+  readonly launchedBy?: readonly string[];
   /** Wished for; the certificate ends no later than the authority's own. */
   readonly lifetimeSeconds: number;
 }
@@ -31,7 +33,6 @@ interface X509SvidRequest {
 interface IssuedX509Svid {
   /** DER, leaf first; the root is not in it. */
   readonly certificates: readonly Buffer[];
-  readonly privateKey: KeyObject;
   readonly privateKeyPkcs8: Buffer;
   readonly notBefore: Date;
   readonly notAfter: Date;
@@ -92,7 +93,7 @@ export function createX509Authority(options: {
   if (upstream !== undefined && now < upstream.notBefore.getTime()) {
     throw new CodedError("upstream-not-yet-valid", "the upstream authority is not valid yet; is the clock right?");
   }
-  const key = generateKey();
+  const key = generateP256Key();
   const serial = newSerial(random);
   const name = authorityName(serial);
   const certificate = signCertificate(
@@ -109,7 +110,7 @@ export function createX509Authority(options: {
       ),
       publicKeyInfo: key.publicKeyInfo,
     },
-    upstream?.privateKey ?? key.privateKey,
+    upstream?.privateKey ?? createPrivateKey({ key: key.privateKeyPkcs8, format: "der", type: "pkcs8" }),
     upstream?.algorithm,
   );
   const upstreamChain = upstream?.chain ?? [];
@@ -163,21 +164,18 @@ export function restoreX509Authority(options: {
       const end = Math.min(now + request.lifetimeSeconds * 1000, notAfter.getTime());
       const begin = Math.max(now - NOT_BEFORE_CUSHION_MS, notBefore.getTime());
       const serial = newSerial(random);
-      const key = generateKey();
+      const key = generateP256Key();
       const fields = {
         serial,
         notBefore: wholeSeconds(begin),
         notAfter: wholeSeconds(end),
         publicKeyInfo: key.publicKeyInfo,
       };
+      const subject = launchChainSubject(request.launchedBy ?? []);
       const extensions = [shared, leafNames(request.id.toString(), request.dnsNames)];
       return {
-        certificates: [
-          withOwnMemory(signCertificate({ issuer, subject: EMPTY_NAME, extensions }, fields, privateKey)),
-          ...above,
-        ],
-        privateKey: key.privateKey,
-        privateKeyPkcs8: withOwnMemory(key.privateKeyPkcs8),
+        certificates: [signCertificate({ issuer, subject, extensions }, fields, privateKey), ...above],
+        privateKeyPkcs8: key.privateKeyPkcs8,
         notBefore: fields.notBefore,
         notAfter: fields.notAfter,
         serial: serial.toString("hex"),
@@ -209,18 +207,6 @@ function newSerial(random: RandomBytes): Buffer {
     const serial = random(SERIAL_BYTES);
     if (serial.some((octet) => octet !== 0)) return serial;
   }
-}
-
-function generateKey(): P256Key {
-  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  return encodeP256Key(privateKey);
-}
-
-/** A copy in memory of its own: what is cut from Node's pool keeps 8 KiB alive, for a certificate of 500 bytes that is held for minutes. */
-function withOwnMemory(bytes: Buffer): Buffer {
-  const own = Buffer.allocUnsafeSlow(bytes.length);
-  bytes.copy(own);
-  return own;
 }
 
 /** Certificates know whole seconds. */

@@ -183,6 +183,9 @@ function bind(): Platform {
         if (name === undefined) return undefined;
         return { identifier: name, teamId: team === undefined ? undefined : decodeSigningText(team) };
       },
+      childPids: () => undefined,
+      // There are no mount namespaces, and another root needs root.
+      seesOurFiles: () => true,
       holdProgram(): HeldProgram | undefined {
         const held = execGeneration(pid);
         if (held === undefined) return undefined;

@@ -1,5 +1,6 @@
-import { closeSync, constants, openSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
 import { release } from "node:os";
+import { isDeepStrictEqual } from "node:util";
 import { ERRNO, lastErrno, libc } from "./libc.js";
 import { cgroupPath } from "./linux-cgroup.js";
 import { parseCommandLine, parseStat, parseStatus } from "./linux-proc-text.js";
@@ -168,6 +169,23 @@ class LinuxProcessHandle implements ProcessHandle {
     return undefined; // macOS only
   }
 
+  childPids(): readonly number[] | undefined {
+    const before = this.#threads();
+    const children: number[] = [];
+    for (const thread of before) {
+      const text = this.#readList(`task/${thread}/children`);
+      if (text === undefined) return undefined;
+      children.push(...text.split(" ").filter(Boolean).map(Number));
+    }
+    // A thread that ends hands its children to another one, which may have been read already.
+    const same = isDeepStrictEqual(before, this.#threads());
+    return before.length > 0 && same ? children : undefined;
+  }
+
+  seesOurFiles(): boolean {
+    return this.#readlink("root") === "/" && this.#readlink("ns/mnt") === readlinkSync("/proc/self/ns/mnt");
+  }
+
   holdProgram(): HeldProgram | undefined {
     // An open `maps` holds the memory image it was opened for; once that image has no more users (execve, exit) reading gives nothing.
     const fd = this.#openat("maps");
@@ -218,6 +236,30 @@ class LinuxProcessHandle implements ProcessHandle {
       return Buffer.from(scratch.subarray(0, length));
     } catch (cause) {
       throw processGone(this.pid, cause);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Numbers of its threads. The directory is read by number, so the process must still be alive afterwards to be the one that was asked about. */
+  #threads(): readonly string[] {
+    try {
+      const threads = readdirSync(`/proc/${this.pid}/task`).sort();
+      return this.isAlive() ? threads : [];
+    } catch {
+      return [];
+    }
+  }
+
+  /** Undefined if there is no such file, or it is too long to be read in one go. */
+  #readList(name: string): string | undefined {
+    const fd = this.#openat(name);
+    if (fd === undefined) return undefined;
+    try {
+      const length = readSync(fd, scratch, 0, scratch.length, 0);
+      return length < scratch.length ? scratch.toString("latin1", 0, length) : undefined;
+    } catch {
+      return undefined; // that thread has ended
     } finally {
       closeSync(fd);
     }

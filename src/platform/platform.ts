@@ -60,6 +60,10 @@ export interface ProcessHandle {
   /** The command line as the process's memory holds it: for display only, a process can rewrite it. */
   commandLine(): readonly string[];
   workingDirectory(): string | undefined;
+  /** Living children, of all its threads; undefined where the kernel does not list them. Throws CodedError `process-gone`. */
+  childPids(): readonly number[] | undefined;
+  /** True if it sees the files of this host as we do: neither in another mount namespace nor in another root. */
+  seesOurFiles(): boolean;
   /**
    * Path of its control group as seen from ours; undefined where there is none or it lies outside our cgroup namespace. Throws CodedError `process-gone`.
    */

@@ -3,7 +3,7 @@ import type { AccessRequest, HttpFacts, McpFacts } from "./access-request.js";
 /** The AuthZEN question for one HTTP request: action `http:GET`, resource the service, its path among the properties. */
 export function httpAccessRequest(facts: HttpFacts): AccessRequest {
   return {
-    subject: subjectOf(facts.caller),
+    subject: subjectOf(facts),
     action: { name: `http:${facts.method}` },
     resource: { type: "http", id: facts.service, properties: { path: facts.path } },
     context: { query: facts.query ?? {} },
@@ -13,7 +13,7 @@ export function httpAccessRequest(facts: HttpFacts): AccessRequest {
 /** The AuthZEN question for one MCP message: action the JSON-RPC method, resource the server or, for `tools/call`, its tool. */
 export function mcpAccessRequest(facts: McpFacts): AccessRequest {
   return {
-    subject: subjectOf(facts.caller),
+    subject: subjectOf(facts),
     action: { name: facts.method },
     resource: {
       type: facts.tool === undefined ? "mcp" : "mcp-tool",
@@ -24,6 +24,7 @@ export function mcpAccessRequest(facts: McpFacts): AccessRequest {
   };
 }
 
-function subjectOf(caller: string | undefined): AccessRequest["subject"] {
-  return caller === undefined ? { type: "none", id: "" } : { type: "spiffe", id: caller };
+function subjectOf({ caller, callerIs }: HttpFacts | McpFacts): AccessRequest["subject"] {
+  if (caller === undefined) return { type: "none", id: "" };
+  return { type: "spiffe", id: caller, ...(callerIs !== undefined && { properties: callerIs }) };
 }

@@ -3,7 +3,7 @@
  * The relay asks in-process; other enforcement points over HTTP.
  */
 export interface AccessRequest {
-  readonly subject: { readonly type: "spiffe" | "none"; readonly id: string; readonly properties?: Properties };
+  readonly subject: { readonly type: "spiffe" | "none"; readonly id: string; readonly properties?: SubjectProperties };
   /** `http:GET`, or for MCP the JSON-RPC method: `tools/call`, `tools/list`, `initialize`. */
   readonly action: { readonly name: string; readonly properties?: Properties };
   /** `service` + its SPIFFE ID path; properties carry `path`, `host`, `tool`. */
@@ -15,12 +15,21 @@ export interface AccessRequest {
   readonly context?: Properties;
 }
 
+/** What an enforcement point knows of the subject besides its name. */
+export interface SubjectProperties {
+  /** What the subject's identity rests on: `kernel`, `launch`, `parent`, `weak`, or `certificate` where only that was seen. */
+  readonly evidence?: string;
+  /** SPIFFE IDs of the agents that launched the subject, nearest first: each of them must be permitted what the subject asks for. */
+  readonly launched_by?: readonly string[];
+}
+
 export type Properties = Readonly<Record<string, unknown>>;
 
 /** What the relay knows of an HTTP request, in the vocabulary that rules use. Built by `httpAccessRequest`. */
 export interface HttpFacts {
   /** Caller's SPIFFE ID as text, or undefined when it has none. */
   readonly caller: string | undefined;
+  readonly callerIs?: SubjectProperties;
   /** SPIFFE ID of the service called. */
   readonly service: string;
   readonly method: string;
@@ -32,6 +41,7 @@ export interface HttpFacts {
 /** What the relay knows of an MCP message. */
 export interface McpFacts {
   readonly caller: string | undefined;
+  readonly callerIs?: SubjectProperties;
   readonly service: string;
   /** JSON-RPC method. */
   readonly method: string;
@@ -54,6 +64,8 @@ export interface ConsideredRule {
     | "condition-error";
   /** In words, with the values: `args.amount <= 1000: 4200 <= 1000 is false`. */
   readonly detail: string;
+  /** The agent above the caller about whom this is; absent: the caller itself. */
+  readonly subject?: string;
 }
 
 export interface Decision {
@@ -73,6 +85,8 @@ export interface Decision {
   readonly values: Properties;
   /** True where some rule could allow this caller this action with other arguments: a denial on condition, not of existence (D17). */
   readonly conditional: boolean;
+  /** SPIFFE ID of the agent above the caller that is not permitted it; undefined where the caller itself decides. */
+  readonly deniedAbove: string | undefined;
   readonly durationMicros: number;
 }
 
@@ -83,7 +97,7 @@ export interface DecisionPoint {
   /** Decides again without an id or a record, and lists every rule considered. */
   explain(request: AccessRequest): { decision: Decision; considered: readonly ConsideredRule[] };
   /** Could some arguments make `caller` allowed to call `tool` of `service`? For filtering `tools/list` (conditions are assumed true). */
-  couldAllowTool(caller: string, service: string, tool: string): boolean;
+  couldAllowTool(caller: string, service: string, tool: string, launchedBy?: readonly string[]): boolean;
   /** Has `caller` any allow rule at `service` at all? For `initialize`, `ping` and streams that carry only what was decided elsewhere. */
-  couldReach(caller: string, service: string): boolean;
+  couldReach(caller: string, service: string, launchedBy?: readonly string[]): boolean;
 }

@@ -34,7 +34,7 @@ export class ConditionError extends CodedError<"condition-invalid"> {
 /** Members of the variables whose shape is known; `args` is whatever the caller sent. */
 export const KNOWN_MEMBERS: Readonly<Record<string, readonly string[] | undefined>> = {
   args: undefined,
-  caller: ["id", "name", "trustDomain"],
+  caller: ["id", "name", "trustDomain", "evidence", "launchedBy"],
   resource: ["id", "name", "tool"],
   request: ["method", "path", "query"],
   now: [],

@@ -6,7 +6,15 @@ import { displayValue, recordedValue } from "./condition-values.js";
 /** What a condition can see. */
 export interface ConditionInput {
   readonly args: Properties;
-  readonly caller: { readonly id: string; readonly name: string; readonly trustDomain: string };
+  readonly caller: {
+    readonly id: string;
+    readonly name: string;
+    readonly trustDomain: string;
+    /** `kernel`, `launch`, `parent`, `weak`, `certificate`; empty where nobody said. */
+    readonly evidence: string;
+    /** SPIFFE IDs, nearest first. */
+    readonly launchedBy: readonly string[];
+  };
   readonly resource: { readonly id: string; readonly name: string; readonly tool: string };
   readonly request: { readonly method: string; readonly path: string; readonly query: Properties };
   readonly now: Date;

@@ -1,4 +1,4 @@
-import type { ConsideredRule, Decision } from "./access-request.js";
+import type { ConsideredRule } from "./access-request.js";
 import type { ConditionInput } from "./condition.js";
 import type { PolicySet } from "./policy-set.js";
 import { describeScope, differenceOf, methodName, type Rule, type RuledRequest, speaksOf } from "./rule.js";
@@ -11,16 +11,16 @@ export function considerRules(
   set: PolicySet,
   request: RuledRequest,
   input: ConditionInput,
-  decision: Decision,
+  verdict: { readonly allowed: boolean; readonly rule: { readonly name: string } | undefined },
 ): readonly ConsideredRule[] {
   const aboutService = set.rules.filter((rule) => speaksOf(rule.to, request.service));
   const aboutBoth = aboutService.filter((rule) => speaksOf(rule.from, request.caller));
   const shown = aboutBoth.length > 0 ? aboutBoth : aboutService;
   // Of very many rules the one that decided is always among those shown.
   const considered = shown
-    .filter((rule, index) => index < MAX_SHOWN || rule.name === decision.rule)
+    .filter((rule, index) => index < MAX_SHOWN || rule.name === verdict.rule?.name)
     .map((rule) => consider(rule, request, input));
-  if (decision.allowed || decision.rule !== "default") return considered;
+  if (verdict.allowed || verdict.rule !== undefined) return considered;
   return [
     ...considered,
     { rule: "default", at: "", effect: "deny", outcome: "matched", detail: "everything that no rule allows is denied" },

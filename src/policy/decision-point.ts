@@ -4,6 +4,7 @@ import type { AccessRequest, ConsideredRule, Decision, DecisionPoint, Properties
 import type { ConditionInput, ConditionOutcome } from "./condition.js";
 import { considerRules } from "./considered-rules.js";
 import { decisionIds } from "./decision-id.js";
+import { questionsAbove } from "./launch-chain.js";
 import { type IdentityParts, identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { differenceOf, isUnrestricted, methodName, type Rule, type RuledRequest, speaksOf } from "./rule.js";
@@ -31,7 +32,7 @@ export function createDecisionPoint(set: PolicySet, options: DecisionPointOption
     const started = performance.now();
     let verdict: Verdict;
     try {
-      verdict = judge(request);
+      verdict = judgeWithChain(request);
     } catch (thrown) {
       verdict = { ...DENIED, reason: messageOf(thrown) };
     }
@@ -45,8 +46,29 @@ export function createDecisionPoint(set: PolicySet, options: DecisionPointOption
       policyDigest: set.digest,
       values: verdict.values,
       conditional: verdict.conditional,
+      deniedAbove: verdict.above,
       durationMicros: (performance.now() - started) * 1000,
     };
+  };
+
+  /** The caller and each agent above it must be permitted. Of several denials one that no other arguments would help counts, else the nearest. */
+  const judgeWithChain = (request: AccessRequest): Verdict => {
+    const own = judge(request);
+    const questions = questionsAbove(request);
+    if (questions.length === 0) return own;
+    const verdicts = [own, ...questions.map((question) => judgedAbove(question, judge(question)))];
+    const denials = verdicts.filter(({ allowed }) => !allowed);
+    const values = Object.assign({}, ...verdicts.map((verdict) => verdict.values));
+    const decisive = denials.find(({ conditional }) => !conditional) ?? denials[0];
+    return { ...(decisive ?? own), values };
+  };
+
+  const judgedAbove = (question: AccessRequest, verdict: Verdict): Verdict => {
+    const { id } = question.subject;
+    const { name, trustDomain } = identityParts(id);
+    const who = trustDomain === ownTrustDomain ? name : id;
+    const values = Object.fromEntries(Object.entries(verdict.values).map(([key, value]) => [`${who}: ${key}`, value]));
+    return { ...verdict, above: id, reason: `${who}, which launched the caller: ${verdict.reason}`, values };
   };
 
   const judge = (request: AccessRequest): Verdict => {
@@ -90,6 +112,26 @@ export function createDecisionPoint(set: PolicySet, options: DecisionPointOption
     return forbidden ? undefined : first?.rule;
   };
 
+  const couldAllowTool = (caller: string, service: string, tool: string): boolean => {
+    const ruled: RuledRequest = {
+      caller: identityParts(caller),
+      service: identityParts(service),
+      protocol: "mcp",
+      action: "tools/call",
+      tool,
+      path: undefined,
+      pathSegments: [],
+    };
+    let allowed = false;
+    let denied = false;
+    index.forRequest(ruled, ({ rule }) => {
+      if (differenceOf(rule, ruled) !== undefined) return;
+      if (rule.effect === "allow") allowed = true;
+      else denied ||= rule.condition === undefined;
+    });
+    return allowed && !denied;
+  };
+
   return {
     policyDigest: set.digest,
     decide: (request) => decide(request, nextId),
@@ -97,40 +139,29 @@ export function createDecisionPoint(set: PolicySet, options: DecisionPointOption
       const decision = decide(request, () => "");
       let considered: readonly ConsideredRule[];
       try {
-        const ruled = ruledRequest(request);
-        considered = considerRules(set, ruled, conditionInput(request, ruled, new Date(options.clock.now())), decision);
+        considered = [request, ...questionsAbove(request)].flatMap((question, index) => {
+          const ruled = ruledRequest(question);
+          const input = conditionInput(question, ruled, new Date(options.clock.now()));
+          const rules = considerRules(set, ruled, input, judge(question));
+          return index === 0 ? rules : rules.map((rule) => ({ ...rule, subject: ruled.caller.id }));
+        });
       } catch {
         // No rule speaks of a request that cannot be read; the decision's reason says what is wrong with it.
         considered = [];
       }
       return { decision, considered };
     },
-    couldAllowTool(caller, service, tool) {
+    couldAllowTool(caller, service, tool, launchedBy = []) {
       try {
-        const ruled: RuledRequest = {
-          caller: identityParts(caller),
-          service: identityParts(service),
-          protocol: "mcp",
-          action: "tools/call",
-          tool,
-          path: undefined,
-          pathSegments: [],
-        };
-        let allowed = false;
-        let denied = false;
-        index.forRequest(ruled, ({ rule }) => {
-          if (differenceOf(rule, ruled) !== undefined) return;
-          if (rule.effect === "allow") allowed = true;
-          else denied ||= rule.condition === undefined;
-        });
-        return allowed && !denied;
+        return [caller, ...launchedBy].every((each) => couldAllowTool(each, service, tool));
       } catch {
         return false;
       }
     },
-    couldReach(caller, service) {
+    couldReach(caller, service, launchedBy = []) {
       try {
-        return reaches(identityParts(caller), identityParts(service)) !== undefined;
+        const parts = identityParts(service);
+        return [caller, ...launchedBy].every((each) => reaches(identityParts(each), parts) !== undefined);
       } catch {
         return false;
       }
@@ -144,6 +175,8 @@ interface Verdict {
   readonly reason: string;
   readonly values: Properties;
   readonly conditional: boolean;
+  /** The agent above the caller that was judged. */
+  readonly above?: string;
 }
 
 const DENIED: Verdict = { allowed: false, rule: undefined, reason: "", values: NO_VALUES, conditional: false };

@@ -4,10 +4,10 @@ import { z } from "zod";
 import { codeOf, messageOf } from "../coded-error.js";
 import type { Clock } from "../platform/clock.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
-import type { AccessRequest, Decision, DecisionPoint } from "./access-request.js";
+import type { AccessRequest, Decision, DecisionPoint, SubjectProperties } from "./access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "./access-request-of.js";
 import { createDecisionPoint } from "./decision-point.js";
-import { nearestHint, type PolicyNames } from "./policy-names.js";
+import { isIdentityName, nearestHint, type PolicyNames } from "./policy-names.js";
 import { isFixtureFile, type PolicySet } from "./policy-set.js";
 import { type PathInFile, type PolicyProblem, YamlFile } from "./yaml-file.js";
 
@@ -24,6 +24,8 @@ const fixtureFileSchema = z.strictObject({
     z.strictObject({
       name: z.string().min(1),
       as: z.string().optional().describe("identity that calls; left out: a caller without one"),
+      launchedBy: z.array(z.string()).optional().describe("agents that launched the caller, nearest first"),
+      evidence: z.enum(["kernel", "launch", "parent", "weak", "certificate"]).optional(),
       expect: z.array(expectation).min(1),
     }),
   ),
@@ -78,10 +80,18 @@ export async function runPolicyTests(
     content?.tests.forEach((test, index) => {
       const at: PathInFile = ["tests", index];
       const as = test.as === undefined ? undefined : callerId(test.as, [...at, "as"], yaml, set.names);
+      const above = test.launchedBy?.map((each, place) =>
+        callerId(each, [...at, "launchedBy", place], yaml, set.names),
+      );
+      const callerIs: SubjectProperties = {
+        ...(test.evidence !== undefined && { evidence: test.evidence }),
+        ...(above !== undefined && { launched_by: above.map((id) => id ?? "") }),
+      };
       const expectations = test.expect.flatMap((expected, place) => {
         const where = [...at, "expect", place];
-        const request = requestOf(expected, as, [...where, "call"], yaml, set.names);
-        if (request === undefined) return [];
+        const asked = requestOf(expected, as, [...where, "call"], yaml, set.names);
+        if (asked === undefined) return [];
+        const request = { ...asked, subject: { ...asked.subject, properties: callerIs } };
         const call = [test.as ?? "(none)", expected.call, ...(expected.with ? [JSON.stringify(expected.with)] : [])];
         const shown = { at: `${file}:${yaml.lineOf(where)}`, call: call.join(" ") };
         return [{ ...shown, ...judge(decisions, request, expected) }];
@@ -120,7 +130,7 @@ function judge(
 function callerId(as: string, at: PathInFile, yaml: YamlFile, names: PolicyNames): string | undefined {
   try {
     if (as.startsWith("spiffe://")) return SpiffeId.parse(as).toString();
-    if (!names.identities.includes(as)) {
+    if (!isIdentityName(as, names)) {
       yaml.problem("policy-unknown-name", at, `unknown identity ${as}`, nearestHint(as, names.identities));
     }
     return SpiffeId.of(names.trustDomain, as).toString();

@@ -7,6 +7,8 @@ export interface PolicyNames {
   readonly trustDomain: TrustDomain;
   /** `agents/billing`. */
   readonly identities: readonly string[];
+  /** Those of them that have instances: `agents/billing/X` is a name too. */
+  readonly withInstances?: readonly string[];
   readonly services: readonly NamedService[];
 }
 
@@ -22,12 +24,18 @@ export function policyNamesOf(config: Config): PolicyNames {
   return {
     trustDomain: config.trustDomain,
     identities: config.identities.map((identity) => identity.name),
+    withInstances: config.identities.filter(({ launch }) => launch?.instances === true).map(({ name }) => name),
     services: config.services.map((service) => ({
       name: service.name,
       identity: service.id.name,
       protocol: service.protocol,
     })),
   };
+}
+
+/** Whether `name` is that of an identity, or of what could be an instance of one. */
+export function isIdentityName(name: string, { identities, withInstances = [] }: PolicyNames): boolean {
+  return identities.includes(name) || withInstances.includes(name.slice(0, Math.max(0, name.lastIndexOf("/"))));
 }
 
 /** `did you mean X?` for the nearest of `known`, or what there is when nothing is near. */

@@ -14,7 +14,7 @@ import {
   parsePathPattern,
   type SegmentPattern,
 } from "./pattern.js";
-import { type NamedService, nearestHint, type PolicyNames } from "./policy-names.js";
+import { isIdentityName, type NamedService, nearestHint, type PolicyNames } from "./policy-names.js";
 import type { Rule } from "./rule.js";
 import { type RuleText, ruleFileSchema, type ScopeText } from "./rule-file-schema.js";
 import { type PathInFile, type PolicyProblem, YamlFile } from "./yaml-file.js";
@@ -73,7 +73,9 @@ class RuleReader {
     this.#yaml = yaml;
     this.#names = names;
     this.#services = new Map(names.services.map((service) => [service.name, service]));
-    this.#identities = names.identities.map((name) => identityParts(SpiffeId.of(names.trustDomain, name).toString()));
+    // An instance has any name: a pattern about instances is seen to match one.
+    const known = [...names.identities, ...(names.withInstances ?? []).map((name) => `${name}/instance`)];
+    this.#identities = known.map((name) => identityParts(SpiffeId.of(names.trustDomain, name).toString()));
   }
 
   read(text: RuleText, index: number): Rule | undefined {
@@ -174,6 +176,7 @@ class RuleReader {
     const pattern = this.#identityPattern(text, at);
     if (pattern === undefined || pattern.trustDomain !== this.#names.trustDomain.name) return pattern;
     if (this.#identities.some((identity) => matchesIdentity(pattern, identity))) return pattern;
+    if (isIdentityName(pattern.path.text, this.#names)) return pattern;
     if (pattern.path.literal) {
       const hint = nearestHint(pattern.path.text, this.#names.identities);
       this.#yaml.problem("policy-unknown-name", at, `unknown identity ${text}`, hint);

@@ -44,7 +44,13 @@ const NOTHING: Properties = {};
 export function conditionInput(request: AccessRequest, ruled: RuledRequest, now: Date): ConditionInput {
   return {
     args: propertiesOf(request.context?.args),
-    caller: { id: ruled.caller.id, name: ruled.caller.name, trustDomain: ruled.caller.trustDomain },
+    caller: {
+      id: ruled.caller.id,
+      name: ruled.caller.name,
+      trustDomain: ruled.caller.trustDomain,
+      evidence: request.subject.properties?.evidence ?? "",
+      launchedBy: request.subject.properties?.launched_by ?? [],
+    },
     resource: { id: ruled.service.id, name: ruled.service.name, tool: ruled.tool ?? "" },
     request: {
       method: methodName(ruled.action),

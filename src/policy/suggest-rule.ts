@@ -20,7 +20,11 @@ export function suggestRule(
   if (decision.allowed || denied) return undefined;
   let ruled: RuledRequest;
   try {
-    ruled = ruledRequest(request);
+    // The rule that is missing may be one about an agent above the caller.
+    const { deniedAbove } = decision;
+    ruled = ruledRequest(
+      deniedAbove === undefined ? request : { ...request, subject: { type: "spiffe", id: deniedAbove } },
+    );
   } catch {
     return undefined;
   }

@@ -17,12 +17,12 @@ export interface MutualTlsTarget {
 }
 
 /**
- * Keep-alive connections with a caller's SVID, one pool for each caller identity and target: a connection never carries two identities.
+ * Keep-alive connections with a caller's SVID, one pool for each caller identity, chain of launches and target: a connection never carries two.
  * When an SVID is replaced its pool is retired: calls that run finish on it, new ones use the new SVID.
  */
 export interface CallerPools {
   /** Throws CodedError `identity-unknown` or `not-ready`. */
-  dispatcherFor(caller: SpiffeId, target: MutualTlsTarget): Dispatcher;
+  dispatcherFor(caller: SpiffeId, launchedBy: readonly string[], target: MutualTlsTarget): Dispatcher;
   /** Closes at once, with what runs on them, the pools of identities for which `isKnown` is false. */
   retainIdentities(isKnown: (id: SpiffeId) => boolean): void;
   /** Lets the pools towards `target` finish what runs on them, and opens no more connections there. */
@@ -54,9 +54,9 @@ export function createCallerPools(parts: {
     }
   });
 
-  function open(key: string, caller: SpiffeId, target: MutualTlsTarget): CallerPool {
+  function open(key: string, caller: SpiffeId, launchedBy: readonly string[], target: MutualTlsTarget): CallerPool {
     const connections: CallerPool["connections"] = new Map();
-    const secureContext = secureContextOf(parts.svids.x509Svid(caller));
+    const secureContext = secureContextOf(parts.svids.x509Svid(caller, launchedBy));
     const connector: buildConnector.connector = (_options, callback) => {
       let settled = false;
       const socket = connect({
@@ -124,9 +124,9 @@ export function createCallerPools(parts: {
   }
 
   return {
-    dispatcherFor(caller, target) {
-      const key = `${caller} ${suffixOf(target)}`;
-      return (current.get(key) ?? open(key, caller, target)).pool;
+    dispatcherFor(caller, launchedBy, target) {
+      const key = [caller, ...launchedBy, suffixOf(target)].join(" ");
+      return (current.get(key) ?? open(key, caller, launchedBy, target)).pool;
     },
     retainIdentities(isKnown) {
       for (const entry of all) if (!isKnown(entry.caller)) void end(entry);

@@ -1,4 +1,4 @@
-import type { AccessRequest, Decision } from "../policy/access-request.js";
+import type { AccessRequest, Decision, HttpFacts } from "../policy/access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "../policy/access-request-of.js";
 import { answerJsonRpcError, answerProblem, answerToolDenial } from "./answer.js";
 import { recordDecision, relayDecision, showEnd } from "./decision-record.js";
@@ -31,7 +31,7 @@ interface Decided {
 function decideHttp(parts: RelayParts, exchange: Exchange): Decided {
   const target = filled(exchange.target, "target");
   const request = httpAccessRequest({
-    caller: filled(exchange.caller, "caller").id.toString(),
+    ...subjectOf(exchange),
     service: exchange.service.id.toString(),
     method: exchange.request.method ?? "",
     path: target.path,
@@ -42,7 +42,6 @@ function decideHttp(parts: RelayParts, exchange: Exchange): Decided {
 
 function decideMcp(parts: RelayParts, exchange: Exchange): Decided {
   const { message } = exchange;
-  const caller = filled(exchange.caller, "caller").id.toString();
   const service = exchange.service.id.toString();
   if (message === undefined || message.kind === "response")
     return { decision: decideReach(parts, exchange), request: undefined };
@@ -52,7 +51,7 @@ function decideMcp(parts: RelayParts, exchange: Exchange): Decided {
   }
   const tool = toolOf(message);
   const request = mcpAccessRequest({
-    caller,
+    ...subjectOf(exchange),
     service,
     method: message.method,
     ...(tool === undefined ? { args: message.params } : { tool: tool.name, args: tool.args }),
@@ -60,11 +59,19 @@ function decideMcp(parts: RelayParts, exchange: Exchange): Decided {
   return { decision: parts.decisionPoint().decide(request), request };
 }
 
+function subjectOf(exchange: Exchange): Pick<HttpFacts, "caller" | "callerIs"> {
+  const { id, evidence, launchedBy } = filled(exchange.caller, "caller");
+  return {
+    caller: id.toString(),
+    callerIs: { evidence, ...(launchedBy.length > 0 && { launched_by: launchedBy }) },
+  };
+}
+
 /** GET opens the stream of server messages, DELETE ends a session, a response answers the server: none carries a call. */
 function decideReach(parts: RelayParts, exchange: Exchange): Decision {
   const { service } = exchange;
-  const caller = filled(exchange.caller, "caller").id;
-  const reachable = parts.decisionPoint().couldReach(caller.toString(), service.id.toString());
+  const { id, launchedBy } = filled(exchange.caller, "caller");
+  const reachable = parts.decisionPoint().couldReach(id.toString(), service.id.toString(), launchedBy);
   const reason = reachable
     ? `some rule lets the caller do something at ${service.name}`
     : `no rule lets the caller do anything at ${service.name}`;

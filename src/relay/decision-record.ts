@@ -4,7 +4,7 @@ import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
 import { decisionIds } from "../policy/decision-id.js";
-import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
 import { Refusal } from "./refusal.js";
@@ -25,6 +25,7 @@ export function relayDecision(parts: RelayParts, allowed: boolean, rule: string,
     policyDigest: policyDigest(parts),
     values: {},
     conditional: false,
+    deniedAbove: undefined,
     durationMicros: 0,
   };
 }
@@ -52,17 +53,25 @@ export function recordDecision(
   const caller = callerName(exchange);
   const callerDetail = displayText(exchange.caller?.detail ?? exchange.strangerDetail, MAX_SUMMARY);
   const { action, target, summary } = describe(exchange);
+  const launchedBy = exchange.caller?.launchedBy ?? [];
+  const how = {
+    ...(exchange.caller !== undefined && { evidence: exchange.caller.evidence }),
+    ...(launchedBy.length > 0 && { launchedBy: launchedBy.map((id) => nameOf(SpiffeId.parse(id), exchange)) }),
+  };
   appended(parts, "decision", {
     decision: decision.id,
     verdict: decision.allowed ? "ALLOW" : "DENY",
     leg: exchange.leg,
     caller: exchange.caller?.id.toString() ?? "(none)",
     callerDetail,
+    evidence: exchange.caller?.evidence ?? null,
+    ...(launchedBy.length > 0 && { launchedBy }),
     service: service.name,
     serviceId: service.id.toString(),
     action,
     target,
     rule: decision.rule,
+    ...(decision.deniedAbove !== undefined && { deniedAbove: decision.deniedAbove }),
     at: decision.at ?? null,
     reason: decision.reason,
     policyDigest: decision.policyDigest,
@@ -77,6 +86,7 @@ export function recordDecision(
     decision: decision.id,
     caller,
     callerDetail,
+    ...how,
     service: service.name,
     protocol: service.protocol,
     action,
@@ -86,7 +96,8 @@ export function recordDecision(
     ...(decision.at === undefined ? {} : { at: decision.at }),
     reason: displayText(decision.reason, MAX_SUMMARY),
   });
-  parts.onDecision?.({ decision, request, caller, callerDetail, service: service.name, action, target, summary });
+  const { name } = service;
+  parts.onDecision?.({ decision, request, caller, callerDetail, ...how, service: name, action, target, summary });
 }
 
 /** Puts on record, and shows, that a connection was refused before a request could be read from it. Never throws. */
@@ -153,8 +164,11 @@ export function showEnd(parts: RelayParts, exchange: Exchange, outcome: { status
 /** As events and screens name a caller: `agents/billing` in the service's own trust domain, the whole ID of a foreign one, `(none)`. */
 function callerName(exchange: Exchange): string {
   const id: SpiffeId | undefined = exchange.caller?.id;
-  if (id === undefined) return "(none)";
-  return id.memberOf(exchange.service.id.trustDomain) ? id.name : id.toString();
+  return id === undefined ? "(none)" : nameOf(id, exchange);
+}
+
+function nameOf(id: SpiffeId, { service }: Exchange): string {
+  return id.memberOf(service.id.trustDomain) ? id.name : id.toString();
 }
 
 function describe(exchange: Exchange): { action: string; target: string; summary: string } {

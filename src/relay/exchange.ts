@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { CallerAttestor } from "../attestation/caller.js";
+import type { Evidence } from "../attestation/process-facts.js";
 import type { AuditLog } from "../audit/audit-log.js";
 import type { NewEvent } from "../control-api/events.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
@@ -35,6 +36,9 @@ export interface DecidedCall {
   readonly request: AccessRequest | undefined;
   readonly caller: string;
   readonly callerDetail: string;
+  readonly evidence?: string;
+  /** Names of the agents above the caller, nearest first. */
+  readonly launchedBy?: string[];
   readonly service: string;
   readonly action: string;
   readonly target: string;
@@ -46,6 +50,10 @@ interface VerifiedCaller {
   readonly id: SpiffeId;
   /** Who in kernel words; empty where the caller came by certificate from outside this daemon. */
   readonly detail: string;
+  /** What the identity rests on, as far as this leg knows. */
+  readonly evidence: Evidence | "certificate";
+  /** SPIFFE IDs of the agents that launched it, nearest first. */
+  readonly launchedBy: readonly string[];
   /** Lower-case hex SHA-256 of the certificate presented; undefined on the outbound leg. */
   readonly certificateSha256: string | undefined;
 }

@@ -2,6 +2,7 @@ import type { ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
+import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
@@ -77,9 +78,12 @@ export async function openInboundLeg(
   });
 
   const forgetRotation = parts.svids.onRotation(id, (svid) => server.setSecureContext(secureContextOptions(svid)));
-  const forgetBundles = parts.bundles.onBundleChange(() => {
+  const dropDistrusted = () => {
     for (const [socket, { peer }] of peers) if (!stillTrusted(peer, parts.bundles, parts.clock)) socket.destroy();
-  });
+  };
+  const forgetBundles = parts.bundles.onBundleChange(dropDistrusted);
+  // The end of an instance, and of an agent above a caller.
+  const forgetRegistry = parts.registry.onChange(dropDistrusted);
   const port = (await listenOnLoopback(server, "127.0.0.1", 0, name)) ?? 0;
   names = inboundNames(port, name, id.trustDomain.name);
 
@@ -89,6 +93,7 @@ export async function openInboundLeg(
     async close(graceMs) {
       forgetRotation();
       forgetBundles();
+      forgetRegistry();
       await listener.close(graceMs);
     },
   };
@@ -152,14 +157,20 @@ function holdOpenFor(
 function identifyCaller(parts: RelayParts, peers: ReadonlyMap<Duplex, Connected>, tickets: Tickets): Step {
   return (exchange: Exchange): StepResult => {
     const { peer } = filled(peers.get(exchange.request.socket), "peer");
-    const { id, certificateSha256 } = peer;
-    const detail = tickets.redeem(headerOf(exchange.request.rawHeaders, TICKET_HEADER), id.toString());
-    exchange.caller = { id, detail, certificateSha256 };
+    const { id, certificateSha256, launchedBy } = peer;
+    const process = tickets.redeem(headerOf(exchange.request.rawHeaders, TICKET_HEADER), id.toString());
+    const { detail = "", evidence = "certificate" } = process ?? {};
+    exchange.caller = { id, detail, evidence, launchedBy: ownChain(id, launchedBy, exchange), certificateSha256 };
     if (peer.notAfter.getTime() <= parts.clock.now()) {
       throw new Refusal("certificate-expired", 401, "the certificate of this connection has expired: connect again");
     }
     return undefined;
   };
+}
+
+/** Only our own authority says which of our agents launched somebody. */
+function ownChain(id: SpiffeId, launchedBy: readonly string[], { service }: Exchange): readonly string[] {
+  return id.memberOf(service.id.trustDomain) ? launchedBy : [];
 }
 
 function forwardToService(parts: RelayParts, upstream: () => UpstreamConnection): Step {

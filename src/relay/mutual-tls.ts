@@ -3,6 +3,8 @@ import { createSecureContext, type SecureContext, type TLSSocket } from "node:tl
 import { codeOf, messageOf } from "../coded-error.js";
 import type { X509BundleSource, X509Svid } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
+import { launchChainOf } from "../spiffe/launch-chain.js";
+import { encodePem } from "../spiffe/pem.js";
 import { presentedChain } from "../spiffe/presented-chain.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { verifyX509Svid } from "../spiffe/x509-svid.js";
@@ -14,8 +16,8 @@ import { verifyX509Svid } from "../spiffe/x509-svid.js";
  */
 export function secureContextOptions(svid: X509Svid) {
   return {
-    cert: svid.certificates.map(pem).join(""),
-    key: svid.privateKey.export({ type: "pkcs8", format: "pem" }) as string,
+    cert: svid.certificates.map((der) => encodePem("CERTIFICATE", der)).join(""),
+    key: encodePem("PRIVATE KEY", svid.privateKeyPkcs8),
     ca: [] as string[],
     minVersion: "TLSv1.3",
     secureOptions: constants.SSL_OP_NO_TICKET,
@@ -30,6 +32,8 @@ export function secureContextOf(svid: X509Svid): SecureContext {
 export interface Peer {
   readonly id: SpiffeId;
   readonly notAfter: Date;
+  /** Whom the certificate names as the agents that launched its holder, nearest first. */
+  readonly launchedBy: readonly string[];
   /** Lower-case hex SHA-256 of the leaf's DER. */
   readonly certificateSha256: string;
   /** The peer's certificates, leaf first, to verify again when trust changes. */
@@ -66,10 +70,9 @@ function verifyChain(chain: readonly Buffer[], bundles: X509BundleSource, now: D
     const { id, notAfter } = verifyX509Svid(chain, (trustDomain) => bundles.x509Bundle(trustDomain)?.authorities, now);
     const refusal = bundles.refusalOf(id, chain);
     if (refusal !== undefined) return unverified("svid-revoked", refusal);
-    const certificateSha256 = createHash("sha256")
-      .update(chain[0] ?? "")
-      .digest("hex");
-    return { id, notAfter, certificateSha256, chain };
+    const leaf = chain[0] ?? Buffer.alloc(0);
+    const certificateSha256 = createHash("sha256").update(leaf).digest("hex");
+    return { id, notAfter, launchedBy: launchChainOf(leaf), certificateSha256, chain };
   } catch (error) {
     return unverified(codeOf(error), messageOf(error));
   }
@@ -77,9 +80,4 @@ function verifyChain(chain: readonly Buffer[], bundles: X509BundleSource, now: D
 
 function unverified(code: string, reason: string): Unverified {
   return { unverified: true, code, reason };
-}
-
-function pem(der: Buffer): string {
-  const lines = der.toString("base64").replaceAll(/.{64}(?=.)/g, "$&\n");
-  return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
 }

@@ -42,8 +42,9 @@ function toolListRewriter(parts: RelayParts, exchange: Exchange): NextHop["rewri
   const { message, request, service } = exchange;
   const listed = message?.kind === "request" && message.method === "tools/list";
   if (!listed && request.method !== "GET") return undefined;
-  const caller = filled(exchange.caller, "caller").id.toString();
-  const mayCall = (tool: string) => parts.decisionPoint().couldAllowTool(caller, service.id.toString(), tool);
+  const { id, launchedBy } = filled(exchange.caller, "caller");
+  const mayCall = (tool: string) =>
+    parts.decisionPoint().couldAllowTool(id.toString(), service.id.toString(), tool, launchedBy);
   return (status, type): BodyRewriter | undefined => {
     if (type.startsWith("application/json")) return jsonToolListRewriter(mayCall);
     if (type.startsWith("text/event-stream")) return sseToolListRewriter(mayCall);

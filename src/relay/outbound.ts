@@ -65,7 +65,7 @@ export async function openOutboundLeg(
     const listener = prepareHttpListener(server, (socket, code, reason) => {
       const who = connections.get(socket)?.who;
       const callerDetail = who === undefined ? "" : describe(who);
-      const caller = identityOf(parts, who)?.name ?? "(none)";
+      const caller = entitlementOf(parts, who)?.identity.name ?? "(none)";
       recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
     });
     server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections)));
@@ -89,7 +89,7 @@ export async function openOutboundLeg(
     recheckCallers() {
       for (const [socket, { who }] of connections) {
         if (who === undefined || "nobody" in who) continue;
-        if (!passesRecheck(who) || identityOf(parts, who) === undefined) socket.destroy();
+        if (!passesRecheck(who) || entitlementOf(parts, who) === undefined) socket.destroy();
       }
     },
     async close(graceMs) {
@@ -141,12 +141,13 @@ function identifyCaller(parts: RelayParts, connections: ReadonlyMap<Duplex, Conn
       const reason = `${codeOf(cause)}: ${messageOf(cause)}`;
       throw new Refusal("process-changed", 403, `no identity: ${describe(who)} (${reason})`, { cause });
     }
-    const identity = identityOf(parts, who);
-    if (identity === undefined) {
+    const entitlement = entitlementOf(parts, who);
+    if (entitlement === undefined) {
       const hint = `"agentid attest ${who.facts.pid}" says why`;
       throw new Refusal("no-identity", 403, `no identity: ${describe(who)}; ${hint}`);
     }
-    exchange.caller = { id: identity.id, detail: describe(who), certificateSha256: undefined };
+    const { identity, evidence, launchedBy } = entitlement;
+    exchange.caller = { id: identity.id, detail: describe(who), evidence, launchedBy, certificateSha256: undefined };
     return undefined;
   };
   return (exchange) => {
@@ -169,7 +170,9 @@ function forwardAsCaller(
       await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added: [] }));
       return "answered";
     }
-    const ticket = leg.tickets.issue(caller.id.toString(), caller.detail);
+    const { detail, evidence } = caller;
+    if (evidence === "certificate") throw new Error("the outbound leg names processes, not certificates");
+    const ticket = leg.tickets.issue(caller.id.toString(), { detail, evidence });
     try {
       const to = { dispatcher, host: exchange.service.name, added: [TICKET_HEADER, ticket] };
       await forward(parts, exchange, nextHop(parts, exchange, to));
@@ -182,15 +185,16 @@ function forwardAsCaller(
 
 function dispatcherFor(pools: CallerPools, exchange: Exchange, target: MutualTlsTarget) {
   try {
-    return pools.dispatcherFor(filled(exchange.caller, "caller").id, target);
+    const { id, launchedBy } = filled(exchange.caller, "caller");
+    return pools.dispatcherFor(id, launchedBy, target);
   } catch (cause) {
     throw new Refusal("not-ready", 503, `no certificate for the caller now: ${messageOf(cause)}`, { cause });
   }
 }
 
-function identityOf(parts: RelayParts, who: Caller | Nobody | undefined) {
+function entitlementOf(parts: RelayParts, who: Caller | Nobody | undefined) {
   if (who === undefined || "nobody" in who) return undefined;
-  return parts.registry.entitlementsOf(who).granted[0]?.identity;
+  return parts.registry.entitlementsOf(who).granted[0];
 }
 
 function passesRecheck(caller: Caller): boolean {

@@ -52,7 +52,9 @@ export function createRelay(parts: RelayParts): Relay {
   function watchIdentities(): void {
     for (const unsubscribe of subscriptions) unsubscribe();
     if (closed) return;
-    subscriptions = parts.registry.identities.map(({ id }) => parts.svids.onRotation(id, checkCallers));
+    const { registry } = parts;
+    const identities = [...registry.identities, ...registry.instances()];
+    subscriptions = identities.map(({ id }) => parts.svids.onRotation(id, checkCallers));
     subscriptions.push(
       parts.registry.onChange(() => {
         checkCallers();

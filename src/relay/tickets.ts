@@ -1,30 +1,38 @@
 import { randomUUID } from "node:crypto";
+import type { Evidence } from "../attestation/process-facts.js";
+
+/** What the outbound leg knows of the calling process. */
+export interface CallingProcess {
+  /** In kernel words. */
+  readonly detail: string;
+  readonly evidence: Evidence;
+}
 
 /**
- * How our inbound leg learns which process our outbound leg is calling for: a ticket that works once, inside this daemon. It only adds
- * words for people to what the certificate proves; nobody outside can know one.
+ * How our inbound leg learns which process our outbound leg is calling for: a ticket that works once, inside this daemon. It adds
+ * to what the certificate proves how strong the evidence was, and words for people; nobody outside can know one.
  */
 export interface Tickets {
-  issue(caller: string, detail: string): string;
-  /** The detail given with the ticket, if it was issued for `caller`; empty otherwise. Each ticket is good once. */
-  redeem(ticket: string | undefined, caller: string): string;
+  issue(caller: string, process: CallingProcess): string;
+  /** What was given with the ticket, if it was issued for `caller`. Each ticket is good once. */
+  redeem(ticket: string | undefined, caller: string): CallingProcess | undefined;
   /** Forgets a ticket that was never redeemed. */
   discard(ticket: string): void;
 }
 
 export function createTickets(): Tickets {
-  const open = new Map<string, { caller: string; detail: string }>();
+  const open = new Map<string, { caller: string; process: CallingProcess }>();
   return {
-    issue(caller, detail) {
+    issue(caller, process) {
       const ticket = randomUUID();
-      open.set(ticket, { caller, detail });
+      open.set(ticket, { caller, process });
       return ticket;
     },
     redeem(ticket, caller) {
-      if (ticket === undefined) return "";
+      if (ticket === undefined) return undefined;
       const found = open.get(ticket);
       open.delete(ticket);
-      return found?.caller === caller ? found.detail : "";
+      return found?.caller === caller ? found.process : undefined;
     },
     discard: (ticket) => void open.delete(ticket),
   };

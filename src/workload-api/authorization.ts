@@ -1,5 +1,6 @@
 import { status } from "@grpc/grpc-js";
 import type { Caller } from "../attestation/caller.js";
+import { launchedName } from "../attestation/launched-process.js";
 import type { ProcessFacts } from "../attestation/process-facts.js";
 import type { AuditFields, AuditLog } from "../audit/audit-log.js";
 import { codeOf, messageOf } from "../coded-error.js";
@@ -41,12 +42,14 @@ export interface Authorization {
   reportRejection(who: IdentifiedCaller, reason: string): void;
   /** Writes to the record that `entitlement` was handed to the caller. Called before the answer leaves (D20). */
   recordDelivery(who: IdentifiedCaller, entitlement: Entitlement, what: AuditFields): void;
+  /** The same for answers that wait for it: one write for all of a turn of the event loop. Rejects also if the identity does not follow any more when that is done. */
+  recordDeliveryInTurn(who: IdentifiedCaller, rpc: string, entitlement: Entitlement, what: AuditFields): Promise<void>;
 }
 
 export function createAuthorization(dependencies: {
   readonly connections: Connections;
   readonly registry: Pick<IdentityRegistry, "entitlementsOf">;
-  readonly audit: Pick<AuditLog, "append">;
+  readonly audit: Pick<AuditLog, "append" | "appendInTurn">;
   readonly observer: WorkloadApiObserver | undefined;
 }): Authorization {
   const { connections, registry, audit, observer } = dependencies;
@@ -119,16 +122,34 @@ export function createAuthorization(dependencies: {
       if (connection.firstTime(`rejected ${reason}`)) observer?.rejected({ pid, uid }, reason);
     },
 
-    recordDelivery({ caller }, { identity, evidence }, what) {
-      audit.append("svid.delivered", {
-        ...what,
-        identity: identity.name,
-        spiffeId: identity.id.toString(),
-        evidence,
-        ...(caller.launch === undefined ? {} : { launch: caller.launch }),
-        ...describeProcess(caller.facts),
-      });
+    recordDelivery(who, entitlement, what) {
+      audit.append("svid.delivered", describeDelivery(who, entitlement, what));
     },
+
+    async recordDeliveryInTurn(who, rpc, entitlement, what) {
+      const { id } = entitlement.identity;
+      await audit.appendInTurn("svid.delivered", describeDelivery(who, entitlement, what));
+      const { granted } = registry.entitlementsOf(who.caller);
+      if (granted.some(({ identity }) => identity.id.equals(id))) return;
+      const refusal = new StatusError(status.PERMISSION_DENIED, `${id} was withdrawn while this was being recorded`);
+      refuse(who, rpc, refusal, `${id} no longer follows`);
+    },
+  };
+}
+
+function describeDelivery(
+  { caller }: IdentifiedCaller,
+  { identity, evidence, launchedBy }: Entitlement,
+  what: AuditFields,
+): AuditFields {
+  return {
+    ...what,
+    identity: identity.name,
+    spiffeId: identity.id.toString(),
+    evidence,
+    ...(caller.launch === undefined ? {} : { launch: launchedName(caller.launch) }),
+    ...(launchedBy.length > 0 && { launchedBy }),
+    ...describeProcess(caller.facts),
   };
 }
 

@@ -40,12 +40,13 @@ export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest
     const wanted = parseWantedId(call.request.spiffeId);
     const who = await d.authorization.identifyCaller(call);
     const granted = d.authorization.entitledTo(who, FETCH_SVID, wanted);
-    const svids = granted.map((entitlement) => {
-      const svid = d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences);
-      const what = { type: "jwt", audience: [...audiences], notAfter: svid.expiresAt.toISOString() };
-      d.authorization.recordDelivery(who, entitlement, what);
-      return svid;
-    });
+    const issued = granted.map((entitlement) =>
+      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, ({ expiresAt }) => {
+        const what = { type: "jwt", audience: [...audiences], notAfter: expiresAt.toISOString() };
+        return d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, what);
+      }),
+    );
+    const svids = await Promise.all(issued);
     const hints = uniqueHints(svids.map((svid) => svid.hint));
     return {
       svids: svids.map((svid, index) => ({

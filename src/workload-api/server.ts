@@ -1,5 +1,5 @@
 import { createServer } from "node:net";
-import { Server, ServerCredentials, type ServerOptions } from "@grpc/grpc-js";
+import { Server, type ServerOptions } from "@grpc/grpc-js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { AuditLog } from "../audit/audit-log.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
@@ -21,6 +21,7 @@ import { ServerReflectionService as ServerReflectionV1AlphaService } from "./gen
 import { HealthService } from "./generated/health.js";
 import { type SpiffeWorkloadAPIServer, SpiffeWorkloadAPIService } from "./generated/workload.js";
 import { healthService } from "./health.js";
+import { createGrpcConnections } from "./http2/server-side.js";
 import { fetchJwtBundles, fetchJwtSvid, validateJwtSvid } from "./jwt.js";
 import { listenOnUnixSocket } from "./listening-socket.js";
 import { createOpenStreams, type OpenStreams } from "./open-streams.js";
@@ -40,7 +41,7 @@ export interface WorkloadApiDependencies {
   readonly jwtBundles: JwtBundleSource;
   readonly witSvids: WitSvidSource;
   readonly witBundles: WitBundleSource;
-  readonly audit: Pick<AuditLog, "append">;
+  readonly audit: Pick<AuditLog, "append" | "appendInTurn">;
   readonly clock: Clock;
   readonly observer?: WorkloadApiObserver;
   readonly limits?: Partial<WorkloadApiLimits>;
@@ -113,11 +114,11 @@ export function createWorkloadApi(dependencies: WorkloadApiDependencies): Worklo
   for (const reflection of [ServerReflectionService, ServerReflectionV1AlphaService]) {
     grpc.addService(reflection, { serverReflectionInfo: serverReflectionInfo(connections) });
   }
-  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+  const served = createGrpcConnections(grpc, limits.streamsPerConnection);
 
   const server = createServer((socket) => {
     connections.accept(socket);
-    injector.injectConnection(socket);
+    served.serve(socket);
   });
   server.maxConnections = limits.connections;
 
@@ -126,11 +127,11 @@ export function createWorkloadApi(dependencies: WorkloadApiDependencies): Worklo
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       streams.close("agentid is stopping");
-      injector.drain(RETIRE_MS);
+      served.drain(RETIRE_MS);
       const cancel = clock.after(2 * RETIRE_MS, () => connections.destroy());
       await connections.allClosed();
       cancel();
-      injector.destroy();
+      served.destroy();
       grpc.forceShutdown();
       await closed;
     },

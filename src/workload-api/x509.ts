@@ -37,7 +37,7 @@ export function fetchX509Svid(d: X509Dependencies): handleServerStreamingCall<X5
     return {
       read() {
         const granted = d.authorization.entitled(who, FETCH_SVID);
-        const svids = granted.map(({ identity }) => d.svids.x509Svid(identity.id));
+        const svids = granted.map(({ identity, launchedBy }) => d.svids.x509Svid(identity.id, launchedBy));
         const response = {
           svids: svidMessages(d, svids),
           crl: [...d.bundles.revocationLists()],

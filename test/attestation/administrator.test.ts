@@ -56,8 +56,8 @@ async function withAgent() {
   expect(may(agent.pid)).toMatchObject({ allowed: true });
   launches.begin({
     launcher: statusOf(agent.pid),
-    name: "agents/billing",
-    expected: { exePath: "/bin/bash", exeSha256: "", argv: [] },
+    ...{ name: "agents/billing", instance: undefined, launchedBy: [], descendants: false },
+    expected: { exePath: "/bin/bash", exeSha256: "", argv: [], workingDirectory: "/", files: [] },
   });
   return { older, agent, may };
 }

@@ -226,7 +226,7 @@ describe.runIf(process.platform === "linux" && isRoot)("another user namespace",
 describe.runIf(process.platform === "linux" && isRoot)("another PID namespace", () => {
   test("below ours changes nothing: the caller has our number for it", async () => {
     const listening = await openToAll();
-    const inside = obeying(start("unshare", ["-p", "-f", PYTHON, TOLD]));
+    const inside = obeying(start("unshare", ["-p", "-f", "--kill-child", PYTHON, TOLD]));
     await inside.does(`connect ${listening.address}`);
     expect(await inside.does("pid")).toBe("1");
     const caller = await attested(await listening.accepted());
@@ -243,7 +243,17 @@ describe.runIf(process.platform === "linux" && isRoot)("another PID namespace", 
     writeFileSync(program, INNER);
     const hooks = new URL("../source-hooks.ts", import.meta.url).href;
     const root = new URL("../../", import.meta.url).href;
-    const inner = start("unshare", ["-p", "-f", "--mount-proc", process.execPath, program, hooks, root, folder]);
+    const inner = start("unshare", [
+      "-p",
+      "-f",
+      "--kill-child",
+      "--mount-proc",
+      process.execPath,
+      program,
+      hooks,
+      root,
+      folder,
+    ]);
     const { path, port } = JSON.parse(await inner.line());
     const outside = startTold();
     await outside.does(`connect ${path}`);

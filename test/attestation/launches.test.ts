@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, realpathSync } from "node:fs";
 import { afterEach, describe, expect, test } from "vitest";
 import { executableDigests } from "../../src/attestation/hash-cache.js";
-import { sameCommandLine } from "../../src/attestation/launched-process.js";
+import { type ExpectedProgram, sameCommandLine } from "../../src/attestation/launched-process.js";
 import { createLaunchRegistry, type LaunchEnded, type LaunchRegistry } from "../../src/attestation/launches.js";
 import { linux } from "../../src/platform/linux.js";
 import { atEnd, cleanUp, start, type Told, until } from "./processes.js";
@@ -46,12 +46,16 @@ function statusOf(pid: number) {
   }
 }
 
-const expected = { exePath: BASH, exeSha256: BASH_DIGEST, argv: ["bash", "-c", AGENT] };
+const expected: ExpectedProgram = {
+  ...{ exePath: BASH, exeSha256: BASH_DIGEST, argv: ["bash", "-c", AGENT] },
+  ...{ workingDirectory: process.cwd(), files: [] },
+};
+const billing = { name: "agents/billing", instance: undefined, launchedBy: [], descendants: false };
 const becomeAgent = `exec bash -c '${AGENT}'`;
 
 function identityOf(launches: LaunchRegistry, pid: number): string | undefined {
   const { startTime, execGeneration } = statusOf(pid);
-  return launches.identityOf(pid, startTime, execGeneration);
+  return launches.launchOf(pid, startTime, execGeneration)?.name;
 }
 
 describe.runIf(process.platform === "linux")("a launch", () => {
@@ -59,7 +63,7 @@ describe.runIf(process.platform === "linux")("a launch", () => {
     const { registry: launches, started, ended } = registry();
     const told = await launcher(becomeAgent);
     const { startTime } = statusOf(told.pid);
-    launches.begin({ launcher: statusOf(told.pid), name: "agents/billing", expected });
+    launches.begin({ launcher: statusOf(told.pid), ...billing, expected });
     await launches.checkNow(told.pid);
     expect(identityOf(launches, told.pid)).toBeUndefined();
     expect(launches.isAgent(told.pid, startTime)).toBe(true);
@@ -85,7 +89,7 @@ describe.runIf(process.platform === "linux")("a launch", () => {
   test("ends at exit", async () => {
     const { registry: launches, started, ended } = registry();
     const told = await launcher(becomeAgent);
-    launches.begin({ launcher: statusOf(told.pid), name: "agents/billing", expected });
+    launches.begin({ launcher: statusOf(told.pid), ...billing, expected });
     told.tell("");
     await until(() => started.length === 1, "the start");
     told.tell("exit 0");
@@ -100,7 +104,7 @@ describe.runIf(process.platform === "linux")("a launch", () => {
     const told = await launcher(
       `exec env LC_ALL=C bash -c 'echo shim; read -r; ${becomeAgent.replaceAll("'", "'\\''")}'`,
     );
-    launches.begin({ launcher: statusOf(told.pid), name: "agents/billing", expected });
+    launches.begin({ launcher: statusOf(told.pid), ...billing, expected });
     told.tell("");
     expect(await told.line()).toBe("shim");
     await launches.checkNow(told.pid);
@@ -118,7 +122,7 @@ describe.runIf(process.platform === "linux")("a launch", () => {
   ])("never begins with %s", async (_what, wanted) => {
     const { registry: launches, started, ended } = registry();
     const told = await launcher(becomeAgent);
-    launches.begin({ launcher: statusOf(told.pid), name: "agents/billing", expected: wanted });
+    launches.begin({ launcher: statusOf(told.pid), ...billing, expected: wanted });
     told.tell("");
     await told.line();
     await launches.checkNow(told.pid);
@@ -136,8 +140,8 @@ describe.runIf(process.platform === "linux")("a launch", () => {
       launcher(becomeAgent),
       launcher(becomeAgent),
     ]);
-    launches.begin({ launcher: statusOf(one.pid), name: "agents/one", expected });
-    launches.begin({ launcher: statusOf(two.pid), name: "agents/two", expected });
+    launches.begin({ launcher: statusOf(one.pid), ...billing, name: "agents/one", expected });
+    launches.begin({ launcher: statusOf(two.pid), ...billing, name: "agents/two", expected });
     for (const told of [one, two, bystander]) {
       told.tell("");
       await told.line();
@@ -155,12 +159,12 @@ describe.runIf(process.platform === "linux")("a launch", () => {
     const told = await launcher(becomeAgent);
     const status = statusOf(told.pid);
     expect(() =>
-      launches.begin({ launcher: { ...status, startTime: status.startTime - 1n }, name: "agents/billing", expected }),
+      launches.begin({ launcher: { ...status, startTime: status.startTime - 1n }, ...billing, expected }),
     ).toThrow(expect.objectContaining({ code: "process-gone" }));
-    expect(() =>
-      launches.begin({ launcher: { ...status, execGeneration: undefined }, name: "agents/billing", expected }),
-    ).toThrow(expect.objectContaining({ code: "launch-unverifiable" }));
-    launches.begin({ launcher: status, name: "agents/billing", expected });
+    expect(() => launches.begin({ launcher: { ...status, execGeneration: undefined }, ...billing, expected })).toThrow(
+      expect.objectContaining({ code: "launch-unverifiable" }),
+    );
+    launches.begin({ launcher: status, ...billing, expected });
   });
 
   test("is remembered as an agent by the next daemon, without its identity", async () => {
@@ -181,7 +185,7 @@ describe.runIf(process.platform === "linux")("a launch", () => {
 });
 
 test("only the name that a program is called by may differ in the command line", () => {
-  const wanted = { exePath: "/usr/bin/python3.12", exeSha256: "", argv: ["python", "agent.py"] };
+  const wanted = { ...expected, exePath: "/usr/bin/python3.12", argv: ["python", "agent.py"] };
   expect(sameCommandLine(["python", "agent.py"], wanted)).toBe(true);
   expect(sameCommandLine(["/usr/bin/python3.12", "agent.py"], wanted)).toBe(true);
   expect(sameCommandLine(["sh", "agent.py"], wanted)).toBe(false);

@@ -2,7 +2,13 @@ import { createHash } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { compareWithLock, describeDifference, expectedProgram, pinLaunch } from "../../src/attestation/pinning.js";
+import {
+  compareWithLock,
+  describeDifference,
+  expectedProgram,
+  markFiles,
+  pinLaunch,
+} from "../../src/attestation/pinning.js";
 import { cleanUp, start, temporaryFolder } from "./processes.js";
 
 afterEach(cleanUp);
@@ -48,7 +54,10 @@ test.each([
   const pinned = await pinLaunch(command);
   expect(pinned.exe.path).toBe(BASH);
   expect(Object.keys(pinned.files)).toEqual(["run"]);
-  expect(await expectedProgram(command, pinned)).toEqual({ exePath: BASH, exeSha256: sha256(BASH), argv });
+  const files = markFiles(pinned, workingDirectory);
+  expect(files).toMatchObject([{ path: join(workingDirectory, "run"), sha256: pinned.files.run }]);
+  const expected = await expectedProgram(command, pinned, files);
+  expect(expected).toEqual({ exePath: BASH, exeSha256: sha256(BASH), argv, workingDirectory, files });
   const running = start("./run", ["x"], { cwd: workingDirectory, env: { PATH } });
   for (const argument of argv) expect(await running.line()).toBe(argument);
 });
@@ -59,7 +68,7 @@ test("asks a version manager's shim which program it runs", async () => {
   const command = { argv: ["node", "agent.js"], workingDirectory, env };
   const pinned = await pinLaunch(command);
   expect(pinned.exe.path).toBe(realpathSync(process.execPath));
-  expect((await expectedProgram(command, pinned)).argv).toEqual(["node", "agent.js"]);
+  expect((await expectedProgram(command, pinned, [])).argv).toEqual(["node", "agent.js"]);
   writeFileSync(join(workingDirectory, "shims/node"), "#!/bin/bash\necho nonsense");
   await expect(pinLaunch(command)).rejects.toMatchObject({ code: "command-unresolvable" });
 });

@@ -17,11 +17,9 @@ import {
   isRoot,
   listen,
   NOBODY,
-  obeying,
   PYTHON,
   start,
   startTold,
-  TOLD,
   temporaryFolder,
 } from "./processes.js";
 
@@ -144,23 +142,22 @@ describe.runIf(process.platform === "linux" && makesGroups)("the control group",
 });
 
 describe.runIf(process.platform === "linux")("the parent's executable", () => {
+  /** Starts a child that connects, and becomes another program when it is told to. */
   const PARENT = `
 import os, signal, subprocess, sys
 signal.signal(signal.SIGUSR1, lambda *_: os.execv("/bin/sleep", ["sleep", "600"]))
-subprocess.Popen(["/usr/bin/perl", "-e", "exec @ARGV", sys.executable, sys.argv[1]])
+child = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); time.sleep(600)"
+print(subprocess.Popen([sys.executable, "-c", child, sys.argv[1]], stdin=subprocess.DEVNULL).pid, flush=True)
 while True: signal.pause()
 `;
 
   async function withParent() {
     const listening = await listen({ path: join(temporaryFolder(), "s") });
-    const parent = obeying(start(PYTHON, ["-c", PARENT, TOLD]));
-    const childPid = Number(await parent.does("pid"));
-    await parent.does(`connect ${listening.address}`);
+    const parent = start(PYTHON, ["-c", PARENT, listening.address]);
+    const childPid = Number(await parent.line());
+    atEnd(() => void succeedsQuietly(() => process.kill(childPid, "SIGKILL")));
     const caller = await attestor(true).ofUnixSocket(descriptorOf(await listening.accepted()));
-    atEnd(() => {
-      caller.close();
-      if (linux.ancestors(childPid).length > 0) process.kill(childPid, "SIGKILL");
-    });
+    atEnd(() => caller.close());
     expect(caller.facts.pid).toBe(childPid);
     return { parent, caller };
   }

@@ -173,7 +173,10 @@ describe.runIf(process.platform === "linux")("a launched process", () => {
     launches.begin({
       launcher: { pid: process.pid, startTime, execGeneration },
       name: "agents/billing",
-      expected: { exePath, exeSha256, argv: [PYTHON, TOLD] },
+      instance: undefined,
+      launchedBy: [],
+      descendants: false,
+      expected: { exePath, exeSha256, argv: [PYTHON, TOLD], workingDirectory: globalThis.process.cwd(), files: [] },
     });
     process.tell("go");
     await until(() => launches.runningPids("agents/billing").includes(process.pid), "the launch runs");
@@ -194,7 +197,7 @@ describe.runIf(process.platform === "linux")("a launched process", () => {
     await agent.does(`tcp 4 127.0.0.1 ${listening.port}`);
     const endpoints = endpointsOf(await listening.accepted());
     const answer = held(await attestor.ofTcpConnection(endpoints));
-    expect(answer).toMatchObject({ launch: "agents/billing", facts: { pid: agent.pid } });
+    expect(answer).toMatchObject({ launch: { name: "agents/billing" }, facts: { pid: agent.pid } });
     // Its child has the connection too: then it proves nothing.
     await agent.does("child");
     expect(await attestor.ofTcpConnection(endpoints)).toMatchObject({
@@ -214,7 +217,7 @@ describe.runIf(process.platform === "linux")("a launched process", () => {
     await receiver.does(`take ${folder}/hand`);
     await agent.does(`give ${folder}/hand`);
     await receiver.line();
-    expect(held(await attestor.ofTcpConnection(endpoints))).toMatchObject({ launch: "agents/billing" });
+    expect(held(await attestor.ofTcpConnection(endpoints))).toMatchObject({ launch: { name: "agents/billing" } });
     // Once it has let go, the connection is the receiver's, who has no launch.
     await agent.does("close");
     expect(held(await attestor.ofTcpConnection(endpoints))).toMatchObject({
@@ -240,10 +243,15 @@ describe.runIf(process.platform === "linux")("a launched process", () => {
     launches.begin({
       launcher: { pid: agentPid, startTime, execGeneration },
       name: "agents/billing",
+      instance: undefined,
+      launchedBy: [],
+      descendants: false,
       expected: {
         exePath,
         exeSha256: (await digests.digestOf(await openedExecutable(exePath))) ?? "",
         argv: [PYTHON, TOLD],
+        workingDirectory: globalThis.process.cwd(),
+        files: [],
       },
     });
     process.kill(agentPid, "SIGCONT");
@@ -261,7 +269,7 @@ describe.runIf(process.platform === "linux")("a launched process", () => {
     });
     // The control: without the liar's descriptor it is the agent's.
     await liar.does("close");
-    expect(held(await attestor.ofTcpConnection(endpoints))).toMatchObject({ launch: "agents/billing" });
+    expect(held(await attestor.ofTcpConnection(endpoints))).toMatchObject({ launch: { name: "agents/billing" } });
   });
 });
 

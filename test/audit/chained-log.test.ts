@@ -83,6 +83,42 @@ test("an entry is in the file when append returns, as canonical JSON that hashes
   expect(log).toMatchObject({ size: 2, head: prev });
 });
 
+test("entries of one turn are in the file when their promises resolve, in one chain with those of append, in the order of the calls", async () => {
+  const log = await open();
+  const early = [log.appendInTurn("call", { i: 0 }), log.appendInTurn("call", { i: 1 })];
+  expect(readFileSync(file(), "utf8")).toBe("");
+  // One that must be in the file at once takes those before it along.
+  expect(log.append("pin", { i: 2 }).sequence).toBe(2);
+  expect(linesOf()).toHaveLength(3);
+  const late = [3, 4, 5].map(async (i) => {
+    const receipt = await log.appendInTurn("call", { i });
+    expect(linesOf()).toHaveLength(6);
+    return receipt;
+  });
+  expect(linesOf()).toHaveLength(3);
+  const receipts = await Promise.all([...early, ...late]);
+  expect(receipts.map(({ sequence }) => sequence)).toEqual([0, 1, 3, 4, 5]);
+  expect(linesOf().map((line) => (JSON.parse(line) as { fields: { i: number } }).fields.i)).toEqual([0, 1, 2, 3, 4, 5]);
+  expect(log).toMatchObject({ size: 6, head: receipts.at(-1)?.hash });
+  expect(await verifyAuditLog(directory)).toMatchObject({ entries: 6, problems: [], head: log.head });
+});
+
+test("of the entries of one turn only the one that cannot be one is refused, and what waits is written before the log closes", async () => {
+  const log = await open();
+  const outcomes = Promise.allSettled([
+    log.appendInTurn("call", { i: 0 }),
+    log.appendInTurn("call", { text: "x".repeat(70_000) }),
+    log.appendInTurn("call", { i: 2 }),
+  ]);
+  await log.close();
+  const [first, tooLarge, last] = await outcomes;
+  expect(first).toMatchObject({ status: "fulfilled", value: { sequence: 0 } });
+  expect(tooLarge).toMatchObject({ status: "rejected", reason: { code: "audit-entry-invalid" } });
+  expect(last).toMatchObject({ status: "fulfilled", value: { sequence: 1 } });
+  expect(await verifyAuditLog(directory)).toMatchObject({ entries: 2, problems: [] });
+  await expect(log.appendInTurn("call", {})).rejects.toMatchObject({ code: "audit-closed" });
+});
+
 test("the folder is 0700 and the file 0600", async () => {
   await open();
   expect(statSync(directory).mode & 0o777).toBe(0o700);

@@ -10,11 +10,11 @@ import { openAuditLog } from "../../src/audit/chained-log.js";
 import { verifyAuditLog } from "../../src/audit/verify.js";
 import { systemClock } from "../../src/platform/clock.js";
 
-test("what append returned for survives kill -9, and the log goes on", async () => {
+test.each(["append", "appendInTurn"])("what %s is done with survives kill -9, and the log goes on", async (how) => {
   const directory = mkdtempSync(join(tmpdir(), "agentid-kill-"));
   const hooks = fileURLToPath(new URL("../source-hooks.ts", import.meta.url));
   const program = fileURLToPath(new URL("./writer.ts", import.meta.url));
-  const writer = spawn(process.execPath, ["--import", hooks, program, directory], {
+  const writer = spawn(process.execPath, ["--import", hooks, program, directory, how], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   let acknowledged = -1;

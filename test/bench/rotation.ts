@@ -39,7 +39,14 @@ await server.tell("rotate");
 await until(() => newest.every((der, index) => der.length > 0 && !der.equals(before[index] ?? der)));
 const pushed = performance.now() - started;
 // The last of the identities that nobody listens to.
-let report: { rssMb: number; peakMb: number; blockedMs: number; replaced: number; streams: number };
+let report: {
+  rssMb: number;
+  peakMb: number;
+  blockedMs: number;
+  longestWorkMs: number;
+  replaced: number;
+  streams: number;
+};
 do report = await server.tell("report");
 while (report.replaced < IDENTITIES);
 const all = performance.now() - started;
@@ -47,7 +54,7 @@ const updated = newest.filter((der, index) => !der.equals(before[index] ?? der))
 process.stdout.write(
   `rotation                ${updated} of ${STREAMS} streams updated in ${pushed.toFixed(0)} ms, ${report.replaced} SVIDs replaced in ${all.toFixed(0)} ms\n` +
     `  memory                ${report.rssMb} MB, peak ${report.peakMb} MB (bar 300)\n` +
-    `  longest block         ${report.blockedMs.toFixed(1)} ms (bar 50)\n`,
+    `  longest block         ${report.blockedMs.toFixed(1)} ms (bar 50), of the processor's time ${report.longestWorkMs.toFixed(1)} ms\n`,
 );
 for (const call of calls) call?.cancel();
 for (const client of clients) client.close();

@@ -47,7 +47,8 @@ describe.skipIf(machineNode === undefined)("bootstrap, started with Node 20", ()
   beforeAll(() => {
     mkdirSync(join(clone, "node_modules"), { recursive: true });
     mkdirSync(join(clone, "src", "commands"), { recursive: true });
-    cpSync(join(root, "scripts/bootstrap.mjs"), join(clone, "scripts/bootstrap.mjs"));
+    for (const name of ["bootstrap.mjs", "bundle.mjs"])
+      cpSync(join(root, "scripts", name), join(clone, "scripts", name));
     symlinkSync(join(root, "scripts/node"), join(clone, "scripts/node"));
     for (const name of ["package.json", "package-lock.json", "tsconfig.json"])
       cpSync(join(root, name), join(clone, name));

@@ -4,9 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { encodePem } from "../../src/spiffe/pem.js";
+import type { WITSVIDResponse } from "../../src/workload-api/generated/workload.js";
 import { agentid, bin, type Finished, startProgram } from "../e2e/agentid.js";
 import { HOUR, makeAuthority, makeLeaf } from "../spiffe/test-certificates.js";
-import { identity, type RunningApi, runApi } from "../workload-api/running-api.js";
+import { identity, type RunningApi, runApi, secure } from "../workload-api/running-api.js";
 
 // The commands as their user runs them, against a real Workload API of this process.
 // Each is a process of its own.
@@ -43,6 +44,26 @@ function svid(args: readonly string[], input?: string): Promise<Finished> {
 /** Without any Workload API to ask. */
 function alone(args: readonly string[], input?: string): Promise<Finished> {
   return agentid(["svid", ...args], { cwd: directory, user, ...(input === undefined ? {} : { input }) });
+}
+
+/** `token` with other claims below the old signature. */
+function rewritten(token: string, changed: Record<string, unknown>): string {
+  const [header, payload = "", signature] = token.trim().split(".");
+  const claims = { ...JSON.parse(Buffer.from(payload, "base64url").toString()), ...changed };
+  return [header, Buffer.from(JSON.stringify(claims)).toString("base64url"), signature].join(".");
+}
+
+/** The first answer of FetchWITSVID. */
+function fetchWit(): Promise<WITSVIDResponse> {
+  const stream = running.client().fetchWitsvid({ spiffeId: "" }, secure());
+  return new Promise((resolve, reject) => {
+    stream.once("error", reject);
+    stream.once("data", (message: WITSVIDResponse) => {
+      stream.removeAllListeners("error").on("error", () => {});
+      stream.cancel();
+      resolve(message);
+    });
+  });
 }
 
 const at = (name: string) => join(directory, name);
@@ -168,17 +189,28 @@ describe("svid verify", () => {
     expect([good.code, good.stdout.includes("a valid JWT-SVID")]).toEqual([0, true]);
     const wrong = await svid(["verify", "-", "--audience", "ledger", "--json"], token);
     expect([wrong.code, brokenCodes(wrong.stdout)]).toEqual([1, ["jwt-svid-audience"]]);
-    const [header, payload = "", signature] = token.trim().split(".");
-    const claims = {
-      ...JSON.parse(Buffer.from(payload, "base64url").toString()),
-      sub: "spiffe://shop.local/agents/root",
-    };
-    const forged = [header, Buffer.from(JSON.stringify(claims)).toString("base64url"), signature].join(".");
+    const forged = rewritten(token, { sub: "spiffe://shop.local/agents/root" });
     const refused = await svid(["verify", "-", "--audience", "orders", "--json"], forged);
     expect([refused.code, brokenCodes(refused.stdout)]).toEqual([1, ["jwt-svid-signature"]]);
     await svid(["export", "--current", "--format", "jwks", "--out", "bundle.json"]);
     expect((await alone(["verify", "-", "--audience", "orders", "--bundle", "bundle.json"], token)).code).toBe(0);
     expect((await svid(["verify", "-"], "not a token")).code).toBe(1);
+    // The workload's JWT-SVID is told from its WIT-SVID, and one is not taken for the other.
+    const { svids } = await fetchWit();
+    const wit = svids[0]?.witSvid ?? "";
+    const shown = await alone(["show", "-"], wit);
+    expect(shown.stdout).toMatch(/^WIT-SVID\n {2}SPIFFE ID +spiffe:\/\/shop\.local\/agents\/billing\n/);
+    const trusted = await svid(["verify", "-"], wit);
+    expect([trusted.code, trusted.stdout.includes("a valid WIT-SVID")]).toEqual([0, true]);
+    expect((await alone(["verify", "-"], wit)).stdout).toContain("not verified");
+    const other = await svid(["verify", "-", "--json"], rewritten(wit, { sub: "spiffe://shop.local/agents/root" }));
+    expect([other.code, brokenCodes(other.stdout)]).toEqual([1, ["jwt-svid-signature"]]);
+    const bearer = await svid(["verify", "-", "--json"], rewritten(wit, { aud: "orders", cnf: undefined, exp: 1 }));
+    expect(brokenCodes(bearer.stdout).sort()).toEqual(
+      ["jwt-svid-signature", "wit-svid-audience", "wit-svid-confirmation", "wit-svid-expired"].sort(),
+    );
+    const keys = await alone(["verify", "-", "--bundle", "bundle.json", "--json"], wit);
+    expect([keys.code, brokenCodes(keys.stdout)]).toEqual([1, ["wit-svid-trust-domain-unknown"]]);
     const slow = startProgram(process.execPath, [bin, "svid", "show", "-"], { cwd: directory, user });
     const [start, end] = [token.slice(0, 20), token.slice(20)];
     slow.write(start);

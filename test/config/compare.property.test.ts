@@ -3,12 +3,15 @@ import { describe, expect, it } from "vitest";
 import { compareConfigs, compareLocks } from "../../src/config/compare.js";
 import type { Config, IdentityConfig, LaunchConfig, Lock, RequiredFacts } from "../../src/config/config.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
+import { runs } from "../properties.js";
 import { parse } from "./project.js";
 
 /** A process as far as a configuration can tell two of them apart. */
 interface Process {
   readonly facts: Required<Pick<RequiredFacts, "uid" | "gid" | "exePath" | "exeSha256">>;
-  readonly launched: { readonly as: string; readonly launch: LaunchConfig } | undefined;
+  readonly launched:
+    | { readonly as: string; readonly launch: LaunchConfig; readonly parent: boolean; readonly instance: boolean }
+    | undefined;
 }
 
 const EMPTY = parse("trustDomain: a\nreload: confirm\n");
@@ -21,6 +24,9 @@ const launch: fc.Arbitrary<LaunchConfig> = fc.record({
   argv: fc.constantFrom(["a"], ["a", "b"], ["a b"]),
   workingDirectory: fc.constantFrom("/shop", "/shop/b"),
   keepEnv: fc.subarray(["K", "L"]),
+  children: fc.boolean(),
+  instances: fc.boolean(),
+  subagents: fc.subarray(["x", "y"]),
 });
 
 const facts: fc.Arbitrary<RequiredFacts> = fc.record(
@@ -43,7 +49,9 @@ const config: fc.Arbitrary<Config> = identities.map((some) => ({ ...EMPTY, ident
 
 const process: fc.Arbitrary<Process> = fc.record({
   facts: fc.record({ uid, gid: uid, exePath: path, exeSha256: fc.constantFrom("pinned", "0") }),
-  launched: fc.option(fc.record({ as: names, launch }), { nil: undefined }),
+  launched: fc.option(fc.record({ as: names, launch, parent: fc.boolean(), instance: fc.boolean() }), {
+    nil: undefined,
+  }),
 });
 
 /** Which identities a process has, first the one it calls as: what the registry decides, in its plainest form. */
@@ -59,9 +67,14 @@ function entitled(config: Config, { facts, launched }: Process): readonly string
         (launched?.as === name &&
           JSON.stringify([launch.argv, launch.workingDirectory]) ===
             JSON.stringify([launched.launch.argv, launched.launch.workingDirectory]) &&
+          (launch.children || !launched.parent) &&
+          (launch.instances || !launched.instance) &&
           launched.launch.keepEnv.every((variable) => launch.keepEnv.includes(variable))),
     )
-    .map((identity) => identity.name);
+    .flatMap(({ name, launch }) => [
+      name,
+      ...(launch?.subagents ?? []).map((subagent) => `${name} launches ${subagent}`),
+    ]);
 }
 
 describe("a widening is never missed", () => {
@@ -74,7 +87,7 @@ describe("a widening is never missed", () => {
         widenings += 1;
         expect(compareConfigs(old, next).widened).toBe(true);
       }),
-      { numRuns: RUNS },
+      { numRuns: runs(RUNS) },
     );
     expect(widenings).toBeGreaterThan(RUNS / 10);
   });
@@ -91,7 +104,7 @@ describe("a widening is never missed", () => {
           );
         expect(compareConfigs(old, { ...old, identities: next }).widened).toBe(false);
       }),
-      { numRuns: RUNS },
+      { numRuns: runs(RUNS) },
     );
   });
 
@@ -122,7 +135,7 @@ describe("a widening is never missed", () => {
         if (runs.some((one) => mayRun(next, one) && !mayRun(old, one)))
           expect(compareLocks(old, next).widened).toBe(true);
       }),
-      { numRuns: RUNS },
+      { numRuns: runs(RUNS) },
     );
   });
 });

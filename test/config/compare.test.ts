@@ -90,6 +90,16 @@ describe("what permits more (WIDENED) and what does not", () => {
       false,
       "~ identities.x.launch.keepEnv",
     ],
+    ...(["children: true", "instances: true", "subagents: [x]"] as const).flatMap(
+      (more): [string, string, string, boolean, string][] => {
+        const [less, wider] = [identity("{ launch: [a] }"), identity(`{ launch: { command: [a], ${more} } }`)];
+        const line = `~ identities.x.launch.${more.split(":")[0]}`;
+        return [
+          [`a launch with ${more}`, less, wider, true, line],
+          [`a launch without ${more}`, wider, less, false, line],
+        ];
+      },
+    ),
     ["another service", identity("{ uid: 1 }"), identity("{ uid: 1, service: s }"), true, "+ identities.x.service: s"],
     ["a DNS name", identity("{ uid: 1 }"), identity("{ uid: 1, dnsNames: [b] }"), true, "~ identities.x.dnsNames"],
     [

@@ -9,6 +9,8 @@ import { builtInConfig, findProject, loadConfig } from "../../src/config/load.js
 import { distrustOf } from "../../src/config/project-file.js";
 import { parse, project } from "./project.js";
 
+const PLAIN = { children: false, instances: false, subagents: [] };
+
 const FULL = `
 trustDomain: shop.local
 identities:
@@ -64,7 +66,7 @@ describe("a full agentid.yaml", () => {
     expect(billing).toMatchObject({
       name: "agents/billing",
       facts: {},
-      launch: { argv: ["python3", "agents/billing.py"], workingDirectory: "/shop", keepEnv: [] },
+      launch: { argv: ["python3", "agents/billing.py"], workingDirectory: "/shop", keepEnv: [], ...PLAIN },
       service: undefined,
       dnsNames: [],
       hint: "",
@@ -80,7 +82,7 @@ describe("a full agentid.yaml", () => {
         exePath: "/shop/bin/node",
         exeSha256: "pinned",
       },
-      launch: { argv: ["node", "planner.js"], workingDirectory: "/shop/agents", keepEnv: ["OPENAI_API_KEY"] },
+      launch: { argv: ["node", "planner.js"], workingDirectory: "/shop/agents", keepEnv: ["OPENAI_API_KEY"], ...PLAIN },
       hint: "internal",
     });
     expect(clerk?.facts).toEqual({ exePath: "/usr/bin/clerk" });

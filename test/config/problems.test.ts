@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { runs } from "../properties.js";
 import { problemsOf } from "./project.js";
 
 describe("every problem of a file at once", () => {
@@ -81,6 +82,20 @@ const VALUES: readonly (readonly [at: string, wrong: string, said: RegExp, right
   ["identities: { x: { launch: _ } }", '["a\\0b"]', /zero byte/, "[ab]"],
   ["identities: { x: { launch: { command: [a], keepEnv: [_] } } }", "A=B", /not the name of an env/, "A_B"],
   ["identities: { x: { launch: { command: [a], cwd: _ } } }", "~/x", /not expanded/, "x"],
+  ["identities: { x: { launch: { command: [a], children: _ } } }", "1", /must be true or false, not a number/, "true"],
+  ["identities: { x: { launch: { command: [a], subagents: [_] } } }", "y", /subagents\[0\]: no identity "y"/, "x"],
+  [
+    "identities: { x: { launch: { command: [a], subagents: [y] } }, y: { _ } }",
+    "uid: 1",
+    /y has no launch, so nobody can launch it/,
+    "launch: [a]",
+  ],
+  [
+    "identities: { x: { launch: { command: [a], instances: true } }, _: { uid: 1 } }",
+    "x/y",
+    /name of an instance of x, which has instances/,
+    "y/x",
+  ],
   ["identities: { x: { exe: _ } }", "node", /write the path of the file, as in \/usr\/bin\/node/, "./node"],
   ["identities: { x: { exe: _ } }", "~/node", /not expanded/, "/node"],
   ["identities: { x: { exe: _ } }", "{}", /needs path or sha256/, "{ path: ./a, sha256: pinned }"],
@@ -164,7 +179,7 @@ describe("what entries say of each other", () => {
       fc.property(fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/), (name) => {
         expect(problemsOf(file("", `"${name}": { http: { unix: a } }`))).toEqual([]);
       }),
-      { numRuns: 50 },
+      { numRuns: runs(50) },
     );
   });
 });
@@ -214,7 +229,7 @@ describe("YAML", () => {
         problemsOf(pieces.join(""));
         problemsOf(`trustDomain: a\n${pieces.join("")}`);
       }),
-      { numRuns: 400 },
+      { numRuns: runs(400) },
     );
   });
 });

@@ -79,10 +79,12 @@ function cleanEnvironment(cwd: string): NodeJS.ProcessEnv {
 }
 
 let base: string | undefined;
-// Not at the exit of the process: the test runner ends its workers without one.
-afterAll(() => {
+const removeBase = () => {
   if (base !== undefined) rmSync(base, { recursive: true, force: true });
-});
+};
+// The test runner ends its workers without an exit; the soak and the benches are programs of their own.
+if (process.env.VITEST === undefined) process.once("exit", removeBase);
+else afterAll(removeBase);
 
 /** One short folder for sockets, so that what is left behind can be counted. */
 export function runtimeBase(): string {

@@ -68,6 +68,7 @@ describe("the packed tarball", () => {
     expect(packed).toEqual(
       expect.arrayContaining([
         ...["package.json", "README.md", "LICENSE", "bin/agentid.js", "dist/commands/demo.js", "dist/client/run.js"],
+        ...["dist/client/spiffe/index.js", "dist/client/spiffe/index.d.ts", "dist/THIRD-PARTY-NOTICES.txt"],
         ...["templates/agentid.schema.json", "templates/demo/agentid.yaml", "templates/demo/policies/shop.yaml"],
         ...["templates/mcp-server/agents/billing.py", "templates/minimal/agentid.yaml"],
       ]),
@@ -75,6 +76,7 @@ describe("the packed tarball", () => {
     expect(packed.filter((path) => !/^(bin|dist|templates)\//.test(path)).sort()).toEqual(
       ["LICENSE", "README.md", "oclif.manifest.json", "package.json"].filter((name) => existsSync(join(root, name))),
     );
+    expect(packed.filter((path) => path.startsWith("dist/."))).toEqual([]);
     const sources = packed.filter((path) => /\.tsx?$/.test(path) && !path.endsWith(".d.ts"));
     const tests = packed.filter((path) => /\.test\.|^(test|scripts)\//.test(path) && !path.endsWith(".test.yaml"));
     expect([...sources, ...tests]).toEqual([]);

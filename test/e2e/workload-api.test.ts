@@ -19,7 +19,7 @@ stream.on("error", ({ code, details }) => { console.log(JSON.stringify({ code, d
 const root = join(bin, "..", "..");
 const stubs = {
   GRPC: pathToFileURL(join(root, "node_modules", "@grpc", "grpc-js", "build", "src", "index.js")).href,
-  STUBS: pathToFileURL(join(root, "dist", "workload-api", "generated", "workload.js")).href,
+  STUBS: pathToFileURL(join(root, "build", "workload-api", "generated", "workload.js")).href,
 };
 const node = process.execPath;
 const uid = ordinaryUser?.uid ?? process.getuid?.();

@@ -45,11 +45,11 @@ function keptStore(): KeyStore {
 }
 
 describe("authorities by command", () => {
-  it("prepare, activate, taint, revoke: the bundle has each key before it signs and until it is revoked", () => {
+  it("prepare, activate, taint, revoke: the bundle has each key before it signs and until it is revoked", async () => {
     const domain = createTestTrustDomain();
     const { authority, keeper, clock } = domain;
     const before = keeper.x509Svid(billing);
-    const { token } = keeper.jwtSvid(billing, ["orders"]);
+    const { token } = await keeper.jwtSvid(billing, ["orders"]);
     const [first] = authority.generations;
     expect(states(domain)).toEqual(["active"]);
 
@@ -58,7 +58,7 @@ describe("authorities by command", () => {
     expect(authority.x509Authorities).toHaveLength(2);
     expect(authority.prepare().keyId).toBe(prepared.keyId);
     // The first still signs.
-    expect(keeper.jwtSvid(billing, ["orders"]).token).not.toBe(token);
+    expect((await keeper.jwtSvid(billing, ["orders"])).token).not.toBe(token);
     expect(authority.active.keyId).toBe(first?.keyId);
 
     clock.advance(5 * SECOND);

@@ -4,7 +4,8 @@ import type { Caller } from "../../src/attestation/caller.js";
 import type { ProcessFacts } from "../../src/attestation/process-facts.js";
 import type { IdentityConfig, RequiredFacts } from "../../src/config/config.js";
 import { createIdentityRegistry } from "../../src/identity/registry.js";
-import { identity } from "./test-trust-domain.js";
+import { runs } from "../properties.js";
+import { callerLaunch, identity, launchConfig } from "./test-trust-domain.js";
 
 const numbers = fc.integer({ min: 0, max: 2 });
 const names = fc.constantFrom("a", "b");
@@ -17,7 +18,7 @@ const identities = fc.array(fc.record({ facts: required, launched: fc.boolean() 
   all.map(({ facts, launched }, index) =>
     identity(`agents/a${index}`, {
       facts,
-      launch: launched ? { argv: ["python"], workingDirectory: "/", keepEnv: [] } : undefined,
+      launch: launched ? launchConfig({ argv: ["python"] }) : undefined,
     }),
   ),
 );
@@ -30,7 +31,7 @@ const callers = fc
     supplementaryGids: fc.uniqueArray(numbers),
     exePath: fc.option(names, { nil: undefined }),
     launch: fc.option(
-      fc.integer({ min: 0, max: 20 }).map((index) => `agents/a${index}`),
+      fc.integer({ min: 0, max: 20 }).map((index) => callerLaunch(`agents/a${index}`)),
       { nil: undefined },
     ),
   })
@@ -52,7 +53,7 @@ function follows({ name, facts, launch }: IdentityConfig, caller: Caller): boole
     facts.gid === undefined || facts.gid === gid,
     facts.supplementaryGid === undefined || supplementaryGids.includes(facts.supplementaryGid),
     facts.exePath === undefined || facts.exePath === exePath,
-    launch === undefined ? Object.keys(facts).length > 0 : caller.launch === name,
+    launch === undefined ? Object.keys(facts).length > 0 : caller.launch?.name === name,
   ];
   return holds.every(Boolean);
 }
@@ -68,7 +69,7 @@ describe("index of the registry", () => {
         expect(found.missed.map((one) => one.identity)).toEqual(all.filter((one) => !wanted.includes(one)));
         granted += wanted.length;
       }),
-      { numRuns: 2_000 },
+      { numRuns: runs(2_000) },
     );
     expect(granted).toBeGreaterThan(50);
   });

@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
-import type { Caller } from "../../src/attestation/caller.js";
+import type { Caller, CallerLaunch } from "../../src/attestation/caller.js";
 import type { ProcessFacts } from "../../src/attestation/process-facts.js";
-import type { IdentityConfig, LaunchConfig, Lock, RequiredFacts } from "../../src/config/config.js";
+import type { IdentityConfig, Lock, RequiredFacts } from "../../src/config/config.js";
 import { createIdentityRegistry } from "../../src/identity/registry.js";
-import { identity } from "./test-trust-domain.js";
+import { callerLaunch, identity, launchConfig } from "./test-trust-domain.js";
 
 const DIGEST = "ab".repeat(32);
 const noLock: Lock = { identities: {} };
-const launch: LaunchConfig = { argv: ["python", "agent.py"], workingDirectory: "/srv", keepEnv: [] };
+const launch = launchConfig({ argv: ["python", "agent.py"], workingDirectory: "/srv" });
 
 const facts: ProcessFacts = {
   pid: 42,
@@ -26,8 +26,9 @@ const facts: ProcessFacts = {
   commandLine: ["node"],
 };
 
-function caller(changes: Partial<ProcessFacts> = {}, launched?: string): Caller {
-  return { facts: { ...facts, ...changes }, launch: launched, recheck: () => undefined, close: () => undefined };
+function caller(changes: Partial<ProcessFacts> = {}, launched?: string | CallerLaunch): Caller {
+  const launch = typeof launched === "string" ? callerLaunch(launched) : launched;
+  return { facts: { ...facts, ...changes }, launch, recheck: () => undefined, close: () => undefined };
 }
 
 function follow(identities: readonly IdentityConfig[], who: Caller, lock = noLock) {

@@ -4,7 +4,7 @@ import type { X509Svid } from "../../src/identity/svid-source.js";
 import { parseAndValidateJwtSvid } from "../../src/spiffe/jwt-svid.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
 import { verifyX509Svid } from "../../src/spiffe/x509-svid.js";
-import { createTestTrustDomain, identity, shop } from "./test-trust-domain.js";
+import { createTestClock, createTestTrustDomain, identity, shop, type TestClock } from "./test-trust-domain.js";
 
 const billing = SpiffeId.of(shop, "agents/billing");
 const MINUTE = 60_000;
@@ -30,18 +30,18 @@ describe("keeper of SVIDs", () => {
     expect(domain.keeper.held.map((one) => one.identity.name)).toEqual(["agents/billing"]);
   });
 
-  it("refuses an identity that is not configured, where a configured one gets its SVID", () => {
+  it("refuses an identity that is not configured, where a configured one gets its SVID", async () => {
     const { keeper } = createTestTrustDomain();
     expect(() => keeper.x509Svid(SpiffeId.of(shop, "agents/other"))).toThrow(
       expect.objectContaining({ code: "identity-unknown" }),
     );
-    expect(() => keeper.jwtSvid(SpiffeId.of(shop, "agents/other"), ["a"])).toThrow(
+    await expect(keeper.jwtSvid(SpiffeId.of(shop, "agents/other"), ["a"])).rejects.toThrow(
       expect.objectContaining({ code: "identity-unknown" }),
     );
     expect(keeper.x509Svid(billing).id.equals(billing)).toBe(true);
   });
 
-  it("replaces at half of life and tells the listeners of that identity", () => {
+  it("replaces at half of life and tells the listeners of that identity", async () => {
     const domain = createTestTrustDomain();
     const rotated: X509Svid[] = [];
     const stop = domain.keeper.onRotation(billing, (svid) => rotated.push(svid));
@@ -60,7 +60,7 @@ describe("keeper of SVIDs", () => {
 
   it.each([11 * MINUTE, 25 * HOUR, 400 * 24 * HOUR, -30 * MINUTE, -100 * 24 * HOUR])(
     "hands out a valid SVID and token after the clock jumped by %i ms",
-    (jump) => {
+    async (jump) => {
       const domain = createTestTrustDomain();
       const first = domain.keeper.x509Svid(billing);
       domain.clock.jump(jump);
@@ -68,7 +68,7 @@ describe("keeper of SVIDs", () => {
       expect(next.serial).not.toBe(first.serial);
       expect(verifyNow(domain, next).id.equals(billing)).toBe(true);
       const bundles = createTrustBundles(domain.authority);
-      const { token } = domain.keeper.jwtSvid(billing, ["orders"]);
+      const { token } = await domain.keeper.jwtSvid(billing, ["orders"]);
       const now = new Date(domain.clock.now());
       expect(parseAndValidateJwtSvid(token, "orders", (td) => bundles.jwtBundle(td), now).id.equals(billing)).toBe(
         true,
@@ -99,7 +99,45 @@ describe("keeper of SVIDs", () => {
     expect(after.filter((svid) => before.includes(svid))).toEqual([]);
   });
 
-  it("keeps the valid SVID while the record cannot be written, and denies once it has expired", () => {
+  it("replaces many a few at a time, those that somebody listens to first, and finds one that is due among many that are not", () => {
+    const count = 1_200;
+    const names = Array.from({ length: count }, (_, index) => `agents/a${index}`);
+    const turns = createTestClock();
+    const replaced: string[][] = [];
+    const clock: TestClock = {
+      ...turns,
+      after: (delayMs, callback) =>
+        turns.after(delayMs, () => {
+          replaced.push([]);
+          callback();
+        }),
+    };
+    const domain = createTestTrustDomain({ identities: names.map((name) => identity(name)), clock });
+    for (const name of names) domain.keeper.x509Svid(SpiffeId.of(shop, name));
+    const last = SpiffeId.of(shop, names.at(-1) ?? "");
+    domain.keeper.onRotation(last, () => {});
+    domain.keeper.onChange(({ change, identity: { name } }) => change === "rotated" && replaced.at(-1)?.push(name));
+
+    domain.authority.rotate();
+    clock.advance(1_000);
+    expect(replaced.flat()[0]).toBe(names.at(-1));
+    expect(replaced.flat().sort()).toEqual([...names].sort());
+    expect(Math.max(...replaced.map((ofTurn) => ofTurn.length))).toBeLessThanOrEqual(16);
+
+    // All are replaced together at half of life; one that was replaced later than the others is due by itself.
+    clock.advance(2 * MINUTE);
+    replaced.length = 0;
+    const middle = names[count / 2] ?? "";
+    domain.keeper.rotate(SpiffeId.of(shop, middle));
+    clock.advance(4 * MINUTE);
+    expect(replaced.flat()).toHaveLength(count - 1);
+    clock.advance(1.5 * MINUTE);
+    expect(replaced.flat().at(-1)).toBe(middle);
+    expect(replaced.flat()).toHaveLength(count);
+    expect(domain.problems).toEqual([]);
+  });
+
+  it("keeps the valid SVID while the record cannot be written, and denies once it has expired", async () => {
     const domain = createTestTrustDomain();
     const first = domain.keeper.x509Svid(billing);
     domain.audit.writable = false;
@@ -108,7 +146,9 @@ describe("keeper of SVIDs", () => {
     expect(domain.problems.length).toBeGreaterThan(0);
     domain.clock.advance(5 * MINUTE);
     expect(() => domain.keeper.x509Svid(billing)).toThrow(expect.objectContaining({ code: "not-ready" }));
-    expect(() => domain.keeper.jwtSvid(billing, ["orders"])).toThrow(expect.objectContaining({ code: "not-ready" }));
+    await expect(domain.keeper.jwtSvid(billing, ["orders"])).rejects.toThrow(
+      expect.objectContaining({ code: "not-ready" }),
+    );
     domain.audit.writable = true;
     verifyNow(domain, domain.keeper.x509Svid(billing));
   });
@@ -143,10 +183,10 @@ describe("keeper of SVIDs", () => {
     expect(domain.keeper.rotate()).toEqual(["agents/billing"]);
   });
 
-  it("JR-1 JR-2 JR-5 a token holds all requested audiences and the subject; none asked for is refused", () => {
+  it("JR-1 JR-2 JR-5 a token holds all requested audiences and the subject; none asked for is refused", async () => {
     const domain = createTestTrustDomain();
     const bundles = createTrustBundles(domain.authority);
-    const { token, expiresAt } = domain.keeper.jwtSvid(billing, ["orders", "payments"]);
+    const { token, expiresAt } = await domain.keeper.jwtSvid(billing, ["orders", "payments"]);
     expect(expiresAt.getTime() - domain.clock.now()).toBe(300_000);
     const valid = parseAndValidateJwtSvid(
       token,
@@ -159,6 +199,8 @@ describe("keeper of SVIDs", () => {
       kind: "svid.issued",
       fields: { type: "jwt", audience: ["orders", "payments"] },
     });
-    expect(() => domain.keeper.jwtSvid(billing, [])).toThrow(expect.objectContaining({ code: "audience-missing" }));
+    await expect(domain.keeper.jwtSvid(billing, [])).rejects.toThrow(
+      expect.objectContaining({ code: "audience-missing" }),
+    );
   });
 });

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
+import type { CallerLaunch } from "../../src/attestation/caller.js";
 import type { AuditEntry, AuditLog } from "../../src/audit/audit-log.js";
 import { CodedError } from "../../src/coded-error.js";
-import type { IdentityConfig, Lifetimes } from "../../src/config/config.js";
+import type { IdentityConfig, LaunchConfig, Lifetimes } from "../../src/config/config.js";
 import { createTrustBundles } from "../../src/identity/bundles.js";
 import { createIssuedCredentials } from "../../src/identity/issued-credentials.js";
 import { createMemoryKeyStore, type KeyStore } from "../../src/identity/key-store.js";
@@ -81,6 +82,9 @@ function createTestAuditLog(clock: Clock): TestAuditLog {
       entries.push(entry);
       return { sequence: entry.sequence, hash };
     },
+    async appendInTurn(kind, fields) {
+      return this.append(kind, fields);
+    },
     read: async (from, limit) => entries.slice(from, from + limit),
     get size() {
       return entries.length;
@@ -140,4 +144,15 @@ export function createTestTrustDomain(
     onProblem,
   });
   return { clock, audit, problems, authority, registry, keeper, revocations, bundles, issued };
+}
+
+/** A launch as an entry has it that says nothing more than the command. */
+export function launchConfig(more: Partial<LaunchConfig> = {}): LaunchConfig {
+  const plain = { argv: ["python"], workingDirectory: "/", keepEnv: [] };
+  return { ...plain, children: false, instances: false, subagents: [], ...more };
+}
+
+/** The launch of a process that was itself launched as `name`. */
+export function callerLaunch(name: string, more: Partial<CallerLaunch> = {}): CallerLaunch {
+  return { name, instance: undefined, launchedBy: [], evidence: "launch", pid: 42, ...more };
 }

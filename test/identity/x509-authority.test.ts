@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { X509Certificate } from "node:crypto";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -58,7 +58,8 @@ describe("X.509 authority, with openssl as the judge", () => {
       "X509v3 Extended Key Usage: TLS Web Server Authentication, TLS Web Client Authentication",
     );
     expect(openssl("x509", "-in", pemFile("leaf", leaf), "-noout", "-subject").trim()).toBe("subject=");
-    expect(new X509Certificate(leaf).checkPrivateKey(issued.privateKey)).toBe(true);
+    const privateKey = createPrivateKey({ key: issued.privateKeyPkcs8, format: "der", type: "pkcs8" });
+    expect(new X509Certificate(leaf).checkPrivateKey(privateKey)).toBe(true);
     expect(() =>
       openssl("verify", "-CAfile", pemFile("other", leafOf().authority.certificate), pemFile("leaf", leaf)),
     ).toThrow();

@@ -81,6 +81,7 @@ describe.each([
   { library: "go-spiffe", prepared: go, id: ids.go, hint: { hint: "agents/go-payments" } },
   // py-spiffe does not show hints.
   { library: "py-spiffe", prepared: python, id: ids.python, hint: {} },
+  { library: "java-spiffe", prepared: java, id: ids.java, hint: { hint: "agents/java" } },
   { library: "Rust spiffe crate", prepared: rust, id: ids.rust, hint: { hint: "agents/rust" } },
 ])("unmodified $library", ({ prepared, id, hint }) => {
   it.skipIf(isMissing(prepared))(`${verifies("EP-3", "XR-1", "XR-3", "XR-4")} fetches its X.509-SVIDs`, async () => {
@@ -140,6 +141,9 @@ describe.each([
   { pair: "go to go", client: go, server: otherGo, clientId: ids.go, serverId: ids.otherGo },
   { pair: "python to go", client: python, server: go, clientId: ids.python, serverId: ids.go },
   { pair: "go to python", client: go, server: python, clientId: ids.go, serverId: ids.python },
+  { pair: "java to go", client: java, server: go, clientId: ids.java, serverId: ids.go },
+  { pair: "go to java", client: go, server: java, clientId: ids.go, serverId: ids.java },
+  { pair: "java to rust", client: java, server: rust, clientId: ids.java, serverId: ids.rust },
   { pair: "rust to go", client: rust, server: go, clientId: ids.rust, serverId: ids.go },
   { pair: "go to rust", client: go, server: rust, clientId: ids.go, serverId: ids.rust },
 ])("mutual TLS, $pair", ({ client, server, clientId, serverId }) => {
@@ -162,18 +166,4 @@ describe.each([
     const wrongServer = start(client, "dial", `127.0.0.1:${willingPort}`, "spiffe://shop.local/agents/nobody");
     await expect(wrongServer.next()).rejects.toThrow();
   });
-});
-
-/**
- * A limit of today, not a wish: grpc-java names the socket's path as :authority, and Node's HTTP/2 refuses a slash there (RFC 3986 §3.2)
- * before any of our code sees the request. When this fails, java-spiffe belongs into the tables above.
- */
-describe("unmodified java-spiffe", () => {
-  it.skipIf(isMissing(java, rust))(
-    "is refused by Node's HTTP/2 for its :authority, where others are served",
-    async () => {
-      expect(await start(rust, "bundles").next()).toHaveProperty("x509");
-      await expect(start(java, "bundles").next()).rejects.toThrow("PROTOCOL_ERROR");
-    },
-  );
 });

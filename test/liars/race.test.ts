@@ -19,7 +19,7 @@ describe.runIf(canRace)("a race of forks, execs, exits, changes of user and reco
   });
 });
 
-function kinds(severalUsers: boolean): readonly string[] {
+function kinds(severalUsers: boolean): string[] {
   return [
     "given: agents/launched + programs/alpha",
     "given: programs/alpha",

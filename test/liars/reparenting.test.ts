@@ -106,7 +106,10 @@ async function family(kind: "reaper" | "parent", found: "tried" | "unknown" = "t
   launches.begin({
     launcher: statusOf(agent),
     name: "agents/billing",
-    expected: { exePath: PYTHON, exeSha256: "", argv: [] },
+    instance: undefined,
+    launchedBy: [],
+    descendants: false,
+    expected: { exePath: PYTHON, exeSha256: "", argv: [], workingDirectory: "/", files: [] },
   });
   const adopters = createAdopters(linux, []);
   adopters.learn(agent, found === "unknown" ? undefined : await numberAfter(older, "below adopter"));

@@ -8,7 +8,7 @@ export const authorityMutants: readonly Mutant[] = [
   {
     id: "revoked-issue",
     check: "nothing is issued to a revoked identity",
-    file: "src/identity/svid-keeper.ts",
+    file: "src/identity/kept-svids.ts",
     find: "if (registry.isRevoked(id)) {",
     replace: "if (false) {",
     tests: revocations,
@@ -32,9 +32,9 @@ export const authorityMutants: readonly Mutant[] = [
   {
     id: "authority-tainted",
     check: "what a tainted authority has signed is not handed out",
-    file: "src/identity/svid-keeper.ts",
-    find: "valid && authority.vouches(signedBy.keyId) && sameSvidContent",
-    replace: "valid && sameSvidContent",
+    file: "src/identity/kept-svids.ts",
+    find: "isValid(svid) && authority.vouches(signedBy.keyId)",
+    replace: "isValid(svid)",
     tests: commands,
   },
   {

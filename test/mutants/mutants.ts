@@ -1,6 +1,7 @@
 import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
+import { launchMutants } from "./launch-mutants.ts";
 
 /** One check of the real code, switched off. */
 export interface Mutant {
@@ -218,6 +219,22 @@ export const mutants: readonly Mutant[] = [
     tests: ["test/audit/chained-log.test.ts"],
   },
   {
+    id: "audit-turn",
+    check: "D20: an entry of a turn is in the file before whoever waits for it goes on",
+    file: "src/audit/chained-log.ts",
+    find: "written.push(() => resolve({ sequence, hash }));",
+    replace: "resolve({ sequence, hash });",
+    tests: ["test/audit/full-disk.test.ts"],
+  },
+  {
+    id: "withdrawn-meanwhile",
+    check: "an identity that is withdrawn while its token is being recorded is not handed out",
+    file: "src/workload-api/authorization.ts",
+    find: "if (granted.some(({ identity }) => identity.id.equals(id))) return;",
+    replace: "return;",
+    tests: ["test/workload-api/jwt.test.ts"],
+  },
+  {
     id: "audit-content",
     check: "an entry whose content was altered is reported",
     file: "src/audit/verify.ts",
@@ -364,5 +381,6 @@ export const mutants: readonly Mutant[] = [
   },
   ...attestationMutants,
   ...authorityMutants,
+  ...launchMutants,
   ...clientMutants,
 ];

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { stringify } from "yaml";
 import type { AccessRequest } from "../../src/policy/access-request.js";
 import { diffPolicySets } from "../../src/policy/policy-diff.js";
+import { runs } from "../properties.js";
 import { call, decisionsOf, http, message, setOf } from "./shop.js";
 
 /** Rules and requests over few names, so that they meet often. */
@@ -72,7 +73,7 @@ const request: fc.Arbitrary<AccessRequest> = fc.oneof(
     .tuple(fc.constantFrom("initialize", "tools/list", "resources/read"), caller)
     .map(([method, who]) => message(method, who)),
 );
-const RUNS = { numRuns: 150 };
+const RUNS = { numRuns: runs(150) };
 
 test("some of what is generated is allowed and some is denied: the properties below are not empty", () => {
   const seen = { true: 0, false: 0 };

@@ -37,9 +37,13 @@ export const id = (name: string) => `spiffe://shop.local/${name}`;
 const noon: Clock = { now: () => Date.UTC(2025, 0, 15, 12), after: () => () => {} };
 
 export function load(...texts: string[]): LoadedPolicySet {
+  return loadFor(shop, ...texts);
+}
+
+export function loadFor(names: PolicyNames, ...texts: string[]): LoadedPolicySet {
   return policySetOf(
     texts.map((text, index) => ({ file: `policies/${index}.yaml`, bytes: Buffer.from(text) })),
-    shop,
+    names,
   );
 }
 

@@ -3,6 +3,7 @@ import { expect, it } from "vitest";
 import { Refusal } from "../../src/relay/refusal.js";
 import { parseRequestTarget } from "../../src/relay/request-target.js";
 import { parseStrictJson } from "../../src/relay/strict-json.js";
+import { runs } from "../properties.js";
 
 /** Property: what the relay accepts has one reading. */
 
@@ -56,7 +57,7 @@ it("an accepted target means the same to a WHATWG URL parser, to a segment-wise 
       // Decoding once more changes nothing that a router would look at.
       expect(target.path.split("/")).not.toContain("..");
     }),
-    { numRuns: 5_000 },
+    { numRuns: runs(5_000) },
   );
   expect(accepted).toBeGreaterThan(100);
 });
@@ -74,7 +75,7 @@ it("accepted JSON is what JSON.parse makes of it, and survives writing anew", ()
       }
       expect(JSON.stringify(parsed)).toBe(JSON.stringify(JSON.parse(text)));
     }),
-    { numRuns: 2_000 },
+    { numRuns: runs(2_000) },
   );
 });
 
@@ -102,6 +103,6 @@ it("text that JSON.parse refuses is refused", () => {
         if (ours) expect(standard).toBe(true);
       },
     ),
-    { numRuns: 5_000 },
+    { numRuns: runs(5_000) },
   );
 });

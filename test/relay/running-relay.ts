@@ -169,6 +169,7 @@ function createTestRecord(clock: Clock): TestRecord {
       entries.push(entry);
       return { sequence: entry.sequence, hash: entry.hash };
     },
+    appendInTurn: async (kind, fields) => record.append(kind, fields),
     read: async (from, limit) => entries.slice(from, from + limit),
     get size() {
       return entries.length;

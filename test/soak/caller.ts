@@ -19,7 +19,7 @@ export function openConnection(socketPath: string): {
   };
 }
 
-function callOn(session: ClientHttp2Session, { path, header, body, answer }: SoakCall): Promise<Answer> {
+function callOn(session: ClientHttp2Session, { path, header, body, answer, goesOn }: SoakCall): Promise<Answer> {
   const stream = session.request({
     ":method": "POST",
     ":path": path,
@@ -44,7 +44,8 @@ function callOn(session: ClientHttp2Session, { path, header, body, answer }: Soa
       cancel(stream);
     });
     stream.on("close", () => resolve(heard));
-    stream.end(body);
+    if (goesOn === true) stream.write(body);
+    else stream.end(body);
   });
 }
 

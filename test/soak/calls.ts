@@ -9,11 +9,17 @@ export interface SoakCall {
   readonly body: Buffer;
   /** A gRPC status; or `opened`: the first message comes, and the caller cancels. */
   readonly answer: status | "opened";
+  /** The caller has more to say: it does not end its half of the stream. */
+  readonly goesOn?: boolean;
 }
 
 const EMPTY = Buffer.alloc(0);
 /** `audience: "a"`, field 1. */
 const AUDIENCE = Buffer.from("0a0161", "hex");
+/** The resource names of both kinds of discovery request are field 3: `default`. */
+const DEFAULT_SECRET = Buffer.concat([Buffer.from("1a07", "hex"), Buffer.from("default")]);
+/** `list_services: ""`, field 7. */
+const LIST_SERVICES = Buffer.from("3a00", "hex");
 /** Field 1, length 5, and one byte of it. */
 const CUT_OFF = Buffer.from("0a0561", "hex");
 const WIRE_TYPE_7 = Buffer.from("0f00", "hex");
@@ -42,7 +48,19 @@ export const streams: readonly SoakCall[] = [
   call("FetchX509SVID, cancelled", "FetchX509SVID", "opened"),
   call("FetchX509Bundles, cancelled", "FetchX509Bundles", "opened"),
   call("FetchJWTBundles, cancelled", "FetchJWTBundles", "opened"),
+  call("FetchWITSVID, cancelled", "FetchWITSVID", "opened"),
+  call("FetchWITBundles, cancelled", "FetchWITBundles", "opened"),
+  { ...of("/grpc.health.v1.Health/Watch", EMPTY), goesOn: false },
+  of("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", DEFAULT_SECRET),
+  of("/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", DEFAULT_SECRET),
+  of("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", LIST_SERVICES),
 ];
+
+/** A stream in both directions, of another service on the same socket. */
+function of(path: string, payload: Buffer): SoakCall {
+  const name = `${path.slice(path.lastIndexOf("/") + 1)}, cancelled`;
+  return { name, path, header: "true", body: message(payload), answer: "opened", goesOn: true };
+}
 
 /** Calls that are answered at once, every bad one with its exact status. */
 export const calls: readonly SoakCall[] = [
@@ -53,7 +71,7 @@ export const calls: readonly SoakCall[] = [
   ...withHeader("header 1", "1"),
   ...withHeader("header twice", ["true", "true"]),
   ...[CUT_OFF, WIRE_TYPE_7, ENDLESS_VARINT].flatMap((payload, index) =>
-    ["FetchX509SVID", "FetchJWTBundles", "FetchJWTSVID", "ValidateJWTSVID"].map((method) =>
+    ["FetchX509SVID", "FetchJWTBundles", "FetchWITSVID", "FetchJWTSVID", "ValidateJWTSVID"].map((method) =>
       call(`malformed protobuf ${index + 1}: ${method}`, method, status.INTERNAL, payload),
     ),
   ),

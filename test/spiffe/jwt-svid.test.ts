@@ -6,6 +6,7 @@ import type { Jwk } from "../../src/spiffe/jwt-bundle.js";
 import { JwtSvidError, type JwtSvidErrorCode, parseAndValidateJwtSvid } from "../../src/spiffe/jwt-svid.js";
 import { judgeJwtSvid } from "../../src/spiffe/jwt-svid-rules.js";
 import type { TrustDomain } from "../../src/spiffe/spiffe-id.js";
+import { runs } from "../properties.js";
 
 const NOW = new Date("2026-11-22T12:00:00Z");
 const SECONDS = NOW.getTime() / 1000;
@@ -247,7 +248,7 @@ describe("JWT-SVID validation", () => {
         const bent = token.slice(0, at) + character + token.slice(at + 1);
         return bent === token || /^jwt-svid-/.test(refusal(bent));
       }),
-      { numRuns: 300 },
+      { numRuns: runs(300) },
     );
   });
 
@@ -255,7 +256,7 @@ describe("JWT-SVID validation", () => {
     const parts = fc.array(fc.oneof(fc.string(), fc.json().map(encode)), { maxLength: 4 });
     fc.assert(
       fc.property(parts, (some) => /^jwt-svid-/.test(refusal(some.join(".")))),
-      { numRuns: 300 },
+      { numRuns: runs(300) },
     );
   });
 });

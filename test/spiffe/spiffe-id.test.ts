@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { SpiffeId, type SpiffeIdErrorCode, TrustDomain } from "../../src/spiffe/spiffe-id.js";
+import { runs } from "../properties.js";
 
 function codeOf(action: () => unknown): SpiffeIdErrorCode | "accepted" {
   try {
@@ -92,7 +93,7 @@ describe("SPIFFE ID", () => {
         const accepted = codeOf(() => SpiffeId.parse(text)) === "accepted";
         return accepted === grammar.test(text) && (!accepted || SpiffeId.parse(text).toString() === text);
       }),
-      { numRuns: 2000 },
+      { numRuns: runs(2000) },
     );
   });
 

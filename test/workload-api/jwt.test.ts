@@ -114,6 +114,31 @@ describe("FetchJWTSVID", () => {
     running.record.writable = true;
     expect([refused.code, refused.response]).toEqual([status.UNAVAILABLE, undefined]);
   });
+
+  it("does not hand out a token whose identity is withdrawn while that is recorded", async () => {
+    let delivered = () => {};
+    const api = await runApi({
+      identities: [identity("agents/billing")],
+      change: (d) => ({
+        ...d,
+        audit: {
+          append: (...entry) => d.audit.append(...entry),
+          async appendInTurn(...entry) {
+            const receipt = await d.audit.appendInTurn(...entry);
+            delivered();
+            return receipt;
+          },
+        },
+      }),
+    });
+    const kept = await fetchTokens(["a"], "", api);
+    delivered = () => api.configure([]);
+    const withdrawn = await fetchTokens(["a"], "", api);
+    await api.close();
+    expect([kept.code, kept.response.svids.length]).toEqual([status.OK, 1]);
+    expect([withdrawn.code, withdrawn.response]).toEqual([status.PERMISSION_DENIED, undefined]);
+    expect(api.record.entries.slice(-2).map(({ kind }) => kind)).toEqual(["svid.delivered", "svid.refused"]);
+  });
 });
 
 describe("FetchJWTBundles", () => {

@@ -172,6 +172,9 @@ function createTestRecord(clock: Clock): TestRecord {
       entries.push({ ...receipt, time: new Date(clock.now()).toISOString(), kind, fields });
       return receipt;
     },
+    async appendInTurn(kind, fields) {
+      return this.append(kind, fields);
+    },
     read: (from, limit) => log.read(from, limit),
     get size() {
       return log.size;

@@ -2,10 +2,12 @@ import { CodedError } from "../../coded-error.js";
 import { type JwkSet, parseJwtBundle } from "../../spiffe/jwt-bundle.js";
 import { readJwtSvid } from "../../spiffe/jwt-svid.js";
 import { SpiffeId } from "../../spiffe/spiffe-id.js";
+import { parseWitBundle } from "../../spiffe/wit-bundle.js";
 import type {
   JWTBundlesResponse,
   JWTSVIDResponse,
   ValidateJWTSVIDResponse,
+  WITBundlesResponse,
 } from "../../workload-api/generated/workload.js";
 import { WorkloadApiError } from "./workload-api-error.js";
 import { trustDomainOf } from "./x509-context.js";
@@ -43,6 +45,15 @@ export function readJwtBundles(message: JWTBundlesResponse): JwtBundleMap {
     const entries = Object.entries(message.bundles);
     if (entries.length === 0) throw incomplete("bundles");
     return new Map(entries.map(([key, json]) => [trustDomainOf(key).name, parseJwtBundle(json.toString("utf8"))]));
+  });
+}
+
+/** Reads a message of FetchWITBundles (Incubating). Throws WorkloadApiError as `readJwtBundles` does. */
+export function readWitBundles(message: WITBundlesResponse): JwtBundleMap {
+  return invalidUnless(() => {
+    const entries = Object.entries(message.bundles);
+    if (entries.length === 0) throw incomplete("bundles");
+    return new Map(entries.map(([key, json]) => [trustDomainOf(key).name, parseWitBundle(json)]));
   });
 }
 

@@ -20,6 +20,7 @@ import {
   readJwtBundles,
   readJwtSvids,
   readValidation,
+  readWitBundles,
   type ServerValidatedJwtSvid,
 } from "./jwt-messages.js";
 import { type Watch, type WatchListener, watchStream } from "./watched-stream.js";
@@ -51,6 +52,8 @@ export interface WorkloadApiClient {
   fetchX509Context(options?: CallOptions): Promise<X509Context>;
   fetchX509Bundles(options?: CallOptions): Promise<X509Bundles>;
   fetchJwtBundles(options?: CallOptions): Promise<JwtBundleMap>;
+  /** The keys of WIT-SVIDs by name of their trust domain. Incubating: rejects with `workload-api-unimplemented` where the server has no such profile. */
+  fetchWitBundles(options?: CallOptions): Promise<JwtBundleMap>;
   /** One JWT-SVID for each identity, or the one for `request.id`, the default first. Rejects with WorkloadApiError. */
   fetchJwtSvids(request: JwtSvidRequest, options?: CallOptions): Promise<readonly JwtSvid[]>;
   /** Has the server validate `token` for `audience`. Rejects with WorkloadApiError `workload-api-invalid-argument` for a bad token. */
@@ -150,6 +153,12 @@ export function createWorkloadApiClient(options: WorkloadApiOptions = {}): Workl
     fetchX509Context: (fetchOptions = {}) => firstUpdate(watches.watchX509Context, fetchOptions, clock),
     fetchX509Bundles: (fetchOptions = {}) => firstUpdate(watches.watchX509Bundles, fetchOptions, clock),
     fetchJwtBundles: (fetchOptions = {}) => firstUpdate(watches.watchJwtBundles, fetchOptions, clock),
+    fetchWitBundles: (fetchOptions = {}) =>
+      firstUpdate(
+        (listener) => watch((client) => client.fetchWitBundles({}, header()), readWitBundles, listener),
+        fetchOptions,
+        clock,
+      ),
     async fetchJwtSvids(request, callOptions = {}) {
       const wanted = { audience: [...request.audience], spiffeId: idText(request.id) };
       const answer = await call<JWTSVIDResponse>(

@@ -2,6 +2,7 @@ import { Args } from "@oclif/core";
 import { displayText } from "../../control-api/display-text.js";
 import { readJwtSvid } from "../../spiffe/jwt-svid.js";
 import { parseSvidFile } from "../../spiffe/svid-file.js";
+import { readWitSvid } from "../../spiffe/wit-svid-rules.js";
 import { type ParsedCertificate, parseCertificate } from "../../spiffe/x509-certificate.js";
 import { AgentidCommand } from "../base-command.js";
 import { readInput } from "../input-file.js";
@@ -15,19 +16,23 @@ export default class SvidShow extends AgentidCommand {
     const { args } = await this.parse(SvidShow);
     const file = parseSvidFile(await readInput(args.file));
     const shown =
-      file.kind === "jwt" ? [tokenFields(file.token)] : file.chain.map((der) => fieldsOf(parseCertificate(der)));
+      file.kind === "x509"
+        ? file.chain.map((der) => fieldsOf(parseCertificate(der)))
+        : [file.kind === "jwt" ? jwtFields(file.token) : witFields(file.token)];
     const width = Math.max(...shown.flatMap((fields) => Object.keys(fields).map((name) => name.length)));
     for (const [index, fields] of shown.entries()) {
-      this.log(file.kind === "jwt" ? "JWT-SVID" : `certificate ${index + 1} of ${shown.length}`);
+      this.log(
+        file.kind !== "x509" ? `${file.kind.toUpperCase()}-SVID` : `certificate ${index + 1} of ${shown.length}`,
+      );
       for (const [name, value] of Object.entries(fields)) {
         const text = typeof value === "string" ? value : JSON.stringify(value);
         this.log(`  ${name.padEnd(width)}  ${displayText(text, 300)}`);
       }
     }
     if (file.kind === "x509" && file.holdsKey) this.log("and a private key, which is not shown");
-    return file.kind === "jwt"
-      ? { kind: "jwt", ...shown[0] }
-      : { kind: "x509", certificates: shown, holdsKey: file.holdsKey };
+    return file.kind === "x509"
+      ? { kind: "x509", certificates: shown, holdsKey: file.holdsKey }
+      : { kind: file.kind, ...shown[0] };
   }
 }
 
@@ -59,17 +64,29 @@ const USAGES: Readonly<Record<string, string>> = {
   "1.3.6.1.5.5.7.3.2": "clientAuth",
 };
 
-function tokenFields(token: string): Record<string, unknown> {
+function witFields(token: string): Record<string, unknown> {
+  const { id, expiresAt, keyId, claims } = readWitSvid(token);
+  return {
+    "SPIFFE ID": id.toString(),
+    "not after": expiresAt.toISOString(),
+    "key id": keyId ?? "none",
+    "key of the holder": claims.cnf ?? "none",
+    "other claims": without(claims, ["sub", "exp", "cnf"]),
+  };
+}
+
+function without(claims: Readonly<Record<string, unknown>>, shown: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(claims).filter(([name]) => !shown.includes(name)));
+}
+
+function jwtFields(token: string): Record<string, unknown> {
   const { id, audience, expiresAt, notBefore, keyId, claims } = readJwtSvid(token);
-  const others = Object.fromEntries(
-    Object.entries(claims).filter(([name]) => !["sub", "aud", "exp", "nbf"].includes(name)),
-  );
   return {
     "SPIFFE ID": id.toString(),
     audience: audience.join(", "),
     "not before": notBefore?.toISOString() ?? "not said",
     "not after": expiresAt.toISOString(),
     "key id": keyId ?? "none",
-    "other claims": others,
+    "other claims": without(claims, ["sub", "aud", "exp", "nbf"]),
   };
 }

@@ -5,7 +5,8 @@ import { displayText } from "../../control-api/display-text.js";
 import type { JwtBundles } from "../../spiffe/jwt-svid.js";
 import { judgeJwtSvid } from "../../spiffe/jwt-svid-rules.js";
 import type { RuleOutcome } from "../../spiffe/rule-outcome.js";
-import { authoritiesIn, jwtKeysIn, parseBundleFile, parseSvidFile, type SvidFile } from "../../spiffe/svid-file.js";
+import { authoritiesIn, keySetOf, parseBundleFile, parseSvidFile, type SvidFile } from "../../spiffe/svid-file.js";
+import { judgeWitSvid } from "../../spiffe/wit-svid-rules.js";
 import type { X509Authorities } from "../../spiffe/x509-svid.js";
 import { judgeX509Svid } from "../../spiffe/x509-svid-rules.js";
 import { AgentidCommand, EXIT } from "../base-command.js";
@@ -18,6 +19,7 @@ interface VerifyFlags {
   readonly audience?: string | undefined;
 }
 
+const KINDS = { x509: "X.509-SVID", jwt: "JWT-SVID", wit: "WIT-SVID" } as const;
 const MARKS = { kept: "✓", broken: "✗", unknown: "–" } as const;
 
 export default class SvidVerify extends AgentidCommand {
@@ -36,7 +38,7 @@ export default class SvidVerify extends AgentidCommand {
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(SvidVerify);
     const file = parseSvidFile(await readInput(args.file));
-    const rules = file.kind === "jwt" ? await judgeToken(file.token, flags) : await judgeChain(file.chain, flags);
+    const rules = await judgeFile(file, flags);
     const width = Math.max(...rules.map(({ source }) => source.length));
     for (const { source, sentence, verdict, detail, code } of rules) {
       const why = detail === "" ? "" : `: ${displayText(detail)}${code === undefined ? "" : ` [${code}]`}`;
@@ -52,18 +54,22 @@ export default class SvidVerify extends AgentidCommand {
 }
 
 function conclusion({ kind }: SvidFile, broken: number, unknown: number): string {
-  const what = kind === "jwt" ? "JWT-SVID" : "X.509-SVID";
+  const what = KINDS[kind];
   if (broken > 0) return `not a valid ${what}: ${broken} ${broken === 1 ? "rule is" : "rules are"} broken`;
   if (unknown > 0) return `not verified: nothing is broken, but ${unknown} could not be judged`;
   return `a valid ${what}`;
 }
 
-async function judgeChain(chain: readonly Buffer[], flags: VerifyFlags): Promise<readonly RuleOutcome[]> {
-  return judgeX509Svid(chain, await x509Authorities(flags), new Date());
-}
-
-async function judgeToken(token: string, flags: VerifyFlags): Promise<readonly RuleOutcome[]> {
-  return judgeJwtSvid(token, { audience: flags.audience, bundles: await jwtBundles(flags), now: new Date() });
+async function judgeFile(file: SvidFile, flags: VerifyFlags): Promise<readonly RuleOutcome[]> {
+  const now = new Date();
+  switch (file.kind) {
+    case "x509":
+      return judgeX509Svid(file.chain, await x509Authorities(flags), now);
+    case "jwt":
+      return judgeJwtSvid(file.token, { audience: flags.audience, bundles: await tokenBundles("jwt", flags), now });
+    case "wit":
+      return judgeWitSvid(file.token, { bundles: await tokenBundles("wit", flags), now });
+  }
 }
 
 async function x509Authorities(flags: VerifyFlags): Promise<X509Authorities | undefined> {
@@ -75,12 +81,15 @@ async function x509Authorities(flags: VerifyFlags): Promise<X509Authorities | un
   return bundles && ((trustDomain) => bundles.get(trustDomain.name));
 }
 
-async function jwtBundles(flags: VerifyFlags): Promise<JwtBundles | undefined> {
+async function tokenBundles(kind: "jwt" | "wit", flags: VerifyFlags): Promise<JwtBundles | undefined> {
   if (flags.bundle !== undefined) {
-    const keys = jwtKeysIn(parseBundleFile(await readInput(flags.bundle)));
+    const { jwtKeys, witKeys } = parseBundleFile(await readInput(flags.bundle));
+    const keys = keySetOf(kind === "jwt" ? jwtKeys : witKeys);
     return () => keys;
   }
-  const bundles = await fromWorkloadApi(flags, (client) => client.fetchJwtBundles());
+  const bundles = await fromWorkloadApi(flags, (client) =>
+    kind === "jwt" ? client.fetchJwtBundles() : client.fetchWitBundles(),
+  );
   return bundles && ((trustDomain) => bundles.get(trustDomain.name));
 }
 

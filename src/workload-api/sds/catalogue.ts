@@ -87,7 +87,7 @@ export function versionOf(resources: readonly SecretResource[]): string {
 
 function certificateOf(d: CatalogueDependencies, entitlement: Entitlement): (name: string) => SecretResource {
   return (name) => {
-    const svid = d.svids.x509Svid(entitlement.identity.id);
+    const svid = d.svids.x509Svid(entitlement.identity.id, entitlement.launchedBy);
     return { ...resourceOf(certificateSecret(name, svid)), certificate: { entitlement, svid } };
   };
 }

@@ -68,6 +68,14 @@ keeper.onChange(({ change, identity: { name } }) => change === "rotated" && rota
 
 const delay = monitorEventLoopDelay({ resolution: 1 });
 const RESOLUTION_MS = 1;
+/** Processor time of this thread between two looks: a block as long as it takes by itself, whatever else the machine does. */
+let worked = process.threadCpuUsage();
+let longestWorkMs = 0;
+setInterval(() => {
+  const { user, system } = process.threadCpuUsage(worked);
+  worked = process.threadCpuUsage();
+  longestWorkMs = Math.max(longestWorkMs, (user + system) / 1_000);
+}, RESOLUTION_MS).unref();
 
 const commands = {
   async issueAll() {
@@ -79,6 +87,7 @@ const commands = {
   rotate() {
     delay.enable();
     delay.reset();
+    longestWorkMs = 0;
     rotated.clear();
     authority.prepare();
     authority.activate({ hurried: true });
@@ -91,10 +100,12 @@ const commands = {
       rssMb: Math.round(kilobytes("VmRSS") / 1024),
       peakMb: Math.round(kilobytes("VmHWM") / 1024),
       blockedMs: Math.max(0, delay.max / 1e6 - RESOLUTION_MS),
+      longestWorkMs,
       replaced: rotated.size,
       streams: api.open.streams,
     };
   },
+  processorTime: () => process.cpuUsage(),
   async stop() {
     await api.close();
     bare.forceShutdown();

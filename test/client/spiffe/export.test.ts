@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -13,6 +13,9 @@ const ID = "spiffe://shop.local/agents/billing";
 const PASSPHRASE = "correct horse; battery";
 const hasKeytool = spawnSync("keytool", ["-help"]).error === undefined;
 if (!hasKeytool) process.stderr.write("SKIPPED: Java's keytool as a judge of PKCS#12: it is not installed\n");
+const hasNss = spawnSync("pk12util", ["-v"]).error === undefined;
+if (!hasNss)
+  process.stderr.write("SKIPPED: NSS, which keeps browsers' certificates, as a judge of PKCS#12: not installed\n");
 
 let directory: string;
 let parts: Exportable;
@@ -100,6 +103,32 @@ describe("a PKCS#12 key store", () => {
     },
     60_000,
   );
+});
+
+/** NSS opens key stores for Firefox, and for Chromium on Linux. */
+describe.skipIf(!hasNss)("a browser's certificate store", () => {
+  const nss = (command: string, ...args: readonly string[]) =>
+    execFileSync(command, ["-d", `sql:${directory}/nss`, ...args], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+
+  it("takes key and chain from PKCS#12 and believes them once the root is trusted", () => {
+    mkdirSync(join(directory, "nss"));
+    nss("certutil", "-N", "--empty-password");
+    const path = file("browser.p12", encodeExport("p12", parts, PASSPHRASE));
+    expect(() => nss("pk12util", "-i", path, "-W", "wrong")).toThrow();
+    expect(nss("certutil", "-L")).not.toContain("billing");
+    expect(nss("pk12util", "-i", path, "-W", PASSPHRASE)).toContain("PKCS12 IMPORT SUCCESSFUL");
+    expect(nss("certutil", "-L", "-n", "billing")).toContain(`URI: "${ID}"`);
+    expect(nss("certutil", "-K")).toMatch(/ec\s+[0-9a-f]+\s+billing/);
+    const forClients = ["-V", "-u", "C", "-n", "billing"];
+    expect(() => nss("certutil", ...forClients)).toThrow();
+    for (const [index, der] of parts.authorities.entries()) {
+      nss("certutil", "-A", "-n", `root ${index}`, "-t", "CT,,", "-i", file(`root-${index}.der`, der));
+    }
+    expect(nss("certutil", ...forClients)).toContain("certificate is valid");
+  });
 });
 
 describe("a Java trust store", () => {

@@ -1,13 +1,14 @@
 // Opens FetchX509SVID by hand and prints its first answer as JSON: {"message": bytes} or {"status": code, "details": text}.
-// Argument: the path of the socket, or `fd:N` for a connection that somebody else opened.
+// Arguments: the path of the socket, or `fd:N` for a connection that somebody else opened; the authority that it names.
 import { connect as connectHttp2 } from "node:http2";
 import { connect, Socket } from "node:net";
 
-const [where] = process.argv.slice(2);
+const [where, authority = "localhost"] = process.argv.slice(2);
 const socket = where.startsWith("fd:") ? new Socket({ fd: Number(where.slice(3)) }) : connect(where);
 const session = connectHttp2("http://localhost", { createConnection: () => socket });
 const request = session.request({
   ":method": "POST",
+  ":authority": authority,
   ":path": "/SpiffeWorkloadAPI/FetchX509SVID",
   "content-type": "application/grpc",
   te: "trailers",

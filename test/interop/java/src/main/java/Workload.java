@@ -144,8 +144,13 @@ public final class Workload {
   }
 
   private static SSLContext tls(DefaultX509Source source, SpiffeId wanted) throws Exception {
+    // By default the library speaks no more than TLS 1.2, and the Rust program no less than 1.3.
     SslContextOptions options =
-        SslContextOptions.builder().x509Source(source).acceptedSpiffeIdsSupplier(() -> Set.of(wanted)).build();
+        SslContextOptions.builder()
+            .sslProtocol("TLSv1.3")
+            .x509Source(source)
+            .acceptedSpiffeIdsSupplier(() -> Set.of(wanted))
+            .build();
     return SpiffeSslContextFactory.getSslContext(options);
   }
 
