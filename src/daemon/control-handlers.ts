@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import type { Adopters } from "../attestation/adopters.js";
 import { mayAdminister } from "../attestation/administrator.js";
+import type { Adopters } from "../attestation/adopters.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
 import type { AuditLog } from "../audit/audit-log.js";

@@ -20,7 +20,8 @@ import {
  */
 
 const has = (command: string): boolean => spawnSync("which", [command]).status === 0;
-const canSandbox = process.env.WITHOUT_SANDBOX === undefined &&
+const canSandbox =
+  process.env.WITHOUT_SANDBOX === undefined &&
   spawnSync("bwrap", ["--unshare-user", "--unshare-net", "--unshare-pid", "--ro-bind", "/", "/", "true"], {
     ...ordinaryUser,
     stdio: "ignore",
@@ -28,7 +29,11 @@ const canSandbox = process.env.WITHOUT_SANDBOX === undefined &&
 /** Whether a process of a user may attach to another one that it did not start. */
 const YAMA = "/proc/sys/kernel/yama/ptrace_scope";
 const attaches = process.arch === "x64" && (!existsSync(YAMA) || readFileSync(YAMA, "utf8").trim() === "0");
-for (const [what, there] of Object.entries({ tmux: has("tmux"), "right to attach on x64": attaches, sandbox: canSandbox })) {
+for (const [what, there] of Object.entries({
+  tmux: has("tmux"),
+  "right to attach on x64": attaches,
+  sandbox: canSandbox,
+})) {
   if (!there) process.stderr.write(`SKIPPED: no ${what} here\n`);
 }
 
@@ -98,7 +103,7 @@ import ask
 control = ask.connected(sys.argv[1])
 print("before", ask.answer(control), flush=True)
 os.set_inheritable(control.fileno(), True)
-body = json.dumps({"name": "agents/agent", "argv": ${JSON.stringify(agentCommand)}, "workingDirectory": os.getcwd()}).encode()
+body = json.dumps({"name": "agents/agent", "argv": ${JSON.stringify(agentCommand)}, "workingDirectory": os.getcwd(), "adopter": 1}).encode()
 print("launch", ask.answer(ask.connected(sys.argv[1]), "POST", "/v1/launch", body), control.fileno(), flush=True)
 os.execv(${JSON.stringify(agentCommand[0])}, ${JSON.stringify(agentCommand)})
 `;
@@ -134,7 +139,9 @@ describe.skipIf(python === undefined || process.platform !== "linux")("an agent 
     ownersShell = startProgram("sh", [], { cwd: project });
     ownersOtherShell = startProgram("sh", [], { cwd: project });
     if (has("tmux")) {
-      const started = await run("tmux", ["-S", tmuxSocket, "-f", "/dev/null", "new-session", "-d", "sh"], { cwd: project });
+      const started = await run("tmux", ["-S", tmuxSocket, "-f", "/dev/null", "new-session", "-d", "sh"], {
+        cwd: project,
+      });
       expect(started).toMatchObject({ code: 0 });
     }
     await new Promise((resolve) => setTimeout(resolve, 30)); // a kernel tick older than any agent
@@ -181,9 +188,17 @@ describe.skipIf(python === undefined || process.platform !== "linux")("an agent 
     ]) {
       expect(await tries(agent, child(how)), how).toBe("403");
     }
-    for (const orphan of ["(FILE &)", "(setsid sh -c 'FILE' &)", "setsid -f sh -c 'FILE'", "nohup sh -c 'FILE' >/dev/null 2>&1 &"]) {
+    for (const orphan of [
+      "(FILE &)",
+      "(setsid sh -c 'FILE' &)",
+      "setsid -f sh -c 'FILE'",
+      "nohup sh -c 'FILE' >/dev/null 2>&1 &",
+    ]) {
       const file = newFile();
-      await tries(agent, `import subprocess\nsubprocess.run(["sh", "-c", ${JSON.stringify(orphan.replace("FILE", command(file)))}])`);
+      await tries(
+        agent,
+        `import subprocess\nsubprocess.run(["sh", "-c", ${JSON.stringify(orphan.replace("FILE", command(file)))}])`,
+      );
       expect(await contentsOf(file), orphan).toBe("403");
     }
   });
@@ -202,22 +217,25 @@ describe.skipIf(python === undefined || process.platform !== "linux")("an agent 
     }
   });
 
-  it.runIf(has("tmux"))("gets around by typing into the owner's terminal (tmux send-keys), and not from the sandbox", async () => {
-    const typed = (file: string) =>
-      `import subprocess\nsubprocess.run(["tmux", "-S", ${JSON.stringify(tmuxSocket)}, "send-keys", ${JSON.stringify(command(file))}, "Enter"], check=True)`;
-    const opened = (file: string) =>
-      `import subprocess\nsubprocess.run(["tmux", "-S", ${JSON.stringify(tmuxSocket)}, "new-window", "-d", ${JSON.stringify(command(file))}], check=True)`;
-    for (const way of [typed, opened]) {
-      const file = newFile();
-      expect(await tries(agent, way(file))).toBeNull();
-      // What it gains: the owner's word.
-      expect(await contentsOf(file)).toBe("200");
-      if (sandboxed === undefined) continue;
-      const other = newFile();
-      expect(await tries(sandboxed, way(other))).toMatch(shut);
-      expect(existsSync(other)).toBe(false);
-    }
-  });
+  it.runIf(has("tmux"))(
+    "gets around by typing into the owner's terminal (tmux send-keys), and not from the sandbox",
+    async () => {
+      const typed = (file: string) =>
+        `import subprocess\nsubprocess.run(["tmux", "-S", ${JSON.stringify(tmuxSocket)}, "send-keys", ${JSON.stringify(command(file))}, "Enter"], check=True)`;
+      const opened = (file: string) =>
+        `import subprocess\nsubprocess.run(["tmux", "-S", ${JSON.stringify(tmuxSocket)}, "new-window", "-d", ${JSON.stringify(command(file))}], check=True)`;
+      for (const way of [typed, opened]) {
+        const file = newFile();
+        expect(await tries(agent, way(file))).toBeNull();
+        // What it gains: the owner's word.
+        expect(await contentsOf(file)).toBe("200");
+        if (sandboxed === undefined) continue;
+        const other = newFile();
+        expect(await tries(sandboxed, way(other))).toMatch(shut);
+        expect(existsSync(other)).toBe(false);
+      }
+    },
+  );
 
   it.runIf(attaches)("gets around by attaching to the owner's shell (ptrace), and not from the sandbox", async () => {
     const attach = (file: string) =>
@@ -235,8 +253,14 @@ describe.skipIf(python === undefined || process.platform !== "linux")("an agent 
   it("gains nothing by editing what decides: it waits as WIDENED, and the agent may not accept it; in the sandbox the files are read-only", async () => {
     const lock = readFileSync(join(project, "agentid.lock"), "utf8");
     const edits: readonly [file: string, text: string][] = [
-      ["agentid.lock", lock.replaceAll(/"([0-9a-f]{64})"|\b([0-9a-f]{64})\b/g, (digest) => digest.replaceAll(/[0-9]/g, "b"))],
-      ["agentid.yaml", YAML.replace("identities:", `identities:\n  agents/mine: { uid: ${ordinaryUser?.uid ?? process.getuid?.()} }`)],
+      [
+        "agentid.lock",
+        lock.replaceAll(/"([0-9a-f]{64})"|\b([0-9a-f]{64})\b/g, (digest) => digest.replaceAll(/[0-9]/g, "b")),
+      ],
+      [
+        "agentid.yaml",
+        YAML.replace("identities:", `identities:\n  agents/mine: { uid: ${ordinaryUser?.uid ?? process.getuid?.()} }`),
+      ],
     ];
     for (const [name, text] of edits) {
       const file = join(project, name);
@@ -262,7 +286,10 @@ describe.skipIf(python === undefined || process.platform !== "linux")("an agent 
       /FileNotFoundError/,
     );
     const file = newFile();
-    await tries(sandboxed, `import subprocess\nsubprocess.run(["sh", "-c", ${JSON.stringify(`(setsid sh -c '${command(file)}' &)`)}])`);
+    await tries(
+      sandboxed,
+      `import subprocess\nsubprocess.run(["sh", "-c", ${JSON.stringify(`(setsid sh -c '${command(file)}' &)`)}])`,
+    );
     expect(existsSync(file)).toBe(false);
   });
 });

@@ -41,16 +41,26 @@ describe("the index of attacks", () => {
     }
   });
 
-  test.each(attacks.filter(({ mutants: ids }) => ids.length > 0))("$id: its mutants are there, and run one of its tests", (attack) => {
-    for (const id of attack.mutants) {
-      const mutant = mutants.find((each) => each.id === id);
-      expect(mutant, id).toBeDefined();
-      expect(Object.keys(attack.shownBy).filter((file) => mutant?.tests.includes(file)), id).not.toEqual([]);
-    }
-  });
+  test.each(attacks.filter(({ mutants: ids }) => ids.length > 0))(
+    "$id: its mutants are there, and run one of its tests",
+    (attack) => {
+      for (const id of attack.mutants) {
+        const mutant = mutants.find((each) => each.id === id);
+        expect(mutant, id).toBeDefined();
+        expect(
+          Object.keys(attack.shownBy).filter((file) => mutant?.tests.includes(file)),
+          id,
+        ).not.toEqual([]);
+      }
+    },
+  );
 
   test("has every liar of this folder", () => {
-    const cited = new Set(attacks.flatMap(({ shownBy }) => Object.entries(shownBy).flatMap(([file, titles]) => titles.map((title) => `${file}: ${title}`))));
+    const cited = new Set(
+      attacks.flatMap(({ shownBy }) =>
+        Object.entries(shownBy).flatMap(([file, titles]) => titles.map((title) => `${file}: ${title}`)),
+      ),
+    );
     for (const name of readdirSync(import.meta.dirname)) {
       if (!name.endsWith(".test.ts") || name === "attacks.test.ts") continue;
       for (const title of titlesIn(text(`test/liars/${name}`))) expect(cited).toContain(`test/liars/${name}: ${title}`);

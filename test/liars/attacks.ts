@@ -40,7 +40,10 @@ export const attacks: readonly Attack[] = [
     group: "identity",
     tries: "a process exits, and another one comes to life under its number (SPIRE #6035)",
     answer: "the pidfd of the connection and the open `/proc` folder stay with the first",
-    shownBy: { [HELD]: ["names another process, and neither the connection nor the handle follow it there"], [RACE]: [THE_RACE] },
+    shownBy: {
+      [HELD]: ["names another process, and neither the connection nor the handle follow it there"],
+      [RACE]: [THE_RACE],
+    },
     mutants: ["pidfd-alive"],
   },
   {
@@ -77,14 +80,20 @@ export const attacks: readonly Attack[] = [
     tries: "the same, while another process keeps the old memory image alive (`CLONE_VM`)",
     answer:
       "works: a process that has the identity lets another program of its choice have it, as it could by answering its questions",
-    shownBy: { [EXECS]: ["goes unnoticed when the old memory lives on in another process and the addresses are forged: it could lend its voice as well"] },
+    shownBy: {
+      [EXECS]: [
+        "goes unnoticed when the old memory lives on in another process and the addresses are forged: it could lend its voice as well",
+      ],
+    },
     mutants: [],
   },
   {
     id: "exec-before-accept",
     group: "identity",
-    tries: "a process connects, hands the connection on, and executes a pinned program before the daemon takes the connection",
-    answer: "works: whoever has the connection speaks for the pinned program; only as the same user, who could start that program in his own way anyway",
+    tries:
+      "a process connects, hands the connection on, and executes a pinned program before the daemon takes the connection",
+    answer:
+      "works: whoever has the connection speaks for the pinned program; only as the same user, who could start that program in his own way anyway",
     shownBy: { [EXECS]: ["before the connection is taken makes it the new program's, also for whoever else holds it"] },
     mutants: [],
   },
@@ -105,7 +114,10 @@ export const attacks: readonly Attack[] = [
     group: "identity",
     tries: "a process connects as one user and asks as another",
     answer: "the user at connect time must be the user now",
-    shownBy: { [RACE]: [THE_RACE] },
+    shownBy: {
+      [ATTESTOR]: ["of another user has that user's selectors, and loses its connection's word when it changes user"],
+      [RACE]: [THE_RACE],
+    },
     mutants: ["same-user"],
   },
   {
@@ -145,7 +157,9 @@ export const attacks: readonly Attack[] = [
     group: "identity",
     tries: "a caller outside the daemon's PID namespace has the same number as a process inside",
     answer: "who has no number here is nobody",
-    shownBy: { [HELD]: ["above ours, or beside it, is not visible: nobody, and never the process that has the same number here"] },
+    shownBy: {
+      [HELD]: ["above ours, or beside it, is not visible: nobody, and never the process that has the same number here"],
+    },
     mutants: ["peer-in-other-pid-namespace"],
   },
   {
@@ -175,7 +189,9 @@ export const attacks: readonly Attack[] = [
     group: "identity",
     tries: "the same, through a shared mapping",
     answer: "as above; nothing is kept on filesystems where that shows in no time",
-    shownBy: { [CACHE]: ["a file that was written through a shared mapping", "tmpfs is local, and its times are not believed"] },
+    shownBy: {
+      [CACHE]: ["a file that was written through a shared mapping", "tmpfs is local, and its times are not believed"],
+    },
     mutants: ["hash-cache-ctime", "tmpfs-times"],
   },
   {
@@ -191,7 +207,12 @@ export const attacks: readonly Attack[] = [
     group: "identity",
     tries: "a file is changed while it is hashed, or so late that a coarse clock does not show it",
     answer: "no digest; nothing is kept of a file that has not settled",
-    shownBy: { [CACHE]: ["a file that changes while it is hashed has no digest", "caches only what has settled and lies where times show every write"] },
+    shownBy: {
+      [CACHE]: [
+        "a file that changes while it is hashed has no digest",
+        "caches only what has settled and lies where times show every write",
+      ],
+    },
     mutants: ["changed-while-hashed", "hash-cache-settled"],
   },
   {
@@ -207,15 +228,20 @@ export const attacks: readonly Attack[] = [
     group: "identity",
     tries: "to write into the executable of a running process",
     answer: "the kernel refuses (`ETXTBSY`); on kernels that do not, nothing is kept",
-    shownBy: { [CACHE]: ["an executable that runs cannot be written, nor one be executed that somebody may still write"] },
+    shownBy: {
+      [CACHE]: ["an executable that runs cannot be written, nor one be executed that somebody may still write"],
+    },
     mutants: [],
   },
   {
     id: "code-in-a-pinned-program",
     group: "identity",
     tries: "to start a pinned executable with code of one's own in it (`LD_PRELOAD`, `NODE_OPTIONS`, `python -c`)",
-    answer: "works for entries that name facts only (`exe`): they say which file runs, not which code; `launch` entries take such variables away",
-    shownBy: { [RUN]: ["removes what loads code or looks like a secret, keeps what the entry keeps, sets what the daemon sets"] },
+    answer:
+      "works for entries that name facts only (`exe`): they say which file runs, not which code; `launch` entries take such variables away",
+    shownBy: {
+      [RUN]: ["removes what loads code or looks like a secret, keeps what the entry keeps, sets what the daemon sets"],
+    },
     mutants: [],
   },
   {
@@ -244,7 +270,10 @@ export const attacks: readonly Attack[] = [
     group: "identity",
     tries: "a TCP connection is held by several processes",
     answer: "it is nobody's",
-    shownBy: { [TCP]: ["is nobody once a second process holds the connection, and a process that has it alone again is found"], [ATTESTOR]: ["names its process; a shared one names nobody"] },
+    shownBy: {
+      [TCP]: ["is nobody once a second process holds the connection, and a process that has it alone again is found"],
+      [ATTESTOR]: ["names its process; a shared one names nobody"],
+    },
     mutants: ["shared-connection"],
   },
   {
@@ -268,7 +297,12 @@ export const attacks: readonly Attack[] = [
     group: "identity",
     tries: "a process enters a unit's cgroup, or leaves it after it was attested",
     answer: "the kernel lets no ordinary user in; a cgroup that was left is a fact no more",
-    shownBy: { [SURROUNDINGS]: ["cannot be entered by an ordinary user", "gives the unit's identity while the process is in it, and the caller goes on without when it is moved"] },
+    shownBy: {
+      [SURROUNDINGS]: [
+        "cannot be entered by an ordinary user",
+        "gives the unit's identity while the process is in it, and the caller goes on without when it is moved",
+      ],
+    },
     mutants: ["cgroup-rechecked"],
   },
   {
@@ -292,7 +326,12 @@ export const attacks: readonly Attack[] = [
     group: "launch",
     tries: "`agentid run billing -- something else`, another folder, a changed script",
     answer: "refused with the difference",
-    shownBy: { [CALLS]: ["another command, folder or name is refused with the difference", "a changed script is refused with both digests, until it is pinned again"] },
+    shownBy: {
+      [CALLS]: [
+        "another command, folder or name is refused with the difference",
+        "a changed script is refused with both digests, until it is pinned again",
+      ],
+    },
     mutants: [],
   },
   {
@@ -308,7 +347,11 @@ export const attacks: readonly Attack[] = [
     group: "launch",
     tries: "an agent executes another program, and comes back to the pinned one",
     answer: "the identity has ended for ever",
-    shownBy: { [CALLS]: ["the identity ends at the next exec, for ever"], [LAUNCHES]: ["begins when the process has become the pinned program, and ends at its next exec, for ever"], [RACE]: [THE_RACE] },
+    shownBy: {
+      [CALLS]: ["the identity ends at the next exec, for ever"],
+      [LAUNCHES]: ["begins when the process has become the pinned program, and ends at its next exec, for ever"],
+      [RACE]: [THE_RACE],
+    },
     mutants: [],
   },
   {
@@ -323,8 +366,15 @@ export const attacks: readonly Attack[] = [
     id: "launch-of-a-child",
     group: "launch",
     tries: "a child of an agent asks for itself",
-    answer: "it has the identity only where the entry says `children`, by a chain of parents that is looked at every time",
-    shownBy: { [DESCENT]: ["is that of its children and theirs; nobody else has it, and nobody where nobody asked for it", "ends when a process between them exits or executes something else"], [RACE]: [THE_RACE] },
+    answer:
+      "it has the identity only where the entry says `children`, by a chain of parents that is looked at every time",
+    shownBy: {
+      [DESCENT]: [
+        "is that of its children and theirs; nobody else has it, and nobody where nobody asked for it",
+        "ends when a process between them exits or executes something else",
+      ],
+      [RACE]: [THE_RACE],
+    },
     mutants: ["descent-rechecked"],
   },
   {
@@ -346,7 +396,8 @@ export const attacks: readonly Attack[] = [
   {
     id: "launch-by-own-means",
     group: "launch",
-    tries: "a process of the owner's asks for the launch itself, and starts the pinned program with code of its own in it",
+    tries:
+      "a process of the owner's asks for the launch itself, and starts the pinned program with code of its own in it",
     answer: "works: only for a process that may administer anyway; an agent may ask for its sub-agents only",
     shownBy: { [RACE]: [THE_RACE] },
     mutants: [],
@@ -365,7 +416,9 @@ export const attacks: readonly Attack[] = [
     tries: "an agent, its child, its shell or a session that it made asks the control socket",
     answer: "refused: its chain of parents has an agent in it",
     shownBy: {
-      [ADMINISTRATION]: ["is refused itself, and so are its child, its shell, its session and its orphan; the owner is not"],
+      [ADMINISTRATION]: [
+        "is refused itself, and so are its child, its shell, its session and its orphan; the owner is not",
+      ],
       [ADMINISTRATOR]: ["is not for an agent, its child, or its shell's child"],
     },
     mutants: ["agent-may-not-administer"],
@@ -378,9 +431,26 @@ export const attacks: readonly Attack[] = [
     shownBy: {
       [ADMINISTRATOR]: ["is not for an orphan, whoever it was: a double fork and setsid hide the agent"],
       [ORPHANS]: ["is refused by the control socket, and its own agentid dev still has its dashboard"],
-      [ADMINISTRATION]: ["is refused itself, and so are its child, its shell, its session and its orphan; the owner is not"],
+      [ADMINISTRATION]: [
+        "is refused itself, and so are its child, its shell, its session and its orphan; the owner is not",
+      ],
     },
     mutants: ["orphan-may-not-administer"],
+  },
+  {
+    id: "administer-as-a-subreapers-orphan",
+    group: "administration",
+    tries: "the same below a subreaper, whatever its name (`PR_SET_CHILD_SUBREAPER`), in its session or another",
+    answer:
+      "`agentid run` tries with an orphan of its own who adopts; from then on that process's new children are refused as init's are",
+    shownBy: {
+      [REPARENTING]: [
+        "may not administer: %s",
+        "and a new child of an ordinary shell above the agent may, for it adopts nobody",
+        "where the launcher could not try it, everything above the agent counts as one",
+      ],
+    },
+    mutants: ["adopter-may-be-a-parent", "adopter-not-known", "adopter-guessed"],
   },
   {
     id: "administer-while-reparented",
@@ -401,28 +471,41 @@ export const attacks: readonly Attack[] = [
   {
     id: "administer-by-tmux",
     group: "administration",
-    tries: "`tmux send-keys` or `new-window`; cron, at, D-Bus services and every other program that starts what it is told and is older than the first agent",
-    answer: "works outside a sandbox: it gains the owner's word (accept a widening, pin, revoke); in a sandbox there is no such socket",
-    shownBy: { [ADMINISTRATION]: ["gets around by typing into the owner's terminal (tmux send-keys), and not from the sandbox"] },
+    tries:
+      "`tmux send-keys` or `new-window`; cron, at, D-Bus services and every other program that starts what it is told and is older than the first agent",
+    answer:
+      "works outside a sandbox: it gains the owner's word (accept a widening, pin, revoke); in a sandbox there is no such socket",
+    shownBy: {
+      [ADMINISTRATION]: ["gets around by typing into the owner's terminal (tmux send-keys), and not from the sandbox"],
+    },
     mutants: [],
   },
   {
     id: "administer-by-ptrace",
     group: "administration",
     tries: "to attach to the owner's shell and let it execute a command",
-    answer: "works outside a sandbox where the system allows it (`kernel.yama.ptrace_scope` 0): it gains the owner's word, and any agent's identity; in a sandbox nothing outside can be seen",
-    shownBy: { [ADMINISTRATION]: ["gets around by attaching to the owner's shell (ptrace), and not from the sandbox"], [WALLS]: ["sees, signals and traces no process outside, and traces none inside"] },
+    answer:
+      "works outside a sandbox where the system allows it (`kernel.yama.ptrace_scope` 0): it gains the owner's word, and any agent's identity; in a sandbox nothing outside can be seen",
+    shownBy: {
+      [ADMINISTRATION]: ["gets around by attaching to the owner's shell (ptrace), and not from the sandbox"],
+      [WALLS]: ["sees, signals and traces no process outside, and traces none inside"],
+    },
     mutants: [],
   },
   {
     id: "administer-by-files",
     group: "administration",
     tries: "to edit `agentid.yaml`, `policies/` or `agentid.lock`",
-    answer: "waits as WIDENED, and an agent may not accept it; before the next start it is in force at that start: review. In a sandbox the files are read-only",
+    answer:
+      "waits as WIDENED, and an agent may not accept it; before the next start it is in force at that start: review. In a sandbox the files are read-only",
     shownBy: {
-      [ADMINISTRATION]: ["gains nothing by editing what decides: it waits as WIDENED, and the agent may not accept it; in the sandbox the files are read-only"],
+      [ADMINISTRATION]: [
+        "gains nothing by editing what decides: it waits as WIDENED, and the agent may not accept it; in the sandbox the files are read-only",
+      ],
       [CALLS]: ["a save that widens waits until it is accepted; a broken save keeps the last good state"],
-      [WALLS]: ["changes neither configuration nor policies nor lock, nor anything that is not named; what is named it does"],
+      [WALLS]: [
+        "changes neither configuration nor policies nor lock, nor anything that is not named; what is named it does",
+      ],
     },
     mutants: [],
   },
@@ -433,7 +516,9 @@ export const attacks: readonly Attack[] = [
     answer: "the control socket does not exist there",
     shownBy: {
       [ADMINISTRATION]: ["reaches no control socket from inside the sandbox, in whatever shape"],
-      [WALLS]: ["connects to no socket of the machine or the session, by path or abstract; nor to a service's own, nor to control"],
+      [WALLS]: [
+        "connects to no socket of the machine or the session, by path or abstract; nor to a service's own, nor to control",
+      ],
     },
     mutants: [],
   },

@@ -6,9 +6,14 @@ if (!canRace) process.stderr.write("SKIPPED: no PID namespace may be made here, 
 
 describe.runIf(canRace)("a race of forks, execs, exits, changes of user and reconnects", () => {
   // Never tried again: one wrong answer is one too many.
-  test("hands out no identity that is not the one of the process that asked", { retry: 0, timeout: (seconds + 120) * 1000 }, async () => {
+  test("hands out no identity that is not the one of the process that asked", {
+    retry: 0,
+    timeout: (seconds + 120) * 1000,
+  }, async () => {
     const { wrong, broken, ...result } = await race(seconds, seedFrom(process.env));
-    process.stderr.write(`${JSON.stringify({ seconds, ...result, wrong: wrong.length, broken: broken.length }, undefined, 2)}\n`);
+    process.stderr.write(
+      `${JSON.stringify({ seconds, ...result, wrong: wrong.length, broken: broken.length }, undefined, 2)}\n`,
+    );
     for (const answer of wrong) process.stderr.write(`WRONG ${JSON.stringify(answer)}\n`);
     expect(broken).toEqual([]);
     expect(wrong.slice(0, 5)).toEqual([]);
@@ -31,6 +36,8 @@ function kinds(severalUsers: boolean): string[] {
     "refused: number-used-again, opener-gone",
     "refused: launched-number-used-again, opener-gone",
     "refused: launched, opener-changed",
-    ...(severalUsers ? ["given: users/second", "given: programs/alpha + groups/builders", "refused: change-of-user, opener-changed"] : []),
+    ...(severalUsers
+      ? ["given: users/second", "given: programs/alpha + groups/builders", "refused: change-of-user, opener-changed"]
+      : []),
   ];
 }

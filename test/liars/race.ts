@@ -130,8 +130,17 @@ function copyPrograms(project: string): string {
   return project;
 }
 
-function yaml({ owner, programs, command }: { owner: number; programs: Record<string, string>; command: readonly string[] }) {
-  const pinned = (path: string | undefined) => `{ uid: ${owner}, exe: { path: ${JSON.stringify(path)}, sha256: pinned } }`;
+function yaml({
+  owner,
+  programs,
+  command,
+}: {
+  owner: number;
+  programs: Record<string, string>;
+  command: readonly string[];
+}) {
+  const pinned = (path: string | undefined) =>
+    `{ uid: ${owner}, exe: { path: ${JSON.stringify(path)}, sha256: pinned } }`;
   return `trustDomain: ${TRUST_DOMAIN}
 identities:
   agents/launched: { launch: ${JSON.stringify(command)} }
@@ -145,7 +154,8 @@ identities:
 
 /** In a PID namespace of few numbers, so that they come round again many times; an ordinary user makes one with a user namespace. */
 async function run(args: readonly string[]): Promise<string> {
-  const namespace = process.getuid?.() === 0 ? ["-p", "-f", "--mount-proc"] : ["-U", "--map-root-user", "-p", "-f", "--mount-proc"];
+  const namespace =
+    process.getuid?.() === 0 ? ["-p", "-f", "--mount-proc"] : ["-U", "--map-root-user", "-p", "-f", "--mount-proc"];
   // The shell stays as the namespace's init: it adopts orphans, as an init does.
   const script = 'echo 500 > /proc/sys/kernel/pid_max 2>/dev/null; "$@"; code=$?; exit $code';
   const child = spawn("unshare", [...namespace, "--kill-child", "sh", "-c", script, "sh", PYTHON, ...args], {
@@ -164,10 +174,20 @@ async function run(args: readonly string[]): Promise<string> {
 
 export const canRace: boolean =
   process.platform === "linux" &&
-  spawnSync("unshare", [...(process.getuid?.() === 0 ? [] : ["-U", "--map-root-user"]), "-p", "-f", "--mount-proc", PYTHON, "-c", ""])
-    .status === 0;
+  spawnSync("unshare", [
+    ...(process.getuid?.() === 0 ? [] : ["-U", "--map-root-user"]),
+    "-p",
+    "-f",
+    "--mount-proc",
+    PYTHON,
+    "-c",
+    "",
+  ]).status === 0;
 
-function judge(lines: readonly Line[], { seed, owner, outcome }: { seed: string; owner: number; outcome: string }): RaceResult {
+function judge(
+  lines: readonly Line[],
+  { seed, owner, outcome }: { seed: string; owner: number; outcome: string },
+): RaceResult {
   const broken = lines.flatMap((line) => (line.kind === "broken" ? [line.what] : []));
   if (outcome !== '{"brokenLanes": 0, "daemon": 0}') broken.push(outcome);
   const asked = lines.filter((line) => line.kind === "asked");
@@ -220,7 +240,9 @@ function verdictOn({ scene, relation, seen, who, opener, got }: Asked, owner: nu
     default: {
       const ids = entitled(relation === "own" ? who : opener);
       if (ids.length === 0) return refused && isPermissionDenied(got) ? `refused: nothing follows` : undefined;
-      return handedOut === JSON.stringify(ids) ? `given: ${ids.map((id) => id.split("/").slice(3).join("/")).join(" + ")}` : undefined;
+      return handedOut === JSON.stringify(ids)
+        ? `given: ${ids.map((id) => id.split("/").slice(3).join("/")).join(" + ")}`
+        : undefined;
     }
   }
 }
@@ -245,5 +267,8 @@ function identitiesOf(who: Who, owner: number, scene: string): readonly string[]
 
 /** Another seed for each commit's digest would hide what a run found: it is printed, and can be given again. */
 export function seedFrom(environment: NodeJS.ProcessEnv): string {
-  return environment.AGENTID_RACE_SEED ?? createHash("sha256").update(String(process.hrtime.bigint())).digest("hex").slice(0, 12);
+  return (
+    environment.AGENTID_RACE_SEED ??
+    createHash("sha256").update(String(process.hrtime.bigint())).digest("hex").slice(0, 12)
+  );
 }

@@ -2,6 +2,7 @@ import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
+import { liarMutants } from "./liar-mutants.ts";
 
 /** One check of the real code, switched off. */
 export interface Mutant {
@@ -32,7 +33,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/workload-api/authorization.ts",
     find: "      who.caller.recheck();",
     replace: "",
-    tests: ["test/workload-api/callers.test.ts"],
+    tests: ["test/workload-api/callers.test.ts", "test/liars/race.test.ts"],
   },
   {
     id: "no-identity-refused",
@@ -382,5 +383,6 @@ export const mutants: readonly Mutant[] = [
   ...attestationMutants,
   ...authorityMutants,
   ...launchMutants,
+  ...liarMutants,
   ...clientMutants,
 ];

@@ -106,6 +106,7 @@ def grant():
         write(kind="broken", what=f"no grant: {answer.decode()[-300:]}")
         os._exit(1)
     state["launch"] = "granted"
+    os.chdir(state["project"])
 
 
 def run(steps):
@@ -141,6 +142,8 @@ def run(steps):
             os.seteuid(uid)
         elif verb == "grant":
             grant()
+        elif verb == "leave":
+            os.chdir("/")
         elif verb == "fork":
             if os.fork() == 0:
                 # A child has no launch of its own: the identity is its parent's, and ends at no exec of the child.
@@ -162,7 +165,7 @@ def run(steps):
 def main():
     for name, held in state["connections"].items():
         connections[name] = held
-    if state["launch"] == "granted" and sys.orig_argv == state["command"]:
+    if state["launch"] == "granted" and sys.orig_argv == state["command"] and os.getcwd() == state["project"]:
         state["launch"] = "agents/launched"
     truth("start" if state["runs"] == 0 else "after exec")
     run(state["steps"])

@@ -219,6 +219,10 @@ class Lane:
         steps = [["grant"], ["exec", "beta"], ["open", "a"], ["ask", "a", "x509"], ["exec", "alpha", settings["command"]], ["open", "b"], ["ask", "b", "x509"]]
         self.whole("launched-through-a-shim", steps)
 
+    def launched_elsewhere(self):
+        steps = [["grant"], ["leave"], ["exec", "alpha", settings["command"]], ["open", "a"], ["ask", "a", "x509"]]
+        self.whole("launched-elsewhere", steps)
+
     def same_command_without_a_grant(self):
         self.whole("not-launched", [["exec", "alpha", settings["command"]], ["open", "a"], ["ask", "a", self.kind()]])
 
@@ -253,7 +257,7 @@ class Lane:
 
     def scenes(self):
         often = [self.own, self.storm, self.execute, self.execute_while_asked, self.exec_chain, self.child_of_the_living, self.exit_while_asked]
-        often += [self.orphan_with_connection, self.launched, self.launched_through_a_shim, self.same_command_without_a_grant]
+        often += [self.orphan_with_connection, self.launched, self.launched_through_a_shim, self.launched_elsewhere, self.same_command_without_a_grant]
         if IS_ROOT:
             often += [self.number_used_again, self.launched_number_used_again]
         if settings["second"] is not None:
