@@ -1,9 +1,15 @@
 import { closeSync, realpathSync } from "node:fs";
 import { basename } from "node:path";
+import { CodedError } from "../coded-error.js";
 import type { HeldProgram, Platform, ProcessHandle } from "../platform/platform.js";
 import { processGone } from "../platform/process-errors.js";
 import type { ExecutableDigests } from "./hash-cache.js";
 import { changedFile, driftedFile, type PinnedFile } from "./pinned-files.js";
+
+/** A launch cannot be followed, or its instance lives already. */
+export class LaunchError extends CodedError<"launch-unverifiable" | "instance-taken"> {
+  override readonly name = "LaunchError";
+}
 
 /** What a launched process must become to have its identity. */
 export interface ExpectedProgram {
@@ -72,6 +78,11 @@ export class LaunchedProcess {
   /** The generation looked at last; the running one while `running`. */
   #generation: string;
   #program: HeldProgram | undefined;
+  /**
+   * The launcher, then the last shim: looked at and not pinned. A program can change its generation (prctl PR_SET_MM_MAP) and its command line, but only
+   * an exec takes it away, so what was judged once is not judged again.
+   */
+  #judged: HeldProgram | undefined;
   /** The program was lost and no other was seen yet. */
   #unseen = false;
   /** The program was seen without a child: whatever descends from it since then was started by it. */
@@ -87,17 +98,24 @@ export class LaunchedProcess {
     this.pid = launch.launcher.pid;
     this.startTime = launch.launcher.startTime;
     this.#generation = launch.launcher.execGeneration;
+    this.#judged = handle.holdProgram();
     this.#schedule();
   }
 
-  /** Throws ProcessError `process-gone` when the launcher is no more. */
+  /** Throws ProcessError `process-gone` when the launcher is no more, LaunchError when it has executed something since it was attested. */
   static follow(launch: FollowedLaunch): LaunchedProcess {
-    const handle = launch.platform.openProcess({ pid: launch.launcher.pid });
-    if (handle.status().startTime !== launch.launcher.startTime) {
-      handle.close();
-      throw processGone(launch.launcher.pid);
+    const { pid, startTime, execGeneration } = launch.launcher;
+    const handle = launch.platform.openProcess({ pid });
+    const status = handle.status();
+    if (status.startTime === startTime && status.execGeneration === execGeneration) {
+      return new LaunchedProcess(launch, handle);
     }
-    return new LaunchedProcess(launch, handle);
+    handle.close();
+    if (status.startTime !== startTime) throw processGone(pid);
+    throw new LaunchError(
+      "launch-unverifiable",
+      `process ${pid} is not the program any more that asked for the launch`,
+    );
   }
 
   isAlive(): boolean {
@@ -142,6 +160,7 @@ export class LaunchedProcess {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#program?.close();
+    this.#judged?.close();
     this.#handle.close();
     this.#state = "gone";
   }
@@ -209,7 +228,7 @@ export class LaunchedProcess {
   async #lookForProgram(): Promise<void> {
     const { execGeneration } = this.#handle.status();
     if (execGeneration === undefined || execGeneration === this.#launch.launcher.execGeneration) return;
-    if (execGeneration === this.#generation) return; // a shim that was looked at already
+    if (execGeneration === this.#generation || this.#judged?.isCurrent() === true) return; // looked at already
     const program = this.#handle.holdProgram();
     if (program === undefined) return;
     // Before the digest is made, which takes longer than some programs take to their first child.
@@ -223,7 +242,8 @@ export class LaunchedProcess {
     }
     this.#generation = execGeneration;
     if (!pinned || this.#handle.status().execGeneration !== execGeneration) {
-      program.close();
+      this.#judged?.close();
+      this.#judged = program;
       return;
     }
     if (drifted !== undefined) {

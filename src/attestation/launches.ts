@@ -1,4 +1,3 @@
-import { CodedError } from "../coded-error.js";
 import type { Platform, ProcessHandle } from "../platform/platform.js";
 import { type Descent, descentOf, type MetOnTheWay } from "./descent.js";
 import type { ExecutableDigests } from "./hash-cache.js";
@@ -6,14 +5,10 @@ import {
   type ExpectedProgram,
   type GrantedLaunch,
   type LaunchEnd,
+  LaunchError,
   LaunchedProcess,
   launchedName,
 } from "./launched-process.js";
-
-/** A launch cannot be followed, or its instance lives already. Code `launch-unverifiable` or `instance-taken`. */
-class LaunchError extends CodedError<"launch-unverifiable" | "instance-taken"> {
-  override readonly name = "LaunchError";
-}
 
 interface BeginLaunch extends GrantedLaunch {
   /** The process that asked, as attested: it will execute the command (`Caller.facts` fits). */

@@ -1,5 +1,7 @@
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readFileSync, realpathSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { executableDigests } from "../../src/attestation/hash-cache.js";
 import { type ExpectedProgram, sameCommandLine } from "../../src/attestation/launched-process.js";
@@ -10,7 +12,15 @@ import { atEnd, cleanUp, start, type Told, until } from "./processes.js";
 afterEach(cleanUp);
 
 const BASH = realpathSync("/bin/bash");
-const BASH_DIGEST = createHash("sha256").update(readFileSync(BASH)).digest("hex");
+const BASH_DIGEST = digestOf(BASH);
+const POSES = join(import.meta.dirname, "programs/poses.py");
+const TOLD = join(import.meta.dirname, "programs/told.py");
+const hasPython = spawnSync("python3", ["--version"]).status === 0;
+/** The interpreter itself, not what finds it. */
+const PYTHON = hasPython
+  ? realpathSync(spawnSync("python3", ["-c", "import sys; print(sys.executable)"], { encoding: "utf8" }).stdout.trim())
+  : "";
+if (!hasPython) process.stderr.write("SKIPPED: a process that poses as another program: there is no python3\n");
 /** Says that it runs, then obeys: `exec …` replaces it. */
 const AGENT = 'echo up; read -r line; eval "$line"';
 
@@ -35,6 +45,10 @@ async function launcher(command: string): Promise<Told> {
   const told = start("bash", ["-c", `echo ready; read -r; ${command}`]);
   await told.line();
   return told;
+}
+
+function digestOf(path: string): string {
+  return createHash("sha256").update(readFileSync(path)).digest("hex");
 }
 
 function statusOf(pid: number) {
@@ -115,6 +129,44 @@ describe.runIf(process.platform === "linux")("a launch", () => {
     expect(identityOf(launches, told.pid)).toBe("agents/billing");
     expect(started).toHaveLength(1);
   });
+
+  test.runIf(hasPython)(
+    "is not begun by a process that only looks like the pinned program, without an exec",
+    async () => {
+      const { registry: launches, started } = registry();
+      const told = start(PYTHON, [POSES, TOLD]);
+      expect(await told.line()).toBe("up");
+      const pinned = { exePath: PYTHON, exeSha256: digestOf(PYTHON), argv: ["python3", TOLD] };
+      const launch = { ...billing, expected: { ...expected, ...pinned } };
+      launches.begin({ launcher: statusOf(told.pid), ...launch });
+      const poses = async () => {
+        const before = statusOf(told.pid).execGeneration;
+        told.tell("pose");
+        expect(await told.line()).toBe(`python3 ${TOLD}`);
+        expect(statusOf(told.pid).execGeneration).not.toBe(before);
+        for (let looks = 0; looks < 3; looks++) await launches.checkNow(told.pid);
+        expect(identityOf(launches, told.pid)).toBeUndefined();
+      };
+      await poses();
+      // What it becomes on the way is judged once, by what it was when it was seen first.
+      told.tell("again");
+      expect(await told.line()).toBe("up");
+      await launches.checkNow(told.pid);
+      await poses();
+      expect(started).toEqual([]);
+      // A launcher that has looked otherwise since it was attested is not followed at all.
+      const attested = statusOf(told.pid);
+      told.tell("pose");
+      await told.line();
+      expect(() => launches.begin({ launcher: attested, ...launch })).toThrow(
+        expect.objectContaining({ code: "launch-unverifiable" }),
+      );
+      launches.begin({ launcher: statusOf(told.pid), ...launch });
+      told.tell("become");
+      await until(() => started.length === 1, "the pinned program");
+      expect(identityOf(launches, told.pid)).toBe("agents/billing");
+    },
+  );
 
   test.each([
     ["other arguments", { ...expected, argv: ["bash", "-c", "true"] }],

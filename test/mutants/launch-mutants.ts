@@ -8,6 +8,22 @@ const relayed = ["test/relay/launch-chain.test.ts"];
 /** Launches: children, instances, sub-agents, and files that stay as pinned. */
 export const launchMutants: readonly Mutant[] = [
   {
+    id: "launch-judged-once",
+    check: "D7: only an exec makes a launcher or shim the pinned program, not what it says of itself",
+    file: "src/attestation/launched-process.ts",
+    find: " || this.#judged?.isCurrent() === true",
+    replace: "",
+    tests: ["test/attestation/launches.test.ts"],
+  },
+  {
+    id: "launch-launcher-as-attested",
+    check: "D7: a launcher that is another program than the attested one is not followed",
+    file: "src/attestation/launched-process.ts",
+    find: "status.startTime === startTime && status.execGeneration === execGeneration",
+    replace: "status.startTime === startTime",
+    tests: ["test/attestation/launches.test.ts"],
+  },
+  {
     id: "descent-solitude",
     check: "what a shim has started before the program does not descend from the program",
     file: "src/attestation/launched-process.ts",
@@ -35,7 +51,7 @@ export const launchMutants: readonly Mutant[] = [
     id: "descent-nearest-agent",
     check: "a launch on its way gives nothing of the agent above it",
     file: "src/attestation/attestor.ts",
-    find: "    if (this.#launches.isAgent(pid, startTime)) return undefined;\n",
+    find: "    if (launches.isAgent(pid, startTime)) return undefined;\n",
     replace: "",
     tests: descent,
   },
@@ -162,7 +178,7 @@ export const launchMutants: readonly Mutant[] = [
   {
     id: "chain-own-certificate",
     check: "a sub-agent never gets the SVID of a process that nobody launched",
-    file: "src/identity/svid-keeper.ts",
+    file: "src/identity/kept-svids.ts",
     find: 'return launchedBy.length === 0 ? id.toString() : [id, ...launchedBy].join(" ");',
     replace: "return id.toString();",
     tests: [...identities, ...relayed],
