@@ -88,6 +88,7 @@ export class LaunchedProcess {
   /** The program was seen without a child: whatever descends from it since then was started by it. */
   #wasAlone = false;
   #checking: Promise<void> | undefined;
+  #nextCheck: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #fastUntil = performance.now() + FAST_FOR_MS;
 
@@ -147,9 +148,16 @@ export class LaunchedProcess {
     return this.#wasAlone;
   }
 
-  /** One look at the process; looks asked for meanwhile share it. */
+  /** A look at the process that begins now or later: one that is under way may have begun before what the caller knows of it. */
   check(): Promise<void> {
-    this.#checking ??= this.#look().finally(() => {
+    if (this.#checking === undefined) return this.#startLook();
+    this.#nextCheck ??= this.#checking.then(() => this.#checking ?? this.#startLook());
+    return this.#nextCheck;
+  }
+
+  #startLook(): Promise<void> {
+    this.#nextCheck = undefined;
+    this.#checking = this.#look().finally(() => {
       this.#checking = undefined;
     });
     return this.#checking;

@@ -20,12 +20,14 @@ export function parseStat(text: string): ProcStat {
   const field = (number: number): string => fields[number - 3] ?? "0";
   const startStack = field(28);
   const argStart = field(48);
+  // The kernel fills a new image's numbers in one after the other; where its code starts comes last, and no process can set it back to nothing.
+  const isUnderWay = field(26) === "0";
   return {
     comm: text.slice(open + 1, close),
     state: field(3),
     parentPid: Number(field(4)),
     startTime: BigInt(field(22)),
-    execGeneration: startStack === "0" && argStart === "0" ? undefined : `${startStack}:${argStart}`,
+    execGeneration: isUnderWay || (startStack === "0" && argStart === "0") ? undefined : `${startStack}:${argStart}`,
   };
 }
 

@@ -84,7 +84,10 @@ export interface ProcessStatus {
   readonly parentPid: number;
   /** Clock ticks since boot; part of a process's identity together with its PID. */
   readonly startTime: bigint;
-  /** Changes at every execve (Linux: startstack and arg_start of /proc/PID/stat); undefined where the kernel refuses it. */
+  /**
+   * Changes at every execve (Linux: startstack and arg_start of /proc/PID/stat); undefined while an execve is under way, and where the kernel
+   * refuses it.
+   */
   readonly execGeneration: string | undefined;
   readonly uid: number;
   readonly gid: number;

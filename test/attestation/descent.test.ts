@@ -116,11 +116,15 @@ describe.runIf(process.platform === "linux")("descent from a launch", () => {
     expect(await launchAt(agent.pid)).toMatchObject({ evidence: "launch" });
     expect(await launchAt(older ?? 0)).toBeUndefined();
     expect(await launchAt(child)).toBeUndefined();
-    agent.tell(`kill -9 ${older} ${child}; sleep 0.2; echo gone`);
+    agent.tell(`kill -9 ${older} ${child}; wait; echo gone`);
     expect(await agent.line()).toBe("gone");
     await until(async () => {
-      const next = await pidFrom(agent, "sleep 0.3; sleep 60 & echo $!");
-      return (await launchAt(next)) !== undefined;
+      await new Promise((resolve) => setTimeout(resolve, 20)); // without any child
+      const next = await pidFrom(agent, "sleep 60 & echo $!");
+      if ((await launchAt(next)) !== undefined) return true;
+      agent.tell(`kill -9 ${next}; wait; echo gone`);
+      await agent.line();
+      return false;
     }, "a child of the program alone");
   });
 

@@ -25,6 +25,11 @@ test("zeros instead of addresses mean that the kernel refuses the exec generatio
   expect(parseStat(`42 (a) ${TAIL.replace("140700", "0").replace("140800", "0")}`).execGeneration).toBeUndefined();
 });
 
+test("an execve that is under way has no exec generation yet", () => {
+  const under = TAIL.replace(" 7 8 9 140700", " 7 0 9 140700");
+  expect(parseStat(`42 (a) ${under}`).execGeneration).toBeUndefined();
+});
+
 test("effective user and group, and all supplementary groups", () => {
   const text =
     "Name:\tx\nUid:\t1000\t1001\t1002\t1003\nGid:\t2000\t2001\t2002\t2003\nFDSize:\t64\nGroups:\t4 24 27 \nNStgid:\t1\n";
