@@ -21,7 +21,7 @@ import {
 
 const has = (command: string): boolean => spawnSync("which", [command]).status === 0;
 const canSandbox =
-  process.env.WITHOUT_SANDBOX === undefined &&
+  existsSync(join(bin, "..", "..", "src", "sandbox")) &&
   spawnSync("bwrap", ["--unshare-user", "--unshare-net", "--unshare-pid", "--ro-bind", "/", "/", "true"], {
     ...ordinaryUser,
     stdio: "ignore",

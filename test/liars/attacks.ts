@@ -24,8 +24,6 @@ const WORKLOAD = "test/workload-api/callers.test.ts";
 const RUN = "test/launch/run.test.ts";
 const CALLS = "test/e2e/calls.test.ts";
 const ORPHANS = "test/e2e/orphans.test.ts";
-const WALLS = "test/e2e/sandbox.walls.test.ts";
-const DOOR = "test/e2e/sandbox.door.test.ts";
 const RACE = "test/liars/race.test.ts";
 const EXECS = "test/liars/hidden-execs.test.ts";
 const REPARENTING = "test/liars/reparenting.test.ts";
@@ -403,14 +401,6 @@ export const attacks: readonly Attack[] = [
     mutants: [],
   },
   {
-    id: "launch-without-its-sandbox",
-    group: "launch",
-    tries: "a sandboxed launch with no sandbox, or one with a hole",
-    answer: "the daemon looks at the walls from outside before it grants",
-    shownBy: { [DOOR]: ["refuses %s, on record"] },
-    mutants: ["sandbox-namespaces", "sandbox-sees"],
-  },
-  {
     id: "administer-as-agent",
     group: "administration",
     tries: "an agent, its child, its shell or a session that it made asks the control socket",
@@ -488,7 +478,6 @@ export const attacks: readonly Attack[] = [
       "works outside a sandbox where the system allows it (`kernel.yama.ptrace_scope` 0): it gains the owner's word, and any agent's identity; in a sandbox nothing outside can be seen",
     shownBy: {
       [ADMINISTRATION]: ["gets around by attaching to the owner's shell (ptrace), and not from the sandbox"],
-      [WALLS]: ["sees, signals and traces no process outside, and traces none inside"],
     },
     mutants: [],
   },
@@ -503,9 +492,6 @@ export const attacks: readonly Attack[] = [
         "gains nothing by editing what decides: it waits as WIDENED, and the agent may not accept it; in the sandbox the files are read-only",
       ],
       [CALLS]: ["a save that widens waits until it is accepted; a broken save keeps the last good state"],
-      [WALLS]: [
-        "changes neither configuration nor policies nor lock, nor anything that is not named; what is named it does",
-      ],
     },
     mutants: [],
   },
@@ -516,9 +502,6 @@ export const attacks: readonly Attack[] = [
     answer: "the control socket does not exist there",
     shownBy: {
       [ADMINISTRATION]: ["reaches no control socket from inside the sandbox, in whatever shape"],
-      [WALLS]: [
-        "connects to no socket of the machine or the session, by path or abstract; nor to a service's own, nor to control",
-      ],
     },
     mutants: [],
   },

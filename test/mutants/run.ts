@@ -1,6 +1,6 @@
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -120,6 +120,12 @@ function report(mutant: Mutant, problem: string | undefined): Outcome {
 }
 
 function vitest(files: readonly string[]): SpawnSyncReturns<string> {
+  if (files.some((file) => /^test\/(e2e|liars)\//.test(file))) {
+    // Those drive the built program. What a mutant breaks of the types does not keep it from being built.
+    for (const script of [join("node_modules", "typescript", "bin", "tsc"), join("scripts", "bundle.mjs")]) {
+      if (existsSync(join(copy, script))) spawnSync(process.execPath, [script], { cwd: copy, stdio: "ignore" });
+    }
+  }
   return spawnSync(process.execPath, [join("node_modules", "vitest", "vitest.mjs"), "run", "--bail", "1", ...files], {
     cwd: copy,
     encoding: "utf8",
