@@ -38,6 +38,11 @@ const tasks = {
   },
   interop: (rest) => run(node, [tool("vitest", "vitest"), "run", "--config", "test/interop/vitest.config.ts", ...rest]),
   mutants: (rest) => run(node, ["test/mutants/run.ts", ...rest]),
+  race: (rest) => {
+    // A minute of it; `npm test` has five seconds.
+    process.env.AGENTID_RACE_SECONDS ??= "60";
+    return run(node, [tool("vitest", "vitest"), "run", "test/liars/race.test.ts", ...rest]);
+  },
   soak: (rest) => run(node, ["test/soak/streams.ts", ...rest]),
   bench: (rest) => run(node, ["test/bench/run.ts", ...rest]),
 };

@@ -4,6 +4,8 @@ export interface AdministratorRules {
   /** The daemon's own user. */
   readonly ownerUid: number;
   isAgent(pid: number, startTime: bigint): boolean;
+  /** Whether a process is known to adopt what agents orphan. */
+  isAdopter(pid: number, startTime: bigint): boolean;
   /** Start time of the oldest agent; undefined before any launch. */
   readonly firstLaunchStartTime: bigint | undefined;
   readonly platform: Pick<Platform, "ancestors">;
@@ -41,7 +43,7 @@ const ADOPTERS: ReadonlySet<string> = new Set([
  */
 export function mayAdminister(
   peer: { readonly pid: number; readonly startTime: bigint; readonly uid: number },
-  { ownerUid, isAgent, firstLaunchStartTime, platform }: AdministratorRules,
+  { ownerUid, isAgent, isAdopter, firstLaunchStartTime, platform }: AdministratorRules,
 ): Administration {
   if (peer.uid !== ownerUid) return refused(`user ${peer.uid} does not own this trust domain`);
   const chain = platform.ancestors(peer.pid);
@@ -53,7 +55,7 @@ export function mayAdminister(
   if (peer.startTime < firstLaunchStartTime)
     return { allowed: true, evidence: "the owner, in a process older than any agent" };
 
-  const evidence = evidenceIn(chain, firstLaunchStartTime);
+  const evidence = evidenceIn(chain, firstLaunchStartTime, isAdopter);
   if (!sameChain(chain, platform.ancestors(peer.pid)))
     return refused(`its parents changed while they were read: ${GAP_HINT}`);
   return evidence;
@@ -62,11 +64,15 @@ export function mayAdminister(
 const GAP_HINT = "use the dashboard";
 
 /** Walks up to the first ancestor that is older than any agent; that one must not be an adopter of orphans. */
-function evidenceIn(chain: readonly Ancestor[], firstLaunch: bigint): Administration {
+function evidenceIn(
+  chain: readonly Ancestor[],
+  firstLaunch: bigint,
+  isAdopter: AdministratorRules["isAdopter"],
+): Administration {
   for (const ancestor of chain) {
-    if (ancestor.pid === 1 || ADOPTERS.has(ancestor.name)) {
+    if (ancestor.pid === 1 || ADOPTERS.has(ancestor.name) || isAdopter(ancestor.pid, ancestor.startTime)) {
       return refused(
-        `its parent has exited and ${ancestor.name} (process ${ancestor.pid}) has adopted it, so nothing shows that no agent started it: ${GAP_HINT}`,
+        `${ancestor.name} (process ${ancestor.pid}) adopts orphans and may have adopted it, so nothing shows that no agent started it: ${GAP_HINT}`,
       );
     }
     if (ancestor.startTime < firstLaunch) {

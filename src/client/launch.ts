@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { InheritedState } from "../platform/inherited-state.js";
+import { adopterOfOrphans } from "../platform/orphan-adopter.js";
 import { becomeProcess } from "./become.js";
 import { findControlSocket } from "./control-socket.js";
 import { commandPathOrExit, complain } from "./exit-like-a-shell.js";
@@ -31,6 +32,7 @@ export async function launch(args: readonly string[], initialState: InheritedSta
   const { name, argv, instance, sandbox } = parse(args);
   // A command that does not exist is the shell's business, not the daemon's.
   commandPathOrExit(argv[0] ?? "", process.env);
+  const socket = controlSocket();
   const workingDirectory = process.cwd();
   const wanted = {
     name,
@@ -38,8 +40,9 @@ export async function launch(args: readonly string[], initialState: InheritedSta
     workingDirectory,
     ...(instance !== undefined && { instance }),
     ...(sandbox && { sandbox }),
+    adopter: adopterOfOrphans(),
   };
-  const grant = await askForLaunch(controlSocket(), wanted).catch(giveUp);
+  const grant = await askForLaunch(socket, wanted).catch(giveUp);
   const environment = launchedEnvironment(process.env, grant);
   if (grant.sandbox === undefined) return becomeProcess(argv, environment, { initialState });
   const { becomeSandboxed } = await import("./become-sandboxed.js");

@@ -60,6 +60,8 @@ export const launchRequest = z.object({
   workingDirectory: z.string(),
   instance: z.string().optional().describe("last segment of the identity's path; `auto`: a new one"),
   sandbox: z.boolean().optional(),
+  /** The process that adopts what the launcher orphans, as it has tried. */
+  adopter: z.int().positive().optional(),
 });
 export const launchGrant = z.object({
   identity: z.string(),

@@ -1,3 +1,4 @@
+import { type Adopters, createAdopters } from "../attestation/adopters.js";
 import { createCallerAttestor } from "../attestation/attestor.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import { executableDigests } from "../attestation/hash-cache.js";
@@ -11,6 +12,7 @@ import { createLiveView, type LiveView } from "./live-view.js";
 export interface Attesting {
   readonly attestor: CallerAttestor;
   readonly launches: LaunchRegistry;
+  readonly adopters: Adopters;
   readonly live: LiveView;
   /** Network namespaces of running sandboxes, as the platform names them. */
   readonly sandboxNetworks: Set<string>;
@@ -24,7 +26,8 @@ export interface Attesting {
 
 export function startAttesting({ platform, folders, bus, audit, undo }: Foundation): Attesting {
   const digests = executableDigests();
-  const { agents: known, firstLaunchStartTime } = readKnownAgents(folders.state);
+  const { agents: known, adopters: knownAdopters, firstLaunchStartTime } = readKnownAgents(folders.state);
+  const adopters = createAdopters(platform, knownAdopters);
   const launches = createLaunchRegistry({
     platform,
     digests,
@@ -62,6 +65,7 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
     sandboxNetworks,
     isSandboxed,
     launches,
+    adopters,
     live,
     lookAtParentsIf: (asked) => {
       parentsMatter = asked;
@@ -69,6 +73,7 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
     rememberAgents: () =>
       writeKnownAgents(folders.state, {
         agents: launches.agents(),
+        adopters: adopters.all(),
         firstLaunchStartTime: launches.firstLaunchStartTime,
       }),
   };

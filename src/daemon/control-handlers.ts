@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { type Administration, mayAdminister } from "../attestation/administrator.js";
+import type { Adopters } from "../attestation/adopters.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
 import type { AuditLog } from "../audit/audit-log.js";
@@ -26,6 +27,7 @@ import { type StatusSources, statusReport } from "./status-report.js";
 export interface GatekeeperOptions {
   readonly platform: Platform;
   readonly launches: LaunchRegistry;
+  readonly adopters: Pick<Adopters, "isAdopter">;
   readonly audit: AuditLog;
   readonly bus: EventBus;
   /** The dashboard that this daemon started: exactly that process, whatever its parents' past. */
@@ -40,7 +42,7 @@ export interface GatekeeperOptions {
  * CodedError `not-administrator`; the refusal is on record first.
  */
 export function createGatekeeper(options: GatekeeperOptions) {
-  const { platform, launches, audit, bus, isOwnDashboard, isSandboxed } = options;
+  const { platform, launches, adopters, audit, bus, isOwnDashboard, isSandboxed } = options;
   const descendsFromAgent = (handle: ProcessHandle): boolean => {
     const descent = launches.descentOf(handle);
     descent?.close();
@@ -63,6 +65,7 @@ export function createGatekeeper(options: GatekeeperOptions) {
             {
               ownerUid: process.geteuid?.() ?? uid,
               isAgent: (each, since) => launches.isAgent(each, since),
+              isAdopter: (each, since) => adopters.isAdopter(each, since),
               firstLaunchStartTime: launches.firstLaunchStartTime,
               platform,
             },

@@ -35,7 +35,7 @@ export interface Parts {
 export async function startControlling(foundation: Foundation, parts: Parts): Promise<Controlling> {
   const { audit, bus, clock, platform, folders, undo, options } = foundation;
   const { attesting, issuing, relaying, federating, workloadApi } = parts;
-  const { attestor, launches, live, rememberAgents, sandboxNetworks, isSandboxed } = attesting;
+  const { attestor, launches, adopters, live, rememberAgents, sandboxNetworks, isSandboxed } = attesting;
   const { registry } = issuing;
   const project = () => foundation.project;
   const controlSocket = socketPathIn(folders.runtime, "control");
@@ -101,6 +101,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     admit: createGatekeeper({
       platform,
       launches,
+      adopters,
       audit,
       bus,
       isOwnDashboard: (pid, startTime) => dashboard?.pid === pid && dashboard.startTime === startTime,
@@ -135,6 +136,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       launch: createLaunching({
         attestor,
         launches,
+        adopters,
         registry,
         project,
         audit,

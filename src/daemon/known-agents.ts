@@ -6,13 +6,22 @@ import { bootId } from "../platform/boot-id.js";
 /** The agents of earlier daemons in this boot: without identity now, and still not administrators (D25). */
 export interface KnownAgents {
   readonly agents: readonly KnownAgent[];
+  /** Processes that adopt what agents orphan. */
+  readonly adopters: readonly KnownAgent[];
   readonly firstLaunchStartTime: bigint | undefined;
 }
 
 interface Stored {
   readonly boot: string;
   readonly firstLaunchStartTime: string | undefined;
-  readonly agents: readonly { readonly pid: number; readonly startTime: string }[];
+  readonly agents: readonly StoredProcess[];
+  /** Undefined in a file of an earlier version. */
+  readonly adopters: readonly StoredProcess[] | undefined;
+}
+
+interface StoredProcess {
+  readonly pid: number;
+  readonly startTime: string;
 }
 
 const FILE = "agents.json";
@@ -23,7 +32,8 @@ export function readKnownAgents(stateDirectory: string): KnownAgents {
     const stored = JSON.parse(readFileSync(join(stateDirectory, FILE), "utf8")) as Stored;
     if (stored.boot === bootId()) {
       return {
-        agents: stored.agents.map(({ pid, startTime }) => ({ pid, startTime: BigInt(startTime) })),
+        agents: stored.agents.map(fromStored),
+        adopters: (stored.adopters ?? []).map(fromStored),
         firstLaunchStartTime:
           stored.firstLaunchStartTime === undefined ? undefined : BigInt(stored.firstLaunchStartTime),
       };
@@ -31,7 +41,7 @@ export function readKnownAgents(stateDirectory: string): KnownAgents {
   } catch {
     // First start in this project.
   }
-  return { agents: [], firstLaunchStartTime: undefined };
+  return { agents: [], adopters: [], firstLaunchStartTime: undefined };
 }
 
 /** Written before a launch is granted, so that no agent is forgotten by a `kill -9`. */
@@ -39,9 +49,18 @@ export function writeKnownAgents(stateDirectory: string, known: KnownAgents): vo
   const stored: Stored = {
     boot: bootId(),
     firstLaunchStartTime: known.firstLaunchStartTime?.toString(),
-    agents: known.agents.map(({ pid, startTime }) => ({ pid, startTime: startTime.toString() })),
+    agents: known.agents.map(toStored),
+    adopters: known.adopters.map(toStored),
   };
   const file = join(stateDirectory, FILE);
   writeFileSync(`${file}.new`, JSON.stringify(stored), { mode: 0o600 });
   renameSync(`${file}.new`, file);
+}
+
+function fromStored({ pid, startTime }: StoredProcess): KnownAgent {
+  return { pid, startTime: BigInt(startTime) };
+}
+
+function toStored({ pid, startTime }: KnownAgent): StoredProcess {
+  return { pid, startTime: startTime.toString() };
 }

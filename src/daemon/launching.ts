@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import type { Adopters } from "../attestation/adopters.js";
 import type { Caller, CallerAttestor } from "../attestation/caller.js";
 import type { Command } from "../attestation/executable-resolution.js";
 import { type ExpectedProgram, launchedName } from "../attestation/launched-process.js";
@@ -34,11 +35,13 @@ export interface LaunchRequest {
   readonly workingDirectory: string;
   readonly instance?: string | undefined;
   readonly sandbox?: boolean | undefined;
+  readonly adopter?: number | undefined;
 }
 
 export interface LaunchingOptions {
   readonly attestor: CallerAttestor;
   readonly launches: LaunchRegistry;
+  readonly adopters: Pick<Adopters, "learn">;
   readonly registry: IdentityRegistry;
   readonly project: () => Project;
   readonly audit: AuditLog;
@@ -177,6 +180,8 @@ export function createLaunching(options: LaunchingOptions) {
         if (codeOf(thrown) !== "instance-taken") throw thrown;
         return refuse(messageOf(thrown), "another name, or --instance auto");
       }
+      // What a sub-agent orphans is adopted below the agent above it, or where that agent's orphans are; in a sandbox, inside.
+      if (right !== "agent") options.adopters.learn(pid, request.adopter);
       record(pid);
       return grant;
     } finally {

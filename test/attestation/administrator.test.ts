@@ -49,6 +49,7 @@ async function withAgent() {
     mayAdminister(statusOf(pid), {
       ownerUid,
       isAgent: launches.isAgent,
+      isAdopter: () => false,
       firstLaunchStartTime: launches.firstLaunchStartTime,
       platform: linux,
     });
@@ -90,7 +91,7 @@ describe.runIf(process.platform === "linux")("administration", () => {
 
   test("is for the owner only", async () => {
     const { older } = await withAgent();
-    const rules = { isAgent: () => false, firstLaunchStartTime: undefined, platform: linux };
+    const rules = { isAgent: () => false, isAdopter: () => false, firstLaunchStartTime: undefined, platform: linux };
     expect(mayAdminister(statusOf(older.pid), { ...rules, ownerUid })).toMatchObject({ allowed: true });
     expect(mayAdminister(statusOf(older.pid), { ...rules, ownerUid: ownerUid + 1 })).toMatchObject({ allowed: false });
   });
@@ -98,7 +99,7 @@ describe.runIf(process.platform === "linux")("administration", () => {
   test("is refused while the parents change", () => {
     const parent = { pid: 2, startTime: 1n, uid: ownerUid, name: "bash" };
     const peer = { pid: 3, startTime: 9n, uid: ownerUid };
-    const rules = { ownerUid, isAgent: () => false, firstLaunchStartTime: 5n };
+    const rules = { ownerUid, isAgent: () => false, isAdopter: () => false, firstLaunchStartTime: 5n };
     let reading = 0;
     const changing = () => [{ ...parent, startTime: BigInt(reading++) }];
     expect(mayAdminister(peer, { ...rules, platform: { ancestors: changing } })).toMatchObject({ allowed: false });

@@ -84,7 +84,7 @@ describe.each([22, 24, 26])("agentid run on Node %i", (major) => {
     const argv = ["sh", "-c", "echo $$ $0 $1; exit 7", "zero", "one two"];
     const result = await ended(node, [built.agentid, "run", "billing", "--", ...argv], { env, cwd });
     expect(result).toMatchObject({ out: `${result.pid} zero one two\n`, err: "", code: 7 });
-    expect(control.asked).toEqual([{ name: "billing", argv, workingDirectory: cwd }]);
+    expect(control.asked).toEqual([{ name: "billing", argv, workingDirectory: cwd, adopter: expect.any(Number) }]);
   });
 
   test("leaves no signal ignored or blocked, and yes | head ends by SIGPIPE", async () => {

@@ -2,6 +2,7 @@ import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
+import { liarMutants } from "./liar-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
 
 /** One check of the real code, switched off. */
@@ -35,7 +36,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/workload-api/authorization.ts",
     find: "      who.caller.recheck();",
     replace: "",
-    tests: ["test/workload-api/callers.test.ts"],
+    tests: ["test/workload-api/callers.test.ts", "test/liars/race.test.ts"],
   },
   {
     id: "no-identity-refused",
@@ -89,7 +90,7 @@ export const mutants: readonly Mutant[] = [
     id: "orphan-may-not-administer",
     check: "D25: a process that init has adopted shows no chain of parents and may not administer",
     file: "src/attestation/administrator.ts",
-    find: "if (ancestor.pid === 1 || ADOPTERS.has(ancestor.name)) {",
+    find: "if (ancestor.pid === 1 || ADOPTERS.has(ancestor.name) || isAdopter(ancestor.pid, ancestor.startTime)) {",
     replace: "if (false) {",
     tests: ["test/attestation/administrator.test.ts"],
   },
@@ -385,6 +386,7 @@ export const mutants: readonly Mutant[] = [
   ...attestationMutants,
   ...authorityMutants,
   ...launchMutants,
+  ...liarMutants,
   ...clientMutants,
   ...sandboxMutants,
 ];

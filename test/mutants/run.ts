@@ -127,7 +127,7 @@ function report(mutant: Mutant, problem: string | undefined): Outcome {
 }
 
 function vitest(files: readonly string[]): SpawnSyncReturns<string> {
-  if (files.some((file) => file.startsWith("test/e2e/"))) {
+  if (files.some((file) => /^test\/(e2e|liars)\//.test(file))) {
     // Those drive the built program. What a mutant breaks of the types does not keep it from being built.
     for (const script of [join("node_modules", "typescript", "bin", "tsc"), join("scripts", "bundle.mjs")]) {
       if (existsSync(join(copy, script))) spawnSync(process.execPath, [script], { cwd: copy, stdio: "ignore" });
