@@ -22,6 +22,7 @@ import { HealthService } from "./generated/health.js";
 import { type SpiffeWorkloadAPIServer, SpiffeWorkloadAPIService } from "./generated/workload.js";
 import { healthService } from "./health.js";
 import { createGrpcConnections } from "./http2/server-side.js";
+import { surviveGoneStreams } from "./http2/survive-gone-streams.js";
 import { fetchJwtBundles, fetchJwtSvid, validateJwtSvid } from "./jwt.js";
 import { listenOnUnixSocket } from "./listening-socket.js";
 import { createOpenStreams, type OpenStreams } from "./open-streams.js";
@@ -99,6 +100,7 @@ export function createWorkloadApi(dependencies: WorkloadApiDependencies): Worklo
   const authorization = createAuthorization({ connections, registry, audit, observer });
 
   const grpc = new Server(grpcOptions(limits));
+  surviveGoneStreams(grpc);
   const parts = { ...dependencies, authorization, streams, trustDomains: () => jwtBundles.trustDomains };
   grpc.addService(SpiffeWorkloadAPIService, workloadService(parts));
   grpc.addService(SecretDiscoveryServiceService, secretDiscoveryService(parts));

@@ -143,6 +143,14 @@ export const mutants: readonly Mutant[] = [
     tests: ["test/spiffe/jwt-svid.test.ts"],
   },
   {
+    id: "gone-streams",
+    check: "a stream that is gone before its answer ends nobody else's",
+    file: "src/workload-api/server.ts",
+    find: "  surviveGoneStreams(grpc);\n",
+    replace: "",
+    tests: ["test/workload-api/gone-streams.test.ts"],
+  },
+  {
     id: "jwt-signature",
     check: "JR-11: a token with a bad signature is refused",
     file: "src/spiffe/jwt-svid.ts",
