@@ -102,6 +102,8 @@ interface Held<Svid, By> {
   readonly launchedBy: readonly string[];
   readonly svid: Svid;
   readonly signedBy: By;
+  /** Whether anybody has taken this one since it was made. */
+  taken: boolean;
 }
 
 /** Rotation at half of life ±10 %, so that many identities issued together do not stay together (as SPIRE). */
@@ -206,7 +208,7 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
       });
       const credential = { type: kind.type, serial, audience: undefined, notAfter, authority: signedBy.keyId };
       options.issued?.add(id, credential, now);
-      return { identity, launchedBy, svid: complete(rotationOf(notAfter, signedBy, now)), signedBy };
+      return { identity, launchedBy, svid: complete(rotationOf(notAfter, signedBy, now)), signedBy, taken: false };
     } catch (cause) {
       throw notReady(kind.name, identity, cause);
     }
@@ -285,10 +287,13 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
     return listeners.has(identity.id.toString());
   }
 
-  /** What one launch had is gone with it: it is made again only if somebody still waits for it. */
+  /**
+   * What one launch had is gone with it: it is made again only if somebody listens and has taken the last one. Who listens to an identity is told of
+   * every replacement, and takes the one that is his.
+   */
   function replaceOrForget(key: string): void {
     const one = held.get(key);
-    if (one !== undefined && one.launchedBy.length > 0 && !isListenedTo(one)) held.delete(key);
+    if (one !== undefined && one.launchedBy.length > 0 && !(one.taken && isListenedTo(one))) held.delete(key);
     else tryReplace(key);
   }
 
@@ -321,9 +326,12 @@ export function createKeptSvids<Svid extends Replaceable, By extends Signer>(
       const identity = identityOf(id);
       const key = keyOf(id, launchedBy);
       const one = held.get(key);
-      if (one === undefined || !isUsable(one, identity)) return replace(identity, launchedBy);
-      if (isDue(key)) tryReplace(key);
-      return held.get(key)?.svid ?? one.svid;
+      if (one === undefined || !isUsable(one, identity)) replace(identity, launchedBy);
+      else if (isDue(key)) tryReplace(key);
+      const taken = held.get(key);
+      if (taken === undefined) throw notReady(kind.name, identity, "it was withdrawn while it was made");
+      taken.taken = true;
+      return taken.svid;
     },
     identityOf,
     get held() {

@@ -173,5 +173,18 @@ describe("sub-agents", () => {
     expect(domain.keeper.held).toHaveLength(3);
     domain.clock.advance(400_000);
     expect(domain.keeper.held.map(({ identity: { name } }) => name)).toEqual(["agents/billing", "agents/planner"]);
+    // Somebody listens to the identity, but the launch whose SVID this was is over: nobody takes it any more.
+    domain.clock.advance(400_000);
+    expect(domain.keeper.held.map(({ identity: { name } }) => name)).toEqual(["agents/billing"]);
+  });
+
+  it("are replaced as long as a listener takes them", async () => {
+    const domain = createTestTrustDomain();
+    const planner = id("agents/planner");
+    const serials = new Set([domain.keeper.x509Svid(planner, [lead]).serial]);
+    domain.keeper.onRotation(planner, () => void serials.add(domain.keeper.x509Svid(planner, [lead]).serial));
+    for (let half = 0; half < 5; half++) domain.clock.advance(400_000);
+    expect(serials.size).toBeGreaterThanOrEqual(5);
+    expect(domain.keeper.held).toHaveLength(1);
   });
 });
