@@ -30,7 +30,7 @@ export type ControlHandlers = {
 export interface ControlServerOptions {
   readonly handlers: ControlHandlers;
   readonly subscribe: (since: number | undefined, listener: (event: AgentidEvent) => void) => () => void;
-  /** Throws CodedError `not-administrator` with the reason; asked for every request, not once a connection (D25). */
+  /** Throws CodedError `not-administrator` with the reason; asked for every request, not once a connection (D25), and again when its body has come. */
   readonly admit: (peer: ControlPeer, route: RouteName) => ControlRight;
 }
 
@@ -84,17 +84,25 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     if (request.headers.origin !== undefined || !isOurHost(request.headers.host)) {
       throw new CodedError("bad-request", "the control API is not for browsers");
     }
-    const peer = { fd: descriptorOf(request.socket) };
     const url = new URL(request.url ?? "/", "http://agentid");
     const name = routeNamed(request.method ?? "", url.pathname);
-    const right = options.admit(peer, name);
+    const admitted = (): AdmittedPeer => {
+      const peer = { fd: descriptorOf(request.socket) };
+      return { ...peer, right: options.admit(peer, name) };
+    };
+    let peer = admitted();
     const route = routes[name];
-    const raw = route.method === "GET" ? Object.fromEntries(url.searchParams) : await readJson(request);
+    let raw: unknown = Object.fromEntries(url.searchParams);
+    if (route.method !== "GET") {
+      raw = await readJson(request);
+      // A body may take its time, and its sender becomes an agent meanwhile.
+      peer = admitted();
+    }
     const parsed = route.input.safeParse(raw);
     if (!parsed.success) throw new CodedError("bad-request", parsed.error.issues.map(describeIssue).join("; "));
     if (name === "events") return streamEvents(request, response, (parsed.data as { since?: number }).since);
     const handler = options.handlers[name] as (input: unknown, peer: AdmittedPeer) => unknown;
-    const output = await handler(parsed.data, { ...peer, right });
+    const output = await handler(parsed.data, peer);
     response.writeHead(200, { "content-type": "application/json" });
     response.end(JSON.stringify(output));
   }
