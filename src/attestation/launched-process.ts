@@ -43,8 +43,8 @@ export function launchedName({ name, instance }: GrantedLaunch): string {
   return instance === undefined ? name : `${name}/${instance}`;
 }
 
-/** Why an identity ended. `files`: one of the launch's files is not what was pinned any more. */
-export type LaunchEnd = "exit" | "exec" | "files";
+/** Why an identity ended. `files`: one of the launch's files is not what was pinned any more. `withdrawn`: its grant could not be recorded. */
+export type LaunchEnd = "exit" | "exec" | "files" | "withdrawn";
 
 export interface FollowedLaunch {
   readonly platform: Platform;
@@ -174,6 +174,11 @@ export class LaunchedProcess {
     return this.#checking;
   }
 
+  /** Ends the identity for ever, or keeps it from beginning; the process is followed to its exit all the same. */
+  withdraw(): void {
+    if (this.#state === "waiting" || this.#state === "running") this.#end("withdrawn", this.#state === "running");
+  }
+
   /** Stops following. */
   close(): void {
     clearTimeout(this.#timer);
@@ -255,7 +260,8 @@ export class LaunchedProcess {
     const pinned = await this.#isPinnedProgram();
     const drifted = pinned ? await driftedFile(this.#launch.expected.files) : undefined;
     // Everything above was read of one program only if that program still runs now.
-    if (!program.isCurrent()) {
+    // Meanwhile the launch may have been withdrawn, or followed no longer.
+    if (!program.isCurrent() || this.#state !== "waiting") {
       program.close();
       return;
     }
@@ -311,8 +317,11 @@ export class LaunchedProcess {
     const state = this.#state;
     if (state === "gone") return;
     this.close();
-    if (state !== "over") this.#launch.ended("exit", state === "running");
-    this.#launch.gone();
+    try {
+      if (state !== "over") this.#launch.ended("exit", state === "running");
+    } finally {
+      this.#launch.gone();
+    }
   }
 }
 

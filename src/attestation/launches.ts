@@ -49,6 +49,8 @@ export interface KnownAgent {
 export interface LaunchRegistry {
   /** Follows the launcher from now on. Throws LaunchError, or ProcessError `process-gone`. */
   begin(launch: BeginLaunch): void;
+  /** Ends for ever what `begin` began, whatever the process becomes; it stays an agent until its exit. */
+  withdraw(pid: number, startTime: bigint): void;
   /** The launch whose identity this very program of this very process has at this moment. */
   launchOf(pid: number, startTime: bigint, execGeneration: string | undefined): GrantedLaunch | undefined;
   /**
@@ -86,6 +88,8 @@ export interface LaunchRegistryOptions {
   readonly known?: readonly KnownAgent[];
   /** As `firstLaunchStartTime` was before this daemon started, in the same boot. */
   readonly firstLaunchStartTime?: bigint;
+  /** Told when a listener throws; the others hear all the same. */
+  readonly onProblem?: (thrown: unknown) => void;
 }
 
 export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegistry {
@@ -98,6 +102,15 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
   let firstLaunchStartTime = options.firstLaunchStartTime;
   for (const { startTime } of former.values()) firstLaunchStartTime = earlier(firstLaunchStartTime, startTime);
 
+  const notify = <Event>(listeners: ReadonlySet<(event: Event) => void>, event: Event): void => {
+    for (const listener of [...listeners]) {
+      try {
+        listener(event);
+      } catch (thrown) {
+        options.onProblem?.(thrown);
+      }
+    }
+  };
   const formerIsAlive = ({ pid, startTime }: KnownAgent): boolean => {
     if (startTimeAt(platform, pid) === startTime) return true;
     former.delete(keyOf(pid, startTime));
@@ -139,19 +152,18 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
         granted,
         descendants,
         expected,
-        started: () => {
-          for (const listener of startedListeners) listener(about);
-        },
-        ended: (why, started, file) => {
-          for (const listener of endedListeners) listener({ ...about, why, started, file });
-        },
+        started: () => notify(startedListeners, about),
+        ended: (why, started, file) => notify(endedListeners, { ...about, why, started, file }),
         gone: () => {
           if (launched.get(key) === process) launched.delete(key);
-          for (const listener of goneListeners) listener(about);
+          notify(goneListeners, about);
         },
       });
       launched.set(key, process);
       firstLaunchStartTime = earlier(firstLaunchStartTime, launcher.startTime);
+    },
+    withdraw(pid, startTime) {
+      launched.get(keyOf(pid, startTime))?.withdraw();
     },
     launchOf(pid, startTime, execGeneration) {
       const process = launched.get(keyOf(pid, startTime));

@@ -180,9 +180,15 @@ export function createLaunching(options: LaunchingOptions) {
         if (codeOf(thrown) !== "instance-taken") throw thrown;
         return refuse(messageOf(thrown), "another name, or --instance auto");
       }
-      // What a sub-agent orphans is adopted below the agent above it, or where that agent's orphans are; in a sandbox, inside.
-      if (right !== "agent") options.adopters.learn(pid, request.adopter);
-      record(pid);
+      try {
+        // What a sub-agent orphans is adopted below the agent above it, or where that agent's orphans are; in a sandbox, inside.
+        if (right !== "agent") options.adopters.learn(pid, request.adopter);
+        record(pid);
+      } catch (thrown) {
+        // It is followed already, and who does not wait for our answer becomes the program all the same.
+        launches.withdraw(pid, startTime);
+        throw thrown;
+      }
       return grant;
     } finally {
       launcher.close();

@@ -4,7 +4,7 @@ import { readFileSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { executableDigests } from "../../src/attestation/hash-cache.js";
-import { type ExpectedProgram, sameCommandLine } from "../../src/attestation/launched-process.js";
+import { type ExpectedProgram, LaunchedProcess, sameCommandLine } from "../../src/attestation/launched-process.js";
 import { createLaunchRegistry, type LaunchEnded, type LaunchRegistry } from "../../src/attestation/launches.js";
 import { linux } from "../../src/platform/linux.js";
 import { atEnd, cleanUp, start, type Told, until } from "./processes.js";
@@ -233,6 +233,138 @@ describe.runIf(process.platform === "linux")("a launch", () => {
     told.process.kill("SIGKILL");
     await told.exited();
     expect(next.isAgent(pid, startTime)).toBe(false);
+  });
+});
+
+describe.runIf(process.platform === "linux")("a launch that is withdrawn", () => {
+  test("gives no identity to what the process becomes, and leaves it an agent", async () => {
+    const { registry: launches, started, ended } = registry();
+    const gone: number[] = [];
+    launches.onGone(({ pid }) => void gone.push(pid));
+    const [told, kept] = await Promise.all([launcher(becomeAgent), launcher(becomeAgent)]);
+    const { startTime } = statusOf(told.pid);
+    const one = { ...billing, instance: "one" };
+    launches.begin({ launcher: statusOf(told.pid), ...one, expected });
+    launches.begin({ launcher: statusOf(kept.pid), ...billing, expected });
+    launches.withdraw(told.pid, startTime - 1n);
+    expect(launches.hasInstance("agents/billing", "one")).toBe(true);
+    launches.withdraw(told.pid, startTime);
+    launches.withdraw(told.pid, startTime);
+    expect(launches.hasInstance("agents/billing", "one")).toBe(false);
+    expect(ended).toMatchObject([{ pid: told.pid, why: "withdrawn", started: false }]);
+    for (const { pid, tell, line } of [told, kept]) {
+      tell("");
+      await line();
+      await launches.checkNow(pid);
+    }
+    expect([identityOf(launches, told.pid), identityOf(launches, kept.pid)]).toEqual([undefined, "agents/billing"]);
+    expect([started, launches.isAgent(told.pid, startTime)]).toEqual([["agents/billing"], true]);
+    told.tell("exit 0");
+    await told.exited();
+    await until(() => gone.length === 1, "the exit");
+    expect([gone, ended.length]).toEqual([[told.pid], 1]);
+  });
+
+  test("loses the identity that it has", async () => {
+    const { registry: launches, ended } = registry();
+    const told = await launcher(becomeAgent);
+    const { pid, startTime } = statusOf(told.pid);
+    launches.begin({ launcher: statusOf(pid), ...billing, expected });
+    told.tell("");
+    await told.line();
+    await launches.checkNow(pid);
+    expect(identityOf(launches, pid)).toBe("agents/billing");
+    launches.withdraw(pid, startTime);
+    await launches.checkNow(pid);
+    expect([identityOf(launches, pid), launches.isAgent(pid, startTime)]).toEqual([undefined, true]);
+    expect(ended).toMatchObject([{ why: "withdrawn", started: true }]);
+  });
+
+  test("does not begin by a look that was under way", async () => {
+    const digests = executableDigests();
+    const looking = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    const launches = createLaunchRegistry({
+      platform: linux,
+      digests: {
+        ...digests,
+        async digestOf(executable) {
+          const digest = await digests.digestOf(executable);
+          looking.resolve();
+          await released.promise;
+          return digest;
+        },
+      },
+    });
+    atEnd(() => launches.close());
+    const started: number[] = [];
+    launches.onStarted(({ pid }) => void started.push(pid));
+    const [told, kept] = await Promise.all([launcher(becomeAgent), launcher(becomeAgent)]);
+    const { startTime } = statusOf(told.pid);
+    launches.begin({ launcher: statusOf(kept.pid), ...billing, expected });
+    launches.begin({ launcher: statusOf(told.pid), ...billing, expected });
+    told.tell("");
+    await looking.promise;
+    launches.withdraw(told.pid, startTime);
+    kept.tell("");
+    await Promise.all([told.line(), kept.line()]);
+    released.resolve();
+    await Promise.all([launches.checkNow(told.pid), launches.checkNow(kept.pid)]);
+    expect([identityOf(launches, told.pid), identityOf(launches, kept.pid)]).toEqual([undefined, "agents/billing"]);
+    expect(started).toEqual([kept.pid]);
+  });
+});
+
+describe.runIf(process.platform === "linux")("a listener that throws", () => {
+  test("keeps nobody else from hearing, and is reported", async () => {
+    const problems: unknown[] = [];
+    const launches = createLaunchRegistry({
+      platform: linux,
+      digests: executableDigests(),
+      onProblem: (thrown) => problems.push(thrown),
+    });
+    atEnd(() => launches.close());
+    const heard: string[] = [];
+    const fails = (what: string) => () => {
+      throw new Error(what);
+    };
+    launches.onStarted(fails("started"));
+    launches.onEnded(fails("ended"));
+    launches.onGone(fails("gone"));
+    launches.onStarted(() => void heard.push("started"));
+    launches.onEnded(({ why }) => void heard.push(why));
+    launches.onGone(() => void heard.push("gone"));
+    const told = await launcher(becomeAgent);
+    launches.begin({ launcher: statusOf(told.pid), ...billing, expected });
+    told.tell("");
+    await told.line();
+    await until(() => identityOf(launches, told.pid) !== undefined, "the start");
+    told.process.kill("SIGKILL");
+    await told.exited();
+    await until(() => heard.includes("gone"), "the exit");
+    expect(heard).toEqual(["started", "exit", "gone"]);
+    expect(problems).toEqual([new Error("started"), new Error("ended"), new Error("gone")]);
+    expect(launches.agents()).toEqual([]);
+  });
+
+  test("does not keep a process that has exited", async () => {
+    const told = await launcher(becomeAgent);
+    const { pid, startTime, execGeneration } = statusOf(told.pid);
+    const gone: number[] = [];
+    const followed = LaunchedProcess.follow({
+      ...{ platform: linux, digests: executableDigests(), granted: billing, descendants: false, expected },
+      launcher: { pid, startTime, execGeneration: execGeneration ?? "" },
+      started: () => {},
+      ended: () => {
+        throw new Error("not recorded");
+      },
+      gone: () => void gone.push(pid),
+    });
+    atEnd(() => followed.close());
+    told.process.kill("SIGKILL");
+    await told.exited();
+    await until(() => gone.length > 0, "the exit");
+    expect(gone).toEqual([pid]);
   });
 });
 
