@@ -4,6 +4,7 @@ import type { CallerAttestor } from "../attestation/caller.js";
 import { executableDigests } from "../attestation/hash-cache.js";
 import type { LaunchEnd } from "../attestation/launched-process.js";
 import { createLaunchRegistry, type LaunchRegistry } from "../attestation/launches.js";
+import { messageOf } from "../coded-error.js";
 import type { Foundation } from "./foundation.js";
 import { readKnownAgents, writeKnownAgents } from "./known-agents.js";
 import { createLiveView, type LiveView } from "./live-view.js";
@@ -24,7 +25,7 @@ export interface Attesting {
   rememberAgents(): void;
 }
 
-export function startAttesting({ platform, folders, bus, audit, undo }: Foundation): Attesting {
+export function startAttesting({ platform, folders, bus, audit, undo, problem }: Foundation): Attesting {
   const digests = executableDigests();
   const { agents: known, adopters: knownAdopters, firstLaunchStartTime } = readKnownAgents(folders.state);
   const adopters = createAdopters(platform, knownAdopters);
@@ -33,6 +34,7 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
     digests,
     known,
     ...(firstLaunchStartTime === undefined ? {} : { firstLaunchStartTime }),
+    onProblem: (thrown) => problem("error", "launch", messageOf(thrown)),
   });
   undo.push(() => launches.close());
   const live = createLiveView(platform, launches);
@@ -80,6 +82,7 @@ export function startAttesting({ platform, folders, bus, audit, undo }: Foundati
 }
 
 function endOf(why: LaunchEnd, started: boolean, file: string | undefined): string {
+  if (why === "withdrawn") return "it could not be recorded, so it was withdrawn";
   if (why === "files") return `${file} is not what was pinned any more: start it again`;
   return started ? `ended by ${why}` : "never became the pinned program";
 }
