@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { chmodSync } from "node:fs";
+import { chmodSync, closeSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { userInfo } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
@@ -61,6 +61,10 @@ export interface Sandboxes {
 
 /** From the grant until somebody inside asks: bubblewrap and Node start meanwhile. */
 const DOOR_OPEN_MS = 30_000;
+/** From connecting at the door until the question is there, and from the answer until the connection ends. */
+const PATIENCE_AT_DOOR_MS = 5_000;
+/** One comes through; a few more may try. */
+const MAX_AT_DOOR = 4;
 /** Who has gone comes through no door. */
 const WATCH_ASKER_MS = 250;
 const MAX_REQUEST_BYTES = 64 * 1024;
@@ -72,6 +76,7 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
   const { platform, launches, relay } = options;
   const doors = new Set<() => void>();
   const running = new Map<string, () => Promise<void>>();
+  const ended = new Map<NodeJS.Timeout, () => void>();
   launches.onGone(({ pid, startTime }) => void end(keyOf(pid, startTime)));
 
   async function end(key: string): Promise<void> {
@@ -84,12 +89,15 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
   async function admit(
     inside: Caller,
     request: DoorRequest,
-    { launch, plan }: { launch: SandboxedLaunch; plan: SandboxPlan },
+    { launch, plan, isOpen, shut }: Door,
   ): Promise<DoorAnswer> {
     const { pid, startTime, execGeneration } = inside.facts;
     requireDescent(platform, pid, launch.asker);
     requireConfined(platform, pid, plan);
     const expected = await launch.expected();
+    // From here until it is shut without a pause: one process comes through.
+    if (!isOpen())
+      throw new CodedError("launch-refused", "the door of this launch is shut", { hint: "launch it again" });
     const name = platform.networkOf(pid);
     const network = platform.openNetwork(pid);
     let closeListeners: () => Promise<void> = async () => {};
@@ -108,36 +116,43 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       network.close();
       throw thrown;
     }
+    shut();
     if (name !== undefined) options.networks.add(name);
     running.set(keyOf(pid, startTime), async () => {
       await closeListeners();
-      network.close();
-      if (name !== undefined) setTimeout(() => options.networks.delete(name), FORGET_AFTER_MS).unref();
+      if (name === undefined) return network.close();
+      // Held open it keeps its name: freed, the kernel would give that to the next sandbox, which would then be forgotten in its place.
+      const timer = setTimeout(() => {
+        ended.delete(timer);
+        options.networks.delete(name);
+        network.close();
+      }, FORGET_AFTER_MS).unref();
+      ended.set(timer, () => network.close());
     });
     launch.record(pid);
     return { executable: expected.exePath, argv: [...expected.argv] };
   }
 
-  async function answerAtDoor(
-    connection: Socket,
-    launch: { launch: SandboxedLaunch; plan: SandboxPlan },
-    shut: () => void,
-  ): Promise<void> {
+  async function answerAtDoor(connection: Socket, door: Door): Promise<void> {
     let answer: DoorAnswer;
     try {
       // At accept: the kernel's word on who connected.
       const inside = await options.attestor.ofUnixSocket(descriptorOf(connection));
       try {
-        answer = await admit(inside, doorRequest.parse(JSON.parse(await firstLine(connection))), launch);
-        shut();
+        answer = await admit(inside, doorRequest.parse(JSON.parse(await firstLine(connection))), door);
       } finally {
         inside.close();
       }
     } catch (thrown) {
       const hint = thrown instanceof CodedError ? thrown.hint : undefined;
       answer = { refused: messageOf(thrown), ...(hint === undefined ? {} : { hint }) };
-      launch.launch.refused(answer.refused);
+      try {
+        door.launch.refused(answer.refused);
+      } catch (unrecorded) {
+        answer = { ...answer, refused: `${answer.refused} (not on record: ${messageOf(unrecorded)})` };
+      }
     }
+    connection.setTimeout(PATIENCE_AT_DOOR_MS, () => connection.destroy());
     connection.end(`${JSON.stringify(answer)}\n`);
   }
 
@@ -151,29 +166,54 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
         wall: platform.name === "darwin" ? "profile" : "namespaces",
       };
       if (grant.wall === "profile") return grant;
+      const connections = new Set<Socket>();
       const door = createServer((connection) => {
+        connections.add(connection);
+        connection.once("close", () => connections.delete(connection));
         connection.on("error", () => connection.destroy());
-        void answerAtDoor(connection, { launch, plan }, shut);
+        const here: Door = { launch, plan, isOpen: () => doors.has(shut), shut: () => shut(connection) };
+        answerAtDoor(connection, here).catch(() => connection.destroy());
       });
+      door.maxConnections = MAX_AT_DOOR;
       const asker = platform.openProcess({ pid: launch.asker.pid });
-      const shut = () => {
+      const shut = (but?: Socket) => {
         if (!doors.delete(shut)) return;
         clearTimeout(timer);
         clearInterval(watch);
         asker.close();
         door.close();
+        for (const connection of connections) if (connection !== but) connection.destroy();
       };
-      const timer = setTimeout(shut, DOOR_OPEN_MS).unref();
+      const timer = setTimeout(() => shut(), DOOR_OPEN_MS).unref();
       const watch = setInterval(() => asker.isAlive() || shut(), WATCH_ASKER_MS).unref();
       doors.add(shut);
-      await listenPrivately(door, path);
+      try {
+        await listenPrivately(door, path);
+      } catch (thrown) {
+        shut();
+        throw thrown;
+      }
       return grant;
     },
     async close() {
       for (const shut of doors) shut();
       await Promise.all([...running.keys()].map(end));
+      // The names stay: who is still inside must not become anybody else while the rest stops.
+      for (const [timer, release] of ended) {
+        clearTimeout(timer);
+        release();
+      }
+      ended.clear();
     },
   };
+}
+
+interface Door {
+  readonly launch: SandboxedLaunch;
+  readonly plan: SandboxPlan;
+  isOpen(): boolean;
+  /** For everybody else. */
+  shut(): void;
 }
 
 function planFor(launch: SandboxedLaunch, door: string, options: SandboxesOptions): SandboxPlan {
@@ -271,11 +311,22 @@ function takeListeners(
   { listening }: DoorRequest,
   ports: readonly number[],
 ): ReadonlyMap<number, readonly number[]> {
-  return new Map(
-    listening
-      .filter(({ port }, index) => ports.includes(port) && listening.findIndex((one) => one.port === port) === index)
-      .map(({ port, descriptors }) => [port, descriptors.map((fd) => platform.takeDescriptor(pid, fd))]),
-  );
+  const taken: number[] = [];
+  const take = (fd: number): number => {
+    const own = platform.takeDescriptor(pid, fd);
+    taken.push(own);
+    return own;
+  };
+  try {
+    return new Map(
+      listening
+        .filter(({ port }, index) => ports.includes(port) && listening.findIndex((one) => one.port === port) === index)
+        .map(({ port, descriptors }) => [port, descriptors.map(take)]),
+    );
+  } catch (thrown) {
+    for (const fd of taken) closeSync(fd);
+    throw thrown;
+  }
 }
 
 function keyOf(pid: number, startTime: bigint): string {
@@ -295,17 +346,29 @@ function listenPrivately(server: Server, path: string): Promise<void> {
   });
 }
 
-/** Rejects when the connection ends before a line does. */
+/** Rejects when the connection ends, or patience does, before a line is there. */
 function firstLine(connection: Socket): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = "";
-    connection.setEncoding("utf8");
-    connection.on("data", (chunk: string) => {
+    const settle = (settled: () => void): void => {
+      clearTimeout(timer);
+      // What still comes is thrown away.
+      connection.off("data", read);
+      connection.off("close", gone);
+      settled();
+    };
+    const fail = (why: string): void => settle(() => reject(new CodedError("bad-request", why)));
+    const gone = (): void => fail("the connection ended before it asked");
+    const read = (chunk: string): void => {
       text += chunk;
       const end = text.indexOf("\n");
-      if (end !== -1) resolve(text.slice(0, end));
-      else if (text.length > MAX_REQUEST_BYTES) reject(new CodedError("bad-request", "the request is too long"));
-    });
-    connection.once("close", () => reject(new CodedError("bad-request", "the connection ended before it asked")));
+      if (end !== -1) settle(() => resolve(text.slice(0, end)));
+      else if (text.length > MAX_REQUEST_BYTES) fail("the request is too long");
+    };
+    const timer = setTimeout(() => fail("nothing was asked in time"), PATIENCE_AT_DOOR_MS).unref();
+    if (connection.destroyed) return gone();
+    connection.setEncoding("utf8");
+    connection.on("data", read);
+    connection.once("close", gone);
   });
 }

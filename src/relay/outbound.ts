@@ -1,4 +1,5 @@
-import { createServer } from "node:http";
+import { type BigIntStats, closeSync, fstatSync } from "node:fs";
+import { createServer, type Server } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
@@ -98,7 +99,7 @@ export async function openOutboundLeg(
         const { server, listener } = newServer(network);
         // A socket that is none ends as an error of its server: nobody is served on it.
         server.on("error", () => void listener.close(0));
-        server.listen({ fd });
+        listenOn(server, fd);
         listeners.add(listener);
         return listener;
       });
@@ -117,6 +118,24 @@ export async function openOutboundLeg(
       await Promise.all([...listeners].map((listener) => listener.close(graceMs)));
     },
   };
+}
+
+/** Takes `fd` over. Node closes what it cannot listen on, but not what is of no kind that it knows; both are an error of the server. */
+function listenOn(server: Server, fd: number): void {
+  const before = fstatSync(fd, { bigint: true });
+  server.listen({ fd });
+  if (server.listening) return;
+  const now = statOf(fd);
+  // Its number may be another thread's file by now.
+  if (now?.ino === before.ino && now.dev === before.dev) closeSync(fd);
+}
+
+function statOf(fd: number): BigIntStats | undefined {
+  try {
+    return fstatSync(fd, { bigint: true });
+  } catch {
+    return undefined; // closed
+  }
 }
 
 /** Begins attestation at accept, once a connection. */
