@@ -129,7 +129,13 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       }, FORGET_AFTER_MS).unref();
       ended.set(timer, () => network.close());
     });
-    launch.record(pid);
+    try {
+      launch.record(pid);
+    } catch (thrown) {
+      // What is not on record is not in force.
+      launches.withdraw(pid, startTime);
+      throw thrown;
+    }
     return { executable: expected.exePath, argv: [...expected.argv] };
   }
 
