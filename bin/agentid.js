@@ -32,7 +32,7 @@ function cloneNode() {
  */
 function becomeCloneNode(node) {
   const blocking = [0, 1, 2].filter(isBlocking);
-  const koffi = createRequire(import.meta.url)("koffi");
+  const koffi = nativeCalls();
   const libc = koffi.load(null);
   const darwin = process.platform === "darwin";
   const fcntl = libc.func("int fcntl(int, int, ...)");
@@ -46,6 +46,14 @@ function becomeCloneNode(node) {
   const env = Object.entries(process.env).map(([key, value]) => `${key}=${value}`);
   execve(node, [node, fileURLToPath(import.meta.url), ...process.argv.slice(2), null], [...env, null]);
   fail(`agentid: ${node} cannot be executed`);
+}
+
+function nativeCalls() {
+  try {
+    return createRequire(import.meta.url)("koffi");
+  } catch {
+    fail("agentid is not installed yet: run `npm start` or `npm test` in the clone");
+  }
 }
 
 /** Asked before koffi is loaded, which touches process.stderr and makes a pipe non-blocking. */

@@ -10,7 +10,7 @@ import {
   readTime,
   splitToken,
 } from "./jwt-svid.js";
-import { judge, type Rule, type RuleOutcome } from "./rule-outcome.js";
+import { judge, type Rule, type RuleOutcome, unlessBroken } from "./rule-outcome.js";
 import type { SpiffeId } from "./spiffe-id.js";
 
 interface Presented {
@@ -185,13 +185,4 @@ function audiencesIfAny(claims: Readonly<Record<string, unknown>>): readonly str
 
 function timeIfAny(value: unknown, claim: string): number | undefined {
   return value === undefined ? undefined : unlessBroken(() => readTime(value, claim));
-}
-
-/** A rule that rests on another says nothing where that one is broken. */
-function unlessBroken<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined;
-  }
 }

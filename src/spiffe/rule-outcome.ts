@@ -34,3 +34,12 @@ function outcomeOf(check: () => string | undefined): Pick<RuleOutcome, "verdict"
     return { verdict: "broken", detail: messageOf(thrown), code: codeOf(thrown) };
   }
 }
+
+/** What another rule rests on, or undefined where that one is broken: then nothing is said twice. */
+export function unlessBroken<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}

@@ -2,7 +2,7 @@ import { createPublicKey } from "node:crypto";
 import { CodedError } from "../coded-error.js";
 import { algorithmFor } from "./jwt-algorithm.js";
 import { checkSignature, type JwtBundles, parsePart, readSubject, readTime, splitToken } from "./jwt-svid.js";
-import { judge, type Rule, type RuleOutcome } from "./rule-outcome.js";
+import { judge, type Rule, type RuleOutcome, unlessBroken } from "./rule-outcome.js";
 import type { SpiffeId } from "./spiffe-id.js";
 
 type WitSvidErrorCode =
@@ -195,15 +195,6 @@ function checkConfirmation(cnf: unknown): void {
 
 function idIfAny(claims: Readonly<Record<string, unknown>>): SpiffeId | undefined {
   return unlessBroken(() => readSubject(claims.sub));
-}
-
-/** A rule that rests on another says nothing where that one is broken. */
-function unlessBroken<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined;
-  }
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -51,6 +51,18 @@ describe("on a Node that is too old", () => {
     expect(agentid(old, built.agentid, "run", "billing", "--", "true")).toMatchObject({ status: 4, stdout: "" });
   });
 
+  test("with a clone's Node but an installation that was interrupted, one line says what to do", () => {
+    const root = temporaryFolder();
+    cpSync(join(built.root, "bin"), join(root, "bin"), { recursive: true });
+    cpSync(join(built.root, "scripts"), join(root, "scripts"), { recursive: true });
+    writeFileSync(join(root, "package.json"), JSON.stringify({ type: "module" }));
+    expect(agentid(old, join(root, "bin/agentid.js"), "status")).toEqual({
+      status: 1,
+      stdout: "",
+      stderr: "agentid is not installed yet: run `npm start` or `npm test` in the clone\n",
+    });
+  });
+
   test("without one, one line says what is needed", () => {
     const result = agentid(old, bare(), "run", "billing", "--", "true");
     expect(result).toMatchObject({ status: 1, stdout: "" });
