@@ -5,7 +5,7 @@
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -82,15 +82,31 @@ function ensureDependencies() {
     .update(readFileSync(join(root, "package.json")))
     .digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
+  // An installation that was interrupted leaves half-written packages, which npm takes for whole ones.
+  const underWay = join(root, ".cache", "installing");
+  if (existsSync(underWay)) rmSync(join(root, "node_modules"), { recursive: true, force: true });
+  mkdirSync(dirname(underWay), { recursive: true });
+  writeFileSync(underWay, "");
   say("installing dependencies (once, as locked)");
   // Not `ci`: it refuses a lock without the optional packages of other platforms, which a registry may not carry.
   must(
     npm(node, ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], root),
     "npm could not install the dependencies",
   );
+  // npm may be interrupted and say nothing of it.
+  const missing = missingPackages();
+  if (missing.length > 0) fail(`npm has not installed ${missing.slice(0, 3).join(", ")} …: run it again`);
   const different = notAsLocked();
   if (different.length > 0) fail(`not what package-lock.json pins: ${different.join(", ")}`);
   writeFileSync(stamp, wanted);
+  rmSync(underWay);
+}
+
+/** Locked packages that every machine needs and this one does not have. */
+function missingPackages() {
+  const { packages } = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
+  const needed = Object.keys(packages).filter((path) => path !== "" && packages[path].optional !== true);
+  return needed.filter((path) => !existsSync(join(root, path, "package.json")));
 }
 
 /** Installed packages that are not the locked bytes. One that the lock does not have may only be another platform's build of a locked one. */
