@@ -70,12 +70,15 @@ function spawnOptions({ cwd, env, user = ordinaryUser }: RunOptions) {
   return { cwd, env: { ...cleanEnvironment(cwd), ...env }, ...user };
 }
 
-/** The tests' own trust domain, if they run in one, must not be found by the commands under test. */
+/**
+ * The tests' own trust domain, if they run in one, must not be found by the commands under test. The shell is named:
+ * where nothing names one, tmux takes the one in the account, and that of `nobody` ends at once.
+ */
 function cleanEnvironment(cwd: string): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(
     ([name]) => !/^(AGENTID_|SPIFFE_|XDG_RUNTIME_DIR|npm_|VITEST|NODE_OPTIONS|DBUS_|TMPDIR)/.test(name),
   );
-  return { ...Object.fromEntries(kept), HOME: cwd, TMPDIR: runtimeBase(), NO_COLOR: "1" };
+  return { ...Object.fromEntries(kept), HOME: cwd, TMPDIR: runtimeBase(), SHELL: "/bin/sh", NO_COLOR: "1" };
 }
 
 let base: string | undefined;
