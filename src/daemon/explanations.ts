@@ -8,7 +8,7 @@ import type { DecidedCall } from "../relay/exchange.js";
 export interface Explanations {
   remember(call: DecidedCall, madeBy: DecisionPoint, time: Date): void;
   /** By id or any unique beginning of it. Throws CodedError `decision-unknown`. */
-  explain(idOrPrefix: string): Explanation;
+  explain(idOrPrefix: string): Promise<Explanation>;
 }
 
 interface Remembered {
@@ -51,11 +51,11 @@ export function createExplanations(): Explanations {
       const [oldest] = remembered.keys();
       if (oldest !== undefined) remembered.delete(oldest);
     },
-    explain(idOrPrefix) {
+    async explain(idOrPrefix) {
       const { call, madeBy, time } = find(idOrPrefix);
       const { decision, request } = call;
       // What the relay refused by itself (no identity, malformed) was never put to the rules; no rule would allow it.
-      const considered = request === undefined ? [] : madeBy.explain(request).considered;
+      const considered = request === undefined ? [] : (await madeBy.explain(request)).considered;
       const suggestion = request === undefined ? undefined : suggestRule(request, decision, considered);
       return {
         decision: decision.id,

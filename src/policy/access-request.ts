@@ -3,12 +3,17 @@
  * The relay asks in-process; other enforcement points over HTTP.
  */
 export interface AccessRequest {
-  readonly subject: { readonly type: "spiffe" | "none"; readonly id: string; readonly properties?: SubjectProperties };
+  readonly subject: {
+    /** `spiffe`, `none` for a caller without an identity, or a type of `entities.yaml`: `user`. */
+    readonly type: string;
+    readonly id: string;
+    readonly properties?: SubjectProperties;
+  };
   /** `http:GET`, or for MCP the JSON-RPC method: `tools/call`, `tools/list`, `initialize`. */
   readonly action: { readonly name: string; readonly properties?: Properties };
-  /** `service` + its SPIFFE ID path; properties carry `path`, `host`, `tool`. */
+  /** For `http`, `mcp` and `mcp-tool` the SPIFFE ID of the service, with `path` or `tool` among the properties; else an entity: `record`. */
   readonly resource: {
-    readonly type: "http" | "mcp" | "mcp-tool";
+    readonly type: string;
     readonly id: string;
     readonly properties?: Properties;
   };
@@ -16,7 +21,7 @@ export interface AccessRequest {
 }
 
 /** What an enforcement point knows of the subject besides its name. */
-export interface SubjectProperties {
+export interface SubjectProperties extends Properties {
   /** What the subject's identity rests on: `kernel`, `launch`, `parent`, `weak`, or `certificate` where only that was seen. */
   readonly evidence?: string;
   /** SPIFFE IDs of the agents that launched the subject, nearest first: each of them must be permitted what the subject asks for. */
@@ -68,10 +73,19 @@ export interface ConsideredRule {
   readonly subject?: string;
 }
 
+/** What an enforcement point must do where it lets a request through: `{ type: "approval" }` (AuthZEN obligations profile 1.0). */
+export interface Obligation {
+  readonly id: string;
+  readonly type: string;
+  readonly properties?: Properties;
+}
+
 export interface Decision {
   /** ≥ 80 random bits, lower-case base32; any unique prefix is accepted by `explain`. */
   readonly id: string;
   readonly allowed: boolean;
+  /** The engine that decided: `rules`, or a name in `agentid.yaml`. */
+  readonly engine: string;
   /** Name of the rule that decided, or `default`. */
   readonly rule: string;
   readonly at: string | undefined;
@@ -87,15 +101,23 @@ export interface Decision {
   readonly conditional: boolean;
   /** SPIFFE ID of the agent above the caller that is not permitted it; undefined where the caller itself decides. */
   readonly deniedAbove: string | undefined;
+  /** Of an allow: an enforcement point that does not understand one of them must deny (AuthZEN obligations profile). */
+  readonly obligations: readonly Obligation[];
   readonly durationMicros: number;
+}
+
+export interface Explained {
+  readonly decision: Decision;
+  readonly considered: readonly ConsideredRule[];
 }
 
 /** The policy decision point as enforcement points see it. It never throws: an error on the way is a deny with that error as its reason. */
 export interface DecisionPoint {
   readonly policyDigest: string;
-  decide(request: AccessRequest): Decision;
-  /** Decides again without an id or a record, and lists every rule considered. */
-  explain(request: AccessRequest): { decision: Decision; considered: readonly ConsideredRule[] };
+  /** A promise only where an engine that was asked answers with one: most decisions must not cost a turn of the event loop. */
+  decide(request: AccessRequest): Decision | Promise<Decision>;
+  /** Decides again without an id, without a record and without counting for limits, and lists every rule considered. */
+  explain(request: AccessRequest): Explained | Promise<Explained>;
   /** Could some arguments make `caller` allowed to call `tool` of `service`? For filtering `tools/list` (conditions are assumed true). */
   couldAllowTool(caller: string, service: string, tool: string, launchedBy?: readonly string[]): boolean;
   /** Has `caller` any allow rule at `service` at all? For `initialize`, `ping` and streams that carry only what was decided elsewhere. */

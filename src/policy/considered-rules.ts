@@ -1,6 +1,5 @@
 import type { ConsideredRule } from "./access-request.js";
 import type { ConditionInput } from "./condition.js";
-import type { PolicySet } from "./policy-set.js";
 import { describeScope, differenceOf, methodName, type Rule, type RuledRequest, speaksOf } from "./rule.js";
 
 /**
@@ -8,19 +7,19 @@ import { describeScope, differenceOf, methodName, type Rule, type RuledRequest, 
  * none, those that speak of the service, so that the nearest rule is seen to be about somebody else; the deny by default stands last.
  */
 export function considerRules(
-  set: PolicySet,
+  rules: readonly Rule[],
   request: RuledRequest,
   input: ConditionInput,
-  verdict: { readonly allowed: boolean; readonly rule: { readonly name: string } | undefined },
+  verdict: { readonly allowed: boolean; readonly rule: string },
 ): readonly ConsideredRule[] {
-  const aboutService = set.rules.filter((rule) => speaksOf(rule.to, request.service));
+  const aboutService = rules.filter((rule) => speaksOf(rule.to, request.service));
   const aboutBoth = aboutService.filter((rule) => speaksOf(rule.from, request.caller));
   const shown = aboutBoth.length > 0 ? aboutBoth : aboutService;
   // Of very many rules the one that decided is always among those shown.
   const considered = shown
-    .filter((rule, index) => index < MAX_SHOWN || rule.name === verdict.rule?.name)
+    .filter((rule, index) => index < MAX_SHOWN || rule.name === verdict.rule)
     .map((rule) => consider(rule, request, input));
-  if (verdict.allowed || verdict.rule !== undefined) return considered;
+  if (verdict.allowed || verdict.rule !== "default") return considered;
   return [
     ...considered,
     { rule: "default", at: "", effect: "deny", outcome: "matched", detail: "everything that no rule allows is denied" },

@@ -1,260 +1,212 @@
+import { createHash } from "node:crypto";
 import { messageOf } from "../coded-error.js";
 import type { Clock } from "../platform/clock.js";
-import type { AccessRequest, ConsideredRule, Decision, DecisionPoint, Properties } from "./access-request.js";
-import type { ConditionInput, ConditionOutcome } from "./condition.js";
-import { considerRules } from "./considered-rules.js";
+import type {
+  AccessRequest,
+  ConsideredRule,
+  Decision,
+  DecisionPoint,
+  Explained,
+  Obligation,
+  Properties,
+} from "./access-request.js";
 import { decisionIds } from "./decision-id.js";
+import type { JudgeUse, PolicyEngine, Possibility, Verdict } from "./engine.js";
 import { questionsAbove } from "./launch-chain.js";
-import { type IdentityParts, identityParts } from "./pattern.js";
+import { identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
-import { differenceOf, isUnrestricted, methodName, type Rule, type RuledRequest, speaksOf } from "./rule.js";
-import { type RankedRule, RuleIndex } from "./rule-index.js";
-import { conditionInput, isSessionMethod, ruledRequest } from "./ruled-request.js";
+import { createRulesEngine } from "./rules-engine.js";
 
 export interface DecisionPointOptions {
   readonly clock: Clock;
   /** `size` random bytes; node:crypto's `randomBytes` outside of tests. */
   readonly random: (size: number) => Uint8Array;
+  /** Besides our rules: Cedar, Rego, other decision points. */
+  readonly engines?: readonly PolicyEngine[];
 }
 
-const NO_VALUES: Properties = {};
-
 /**
- * The decision point over one policy set. Everything is denied unless an allow rule speaks of it and no deny rule does; an allow whose
- * condition fails with an error does not allow, a deny whose condition fails with an error denies.
+ * The decision point over one policy set. Of the engines that are asked about a resource all must permit, and each of them also for every agent
+ * that launched the caller; where none is asked, and where one fails, the request is denied.
  */
-export function createDecisionPoint(set: PolicySet, options: DecisionPointOptions): DecisionPoint {
-  const index = new RuleIndex(set.rules);
-  const nextId = decisionIds(options.random);
+export function createDecisionPoint(
+  set: PolicySet,
+  { clock, random, engines = [] }: DecisionPointOptions,
+): DecisionPoint {
+  const nextId = decisionIds(random);
   const ownTrustDomain = set.names.trustDomain.name;
+  const all = [createRulesEngine(set.rules, { names: set.names, digest: set.digest, clock }), ...engines];
+  const digest = all.length === 1 ? set.digest : digestOf(all);
 
-  const decide = (request: AccessRequest, id: () => string): Decision => {
+  const decisionOf = (request: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
     const started = performance.now();
-    let verdict: Verdict;
-    try {
-      verdict = judgeWithChain(request);
-    } catch (thrown) {
-      verdict = { ...DENIED, reason: messageOf(thrown) };
-    }
-    return {
+    const decided = ({ rule, message, ...verdict }: Judged): Decision => ({
       id: id(),
-      allowed: verdict.allowed,
-      rule: verdict.rule?.name ?? "default",
-      at: verdict.rule?.at,
-      reason: verdict.reason,
-      message: verdict.allowed ? undefined : verdict.rule?.message,
-      policyDigest: set.digest,
-      values: verdict.values,
-      conditional: verdict.conditional,
-      deniedAbove: verdict.above,
+      ...verdict,
+      rule,
+      message: verdict.allowed ? undefined : message,
+      policyDigest: digest,
       durationMicros: (performance.now() - started) * 1000,
+    });
+    const failed = (thrown: unknown): Decision => decided({ ...DENIED, reason: messageOf(thrown) });
+    try {
+      const judged = judge(request, use);
+      return judged instanceof Promise ? judged.then(decided, failed) : decided(judged);
+    } catch (thrown) {
+      return failed(thrown);
+    }
+  };
+
+  const judge = (request: AccessRequest, use: JudgeUse): Judged | Promise<Judged> => {
+    const above = questionsAbove(request);
+    const asked = all.filter((engine) => engine.isAsked(request));
+    if (asked.length === 0) throw new Error("no engine is asked about this resource");
+    const answers = [request, ...above].flatMap((question, index) =>
+      asked.map((engine) => judgedBy(engine, question, use, index > 0)),
+    );
+    return answers.some((answer) => answer instanceof Promise)
+      ? Promise.all(answers).then(together)
+      : together(answers as readonly Judged[]);
+  };
+
+  const judgedBy = (engine: PolicyEngine, question: AccessRequest, use: JudgeUse, isAbove: boolean) => {
+    const judged = (verdict: Verdict): Judged => {
+      const own = { ...verdict, engine: engine.name, deniedAbove: undefined };
+      return isAbove ? ofLauncher(question, own) : own;
     };
+    const failed = (thrown: unknown): Judged => judged({ ...DENIED, reason: messageOf(thrown) });
+    try {
+      const verdict = engine.judge(question, use);
+      return verdict instanceof Promise ? verdict.then(judged, failed) : judged(verdict);
+    } catch (thrown) {
+      return failed(thrown);
+    }
   };
 
-  /** The caller and each agent above it must be permitted. Of several denials one that no other arguments would help counts, else the nearest. */
-  const judgeWithChain = (request: AccessRequest): Verdict => {
-    const own = judge(request);
-    const questions = questionsAbove(request);
-    if (questions.length === 0) return own;
-    const verdicts = [own, ...questions.map((question) => judgedAbove(question, judge(question)))];
-    const denials = verdicts.filter(({ allowed }) => !allowed);
-    const values = Object.assign({}, ...verdicts.map((verdict) => verdict.values));
-    const decisive = denials.find(({ conditional }) => !conditional) ?? denials[0];
-    return { ...(decisive ?? own), values };
-  };
-
-  const judgedAbove = (question: AccessRequest, verdict: Verdict): Verdict => {
+  const ofLauncher = (question: AccessRequest, judged: Judged): Judged => {
     const { id } = question.subject;
     const { name, trustDomain } = identityParts(id);
     const who = trustDomain === ownTrustDomain ? name : id;
-    const values = Object.fromEntries(Object.entries(verdict.values).map(([key, value]) => [`${who}: ${key}`, value]));
-    return { ...verdict, above: id, reason: `${who}, which launched the caller: ${verdict.reason}`, values };
+    const values = Object.fromEntries(Object.entries(judged.values).map(([key, value]) => [`${who}: ${key}`, value]));
+    return { ...judged, deniedAbove: id, reason: `${who}, which launched the caller: ${judged.reason}`, values };
   };
 
-  const judge = (request: AccessRequest): Verdict => {
-    const ruled = ruledRequest(request);
-    const hits = new Hits(request, ruled, options.clock);
-    index.forRequest(ruled, (ranked) => hits.consider(ranked));
-    const values = hits.values;
-    if (hits.deny !== undefined) {
-      const { rule } = hits.deny.ranked;
-      const conditional = !hits.deniedWhatever && hits.couldAllow;
-      return { allowed: false, rule, reason: hits.denialReason(hits.deny), values, conditional };
+  const could = (caller: string, launchedBy: readonly string[], rest: Omit<Possibility, "caller">): boolean => {
+    try {
+      const asked = all.filter((engine) => engine.isAsked(anyCall(caller, rest)));
+      if (asked.length === 0) return false;
+      return [caller, ...launchedBy].every((each) =>
+        asked.every((engine) => engine.couldAllow({ caller: each, ...rest })),
+      );
+    } catch {
+      return false;
     }
-    if (hits.allow !== undefined) {
-      const { rule } = hits.allow.ranked;
-      return { allowed: true, rule, reason: `allowed by ${rule.name}`, values, conditional: false };
-    }
-    if (ruled.protocol === "mcp" && isSessionMethod(ruled.action)) {
-      const opening = reaches(ruled.caller, ruled.service);
-      if (opening !== undefined) {
-        const reason = `${ruled.action} is part of the session that ${opening.name} allows`;
-        return { allowed: true, rule: opening, reason, values, conditional: false };
-      }
-    }
-    if (hits.nearMiss !== undefined) {
-      const { rule } = hits.nearMiss.ranked;
-      return { allowed: false, rule, reason: hits.nearMissReason(hits.nearMiss), values, conditional: true };
-    }
-    return { ...DENIED, reason: defaultReason(ruled, ownTrustDomain), values };
-  };
-
-  /** The first allow rule by name that speaks of anything between the two, unless a deny rule forbids all of it. */
-  const reaches = (caller: IdentityParts, service: IdentityParts): Rule | undefined => {
-    let first: RankedRule | undefined;
-    let forbidden = false;
-    index.between(caller.id, service.id, (ranked) => {
-      const { rule } = ranked;
-      if (!speaksOf(rule.from, caller) || !speaksOf(rule.to, service)) return;
-      if (rule.effect === "deny") forbidden ||= isUnrestricted(rule);
-      else if (first === undefined || ranked.rank < first.rank) first = ranked;
-    });
-    return forbidden ? undefined : first?.rule;
-  };
-
-  const couldAllowTool = (caller: string, service: string, tool: string): boolean => {
-    const ruled: RuledRequest = {
-      caller: identityParts(caller),
-      service: identityParts(service),
-      protocol: "mcp",
-      action: "tools/call",
-      tool,
-      path: undefined,
-      pathSegments: [],
-    };
-    let allowed = false;
-    let denied = false;
-    index.forRequest(ruled, ({ rule }) => {
-      if (differenceOf(rule, ruled) !== undefined) return;
-      if (rule.effect === "allow") allowed = true;
-      else denied ||= rule.condition === undefined;
-    });
-    return allowed && !denied;
   };
 
   return {
-    policyDigest: set.digest,
-    decide: (request) => decide(request, nextId),
+    policyDigest: digest,
+    decide: (request) => decisionOf(request, "decide", nextId),
     explain(request) {
-      const decision = decide(request, () => "");
-      let considered: readonly ConsideredRule[];
-      try {
-        considered = [request, ...questionsAbove(request)].flatMap((question, index) => {
-          const ruled = ruledRequest(question);
-          const input = conditionInput(question, ruled, new Date(options.clock.now()));
-          const rules = considerRules(set, ruled, input, judge(question));
-          return index === 0 ? rules : rules.map((rule) => ({ ...rule, subject: ruled.caller.id }));
-        });
-      } catch {
-        // No rule speaks of a request that cannot be read; the decision's reason says what is wrong with it.
-        considered = [];
-      }
-      return { decision, considered };
+      const decision = decisionOf(request, "explain", () => "");
+      return decision instanceof Promise
+        ? decision.then((settled) => explained(settled, request))
+        : explained(decision, request);
     },
-    couldAllowTool(caller, service, tool, launchedBy = []) {
-      try {
-        return [caller, ...launchedBy].every((each) => couldAllowTool(each, service, tool));
-      } catch {
-        return false;
-      }
-    },
-    couldReach(caller, service, launchedBy = []) {
-      try {
-        const parts = identityParts(service);
-        return [caller, ...launchedBy].every((each) => reaches(identityParts(each), parts) !== undefined);
-      } catch {
-        return false;
-      }
-    },
+    couldAllowTool: (caller, service, tool, launchedBy = []) => could(caller, launchedBy, { service, tool }),
+    couldReach: (caller, service, launchedBy = []) => could(caller, launchedBy, { service }),
+  };
+
+  function explained(decision: Decision, request: AccessRequest): Explained | Promise<Explained> {
+    const parts = consideredFor(request);
+    return parts.some((part) => part instanceof Promise)
+      ? Promise.all(parts).then((considered) => ({ decision, considered: considered.flat() }))
+      : { decision, considered: (parts as readonly (readonly ConsideredRule[])[]).flat() };
+  }
+
+  function consideredFor(
+    request: AccessRequest,
+  ): readonly (readonly ConsideredRule[] | Promise<readonly ConsideredRule[]>)[] {
+    try {
+      return [request, ...questionsAbove(request)].flatMap((question, index) =>
+        all
+          .filter((engine) => engine.isAsked(question))
+          .map((engine) => consideredBy(engine, question, index === 0 ? undefined : question.subject.id)),
+      );
+    } catch {
+      return [];
+    }
+  }
+}
+
+/** Nobody's rules speak of a request that cannot be read; the decision's reason says what is wrong with it. */
+function consideredBy(
+  engine: PolicyEngine,
+  question: AccessRequest,
+  above: string | undefined,
+): readonly ConsideredRule[] | Promise<readonly ConsideredRule[]> {
+  const about = (rules: readonly ConsideredRule[]) =>
+    above === undefined ? rules : rules.map((rule) => ({ ...rule, subject: above }));
+  const nothing = (): readonly ConsideredRule[] => [];
+  try {
+    const verdict = engine.judge(question, "explain");
+    if (verdict instanceof Promise) {
+      return verdict.then((settled) => engine.consider(question, settled)).then(about, nothing);
+    }
+    const rules = engine.consider(question, verdict);
+    return rules instanceof Promise ? rules.then(about, nothing) : about(rules);
+  } catch {
+    return [];
+  }
+}
+
+/** What an engine is asked by, where only its scope counts. */
+function anyCall(caller: string, { service, tool }: Omit<Possibility, "caller">): AccessRequest {
+  return {
+    subject: { type: "spiffe", id: caller },
+    action: { name: tool === undefined ? "initialize" : "tools/call" },
+    resource:
+      tool === undefined ? { type: "mcp", id: service } : { type: "mcp-tool", id: service, properties: { tool } },
   };
 }
 
-interface Verdict {
-  readonly allowed: boolean;
-  readonly rule: Rule | undefined;
-  readonly reason: string;
-  readonly values: Properties;
-  readonly conditional: boolean;
-  /** The agent above the caller that was judged. */
-  readonly above?: string;
+interface Judged extends Verdict {
+  readonly engine: string;
+  /** The agent above the caller that was judged; the caller itself where undefined. */
+  readonly deniedAbove: string | undefined;
 }
 
-const DENIED: Verdict = { allowed: false, rule: undefined, reason: "", values: NO_VALUES, conditional: false };
-
-interface Hit {
-  readonly ranked: RankedRule;
-  readonly outcome: ConditionOutcome | undefined;
+/** All must permit. Of several denials one that no other arguments would help counts, else the nearest to the caller. */
+function together(verdicts: readonly Judged[]): Judged {
+  const [own] = verdicts;
+  if (own === undefined) throw new Error("no engine has judged");
+  if (verdicts.length === 1) return own;
+  const denials = verdicts.filter(({ allowed }) => !allowed);
+  const values: Properties = Object.assign({}, ...verdicts.map((verdict) => verdict.values));
+  const decisive = denials.find(({ conditional }) => !conditional) ?? denials[0];
+  if (decisive !== undefined) return { ...decisive, values };
+  return { ...own, values, obligations: obligationsOf(verdicts) };
 }
 
-/** Collects, in any order, what the rules say of one request; of several rules of a kind the first by name counts. */
-class Hits {
-  deny: Hit | undefined;
-  allow: Hit | undefined;
-  /** An allow that only its condition kept from allowing. */
-  nearMiss: Hit | undefined;
-  /** Some deny speaks of the request without a condition: no other arguments would help. */
-  deniedWhatever = false;
-  couldAllow = false;
-  values: Properties = NO_VALUES;
-  readonly #request: AccessRequest;
-  readonly #ruled: RuledRequest;
-  readonly #clock: Clock;
-  #input: ConditionInput | undefined;
-
-  constructor(request: AccessRequest, ruled: RuledRequest, clock: Clock) {
-    this.#request = request;
-    this.#ruled = ruled;
-    this.#clock = clock;
-  }
-
-  consider(ranked: RankedRule): void {
-    const { rule } = ranked;
-    if (differenceOf(rule, this.#ruled) !== undefined) return;
-    const outcome = this.#outcomeOf(rule);
-    const hit = { ranked, outcome };
-    if (rule.effect === "deny") {
-      if (outcome?.outcome === "false") return;
-      if (outcome === undefined) this.deniedWhatever = true;
-      this.deny = first(this.deny, hit);
-      return;
-    }
-    this.couldAllow = true;
-    if (outcome === undefined || outcome.outcome === "true") this.allow = first(this.allow, hit);
-    else this.nearMiss = first(this.nearMiss, hit);
-  }
-
-  denialReason({ ranked: { rule }, outcome }: Hit): string {
-    if (rule.condition === undefined || outcome === undefined) return `denied by ${rule.name}`;
-    return `denied by ${rule.name}: ${rule.condition.describe(this.#conditionInput(), outcome)}`;
-  }
-
-  nearMissReason({ ranked: { rule }, outcome }: Hit): string {
-    if (rule.condition === undefined || outcome === undefined) return `${rule.name} does not allow it`;
-    return `${rule.name} needs ${rule.condition.describe(this.#conditionInput(), outcome)}`;
-  }
-
-  #outcomeOf(rule: Rule): ConditionOutcome | undefined {
-    if (rule.condition === undefined) return undefined;
-    const input = this.#conditionInput();
-    this.values = { ...this.values, ...rule.condition.valuesUsed(input) };
-    return rule.condition.evaluate(input);
-  }
-
-  #conditionInput(): ConditionInput {
-    this.#input ??= conditionInput(this.#request, this.#ruled, new Date(this.#clock.now()));
-    return this.#input;
-  }
+function obligationsOf(verdicts: readonly Judged[]): readonly Obligation[] {
+  const byId = new Map(verdicts.flatMap(({ obligations }) => obligations.map((each) => [each.id, each] as const)));
+  return [...byId.values()];
 }
 
-function first(known: Hit | undefined, other: Hit): Hit {
-  return known === undefined || other.ranked.rank < known.ranked.rank ? other : known;
+function digestOf(engines: readonly PolicyEngine[]): string {
+  const digest = createHash("sha256");
+  for (const engine of engines) digest.update(`${engine.name.length}:${engine.name}${engine.digest}`);
+  return digest.digest("hex");
 }
 
-function defaultReason(ruled: RuledRequest, ownTrustDomain: string): string {
-  const caller = ruled.caller.trustDomain === ownTrustDomain ? ruled.caller.name : ruled.caller.id;
-  const what =
-    ruled.tool === undefined
-      ? `${methodName(ruled.action)}${ruled.path === undefined ? "" : ` ${ruled.path}`}`
-      : ruled.tool;
-  return `no rule allows ${caller} ${what} at ${ruled.service.name}`;
-}
+const DENIED: Judged = {
+  allowed: false,
+  engine: "",
+  rule: "default",
+  at: undefined,
+  reason: "",
+  message: undefined,
+  values: {},
+  conditional: false,
+  obligations: [],
+  deniedAbove: undefined,
+};

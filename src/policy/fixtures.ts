@@ -77,7 +77,7 @@ export async function runPolicyTests(
     const yaml = await readFixtures(file, join(directory, name), problems);
     if (yaml === undefined) continue;
     const content = yaml.parse(fixtureFileSchema);
-    content?.tests.forEach((test, index) => {
+    for (const [index, test] of (content?.tests ?? []).entries()) {
       const at: PathInFile = ["tests", index];
       const as = test.as === undefined ? undefined : callerId(test.as, [...at, "as"], yaml, set.names);
       const above = test.launchedBy?.map((each, place) =>
@@ -87,17 +87,18 @@ export async function runPolicyTests(
         ...(test.evidence !== undefined && { evidence: test.evidence }),
         ...(above !== undefined && { launched_by: above.map((id) => id ?? "") }),
       };
-      const expectations = test.expect.flatMap((expected, place) => {
+      const expectations: PolicyTestExpectation[] = [];
+      for (const [place, expected] of test.expect.entries()) {
         const where = [...at, "expect", place];
         const asked = requestOf(expected, as, [...where, "call"], yaml, set.names);
-        if (asked === undefined) return [];
+        if (asked === undefined) continue;
         const request = { ...asked, subject: { ...asked.subject, properties: callerIs } };
         const call = [test.as ?? "(none)", expected.call, ...(expected.with ? [JSON.stringify(expected.with)] : [])];
         const shown = { at: `${file}:${yaml.lineOf(where)}`, call: call.join(" ") };
-        return [{ ...shown, ...judge(decisions, request, expected) }];
-      });
+        expectations.push({ ...shown, ...(await judge(decisions, request, expected)) });
+      }
       tests.push({ at: `${file}:${yaml.lineOf(at)}`, name: test.name, expectations });
-    });
+    }
     problems.push(...yaml.problems);
   }
   const all = tests.flatMap((test) => test.expectations);
@@ -109,12 +110,12 @@ export async function runPolicyTests(
 
 type Expectation = z.infer<typeof expectation>;
 
-function judge(
+async function judge(
   decisions: DecisionPoint,
   request: AccessRequest,
   expected: Expectation,
-): Pick<PolicyTestExpectation, "passed" | "difference" | "decision"> {
-  const { decision } = decisions.explain(request);
+): Promise<Pick<PolicyTestExpectation, "passed" | "difference" | "decision">> {
+  const { decision } = await decisions.explain(request);
   const word = decision.allowed ? "ALLOW" : "DENY";
   if (decision.allowed !== expected.allow) {
     const wanted = expected.allow ? "ALLOW" : "DENY";

@@ -2,7 +2,7 @@ import type { AccessRequest, Decision, HttpFacts } from "../policy/access-reques
 import { httpAccessRequest, mcpAccessRequest } from "../policy/access-request-of.js";
 import { answerJsonRpcError, answerProblem, answerToolDenial } from "./answer.js";
 import { recordDecision, relayDecision, showEnd } from "./decision-record.js";
-import { type Exchange, filled, type RelayParts, type Step } from "./exchange.js";
+import { type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { gateOf, toolOf } from "./mcp-message.js";
 
 /** HTTP status with JSON-RPC denials of whole methods: outside the codes that JSON-RPC and MCP reserve (−32768…−32000). */
@@ -12,14 +12,17 @@ const INVALID_PARAMS = -32602;
 
 /** The step that asks the decision point, records its answer, and answers where that is a denial. */
 export function decideAndRecord(parts: RelayParts): Step {
-  return (exchange) => {
-    const { decision, request } =
-      exchange.service.protocol === "mcp" ? decideMcp(parts, exchange) : decideHttp(parts, exchange);
+  const enforce = (exchange: Exchange, { decision: made, request }: Decided): StepResult => {
+    const decision = withoutObligations(made);
     recordDecision(parts, exchange, decision, request);
     if (decision.allowed) return undefined;
     answerDenial(exchange, decision);
     showEnd(parts, exchange, { status: exchange.response.statusCode });
     return "answered";
+  };
+  return (exchange) => {
+    const asked = exchange.service.protocol === "mcp" ? decideMcp(parts, exchange) : decideHttp(parts, exchange);
+    return asked instanceof Promise ? asked.then((decided) => enforce(exchange, decided)) : enforce(exchange, asked);
   };
 }
 
@@ -28,7 +31,19 @@ interface Decided {
   readonly request: AccessRequest | undefined;
 }
 
-function decideHttp(parts: RelayParts, exchange: Exchange): Decided {
+function decided(parts: RelayParts, request: AccessRequest): Decided | Promise<Decided> {
+  const made = parts.decisionPoint().decide(request);
+  return made instanceof Promise ? made.then((decision) => ({ decision, request })) : { decision: made, request };
+}
+
+/** "If the PEP does not understand an obligation, it MUST treat the decision as a denial" (AuthZEN obligations profile 1.0): the relay knows none. */
+function withoutObligations(decision: Decision): Decision {
+  if (!decision.allowed || decision.obligations.length === 0) return decision;
+  const needed = decision.obligations.map(({ type }) => type).join(", ");
+  return { ...decision, allowed: false, conditional: true, reason: `${decision.rule} requires ${needed}` };
+}
+
+function decideHttp(parts: RelayParts, exchange: Exchange): Decided | Promise<Decided> {
   const target = filled(exchange.target, "target");
   const request = httpAccessRequest({
     ...subjectOf(exchange),
@@ -37,10 +52,10 @@ function decideHttp(parts: RelayParts, exchange: Exchange): Decided {
     path: target.path,
     query: target.query,
   });
-  return { decision: parts.decisionPoint().decide(request), request };
+  return decided(parts, request);
 }
 
-function decideMcp(parts: RelayParts, exchange: Exchange): Decided {
+function decideMcp(parts: RelayParts, exchange: Exchange): Decided | Promise<Decided> {
   const { message } = exchange;
   const service = exchange.service.id.toString();
   if (message === undefined || message.kind === "response")
@@ -56,7 +71,7 @@ function decideMcp(parts: RelayParts, exchange: Exchange): Decided {
     method: message.method,
     ...(tool === undefined ? { args: message.params } : { tool: tool.name, args: tool.args }),
   });
-  return { decision: parts.decisionPoint().decide(request), request };
+  return decided(parts, request);
 }
 
 function subjectOf(exchange: Exchange): Pick<HttpFacts, "caller" | "callerIs"> {

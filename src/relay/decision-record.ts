@@ -18,6 +18,7 @@ export function relayDecision(parts: RelayParts, allowed: boolean, rule: string,
   return {
     id: newDecisionId(),
     allowed,
+    engine: "relay",
     rule,
     at: undefined,
     reason,
@@ -26,6 +27,7 @@ export function relayDecision(parts: RelayParts, allowed: boolean, rule: string,
     values: {},
     conditional: false,
     deniedAbove: undefined,
+    obligations: [],
     durationMicros: 0,
   };
 }
@@ -70,6 +72,7 @@ export function recordDecision(
     serviceId: service.id.toString(),
     action,
     target,
+    engine: decision.engine,
     rule: decision.rule,
     ...(decision.deniedAbove !== undefined && { deniedAbove: decision.deniedAbove }),
     at: decision.at ?? null,

@@ -54,7 +54,7 @@ for (const count of [10, 10_000]) {
     }),
   };
   for (const [name, request] of Object.entries(cases)) {
-    const decision = decisions.decide(request);
+    const decision = await decisions.decide(request);
     const micros = Math.min(...Array.from({ length: ROUNDS }, () => microsOf(() => decisions.decide(request))));
     const verdict = decision.allowed ? "ALLOW" : "DENY";
     process.stdout.write(

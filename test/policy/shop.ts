@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../src/platform/clock.js";
-import type { AccessRequest, DecisionPoint } from "../../src/policy/access-request.js";
+import type { AccessRequest, Decision, DecisionPoint, Explained } from "../../src/policy/access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "../../src/policy/access-request-of.js";
 import { createDecisionPoint } from "../../src/policy/decision-point.js";
 import type { PolicyNames } from "../../src/policy/policy-names.js";
@@ -54,8 +54,24 @@ export function setOf(...texts: string[]): PolicySet {
   return set;
 }
 
-export function decisionsOf(...texts: string[]): DecisionPoint {
-  return createDecisionPoint(setOf(...texts), { clock: noon, random: randomBytes });
+/** A decision point over our rules alone, which answer without a promise. */
+export interface RulesAlone extends DecisionPoint {
+  decide(request: AccessRequest): Decision;
+  explain(request: AccessRequest): Explained;
+}
+
+export function decisionsOf(...texts: string[]): RulesAlone {
+  const point = createDecisionPoint(setOf(...texts), { clock: noon, random: randomBytes });
+  return {
+    ...point,
+    decide: (request) => settled(point.decide(request)),
+    explain: (request) => settled(point.explain(request)),
+  };
+}
+
+export function settled<Value>(value: Value | Promise<Value>): Value {
+  if (value instanceof Promise) throw new Error("a promise where an engine answers at once");
+  return value;
 }
 
 /** A tool call of billing at payments. */
