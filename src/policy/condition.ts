@@ -29,6 +29,10 @@ export type ConditionOutcome =
 /** A CEL expression over `args`, `caller`, `resource`, `request` and `now`, parsed and checked once. */
 export interface Condition {
   readonly source: string;
+  /** The operands of its outermost `&&`, as written. */
+  readonly terms: readonly string[];
+  /** What it reads: `["args", "amount"]`. */
+  readonly references: readonly (readonly string[])[];
   /** Never throws. */
   evaluate(input: ConditionInput): ConditionOutcome;
   /** In words, with the values: `args.amount <= 1000: 4200 <= 1000 is false`. */
@@ -92,6 +96,8 @@ export function compileCondition(source: string): Condition {
 
   return {
     source,
+    terms: syntax.conjuncts.map(({ start, end }) => source.slice(start, end)),
+    references: syntax.references.map(({ path }) => path),
     evaluate,
     describe(input, outcome) {
       if (outcome.outcome === "true") {

@@ -31,6 +31,20 @@ const MAX_FILE_BYTES = 1024 * 1024;
  * warning. Never throws for what is in the folder: all that is wrong is in `problems`.
  */
 export async function loadPolicySet(directory: string, names: PolicyNames): Promise<LoadedPolicySet> {
+  const { files, problems: unreadable } = await readRuleFiles(directory);
+  const problems = [...unreadable];
+  if (files.length === 0 && problems.length === 0) {
+    problems.push(fileProblem("policy-empty", basename(directory), "no rule files: everything is denied", "warning"));
+  }
+  const { set, problems: found } = policySetOf(files, names);
+  const all = inOrder([...problems, ...found]);
+  return { set: all.some((problem) => problem.severity === "error") ? undefined : set, problems: all };
+}
+
+/** The rule files below `directory`, and what of it cannot be read. */
+export async function readRuleFiles(
+  directory: string,
+): Promise<{ readonly files: readonly RuleFileText[]; readonly problems: readonly PolicyProblem[] }> {
   const shown = basename(directory);
   const problems: PolicyProblem[] = [];
   const texts: RuleFileText[] = [];
@@ -47,12 +61,7 @@ export async function loadPolicySet(directory: string, names: PolicyNames): Prom
       problems.push(fileProblem("policy-file-unreadable", file, messageOf(thrown)));
     }
   }
-  if (texts.length === 0 && problems.length === 0) {
-    problems.push(fileProblem("policy-empty", shown, "no rule files: everything is denied", "warning"));
-  }
-  const { set, problems: found } = policySetOf(texts, names);
-  const all = inOrder([...problems, ...found]);
-  return { set: all.some((problem) => problem.severity === "error") ? undefined : set, problems: all };
+  return { files: texts, problems };
 }
 
 export interface RuleFileText {
@@ -123,7 +132,8 @@ async function ruleFilesIn(directory: string, problems: PolicyProblem[]): Promis
   }
 }
 
-function isRuleFile(name: string): boolean {
+/** Of a name below the policies folder: does it hold rules? */
+export function isRuleFile(name: string): boolean {
   return /\.ya?ml$/.test(name) && !isFixtureFile(name) && !name.split("/").some((part) => part.startsWith("."));
 }
 

@@ -1,6 +1,7 @@
 import { stringify } from "yaml";
 import type { AccessRequest, ConsideredRule, Decision } from "./access-request.js";
 import { compileCondition } from "./condition.js";
+import type { WrittenRule } from "./edit-rules.js";
 import { methodName, type RuledRequest } from "./rule.js";
 import { ruledRequest } from "./ruled-request.js";
 
@@ -14,6 +15,22 @@ export function suggestRule(
   decision: Decision,
   considered: readonly ConsideredRule[],
 ): string | undefined {
+  const narrowest = narrowestRule(request, decision, considered);
+  return narrowest && narrowest.comment + stringify([narrowest.rule], { lineWidth: 0 });
+}
+
+export interface NarrowestRule {
+  readonly rule: WrittenRule;
+  /** What the rule could not be narrowed to, as a YAML comment; empty where it is exact. */
+  readonly comment: string;
+}
+
+/** The rule of `suggestRule`, to be written into a file. */
+export function narrowestRule(
+  request: AccessRequest,
+  decision: Decision,
+  considered: readonly ConsideredRule[],
+): NarrowestRule | undefined {
   const denied = considered.some(
     ({ rule, effect }) => effect === "deny" && rule === decision.rule && rule !== "default",
   );
@@ -43,10 +60,11 @@ export function suggestRule(
   };
   const comment =
     left.length === 0 ? "" : `# allows any value of: ${left.map((key) => JSON.stringify(key)).join(", ")}\n`;
-  return comment + stringify([rule], { lineWidth: 0 });
+  return { rule, comment };
 }
 
-interface Terms {
+/** Conditions that pin each argument to the value that it had. */
+export interface Terms {
   readonly terms: readonly string[];
   /** Names of arguments that no short condition pins. */
   readonly left: readonly string[];
@@ -72,7 +90,7 @@ function nameFor(ruled: RuledRequest): string {
 
 const MAX_VALUES = 20;
 
-function termsFor(request: AccessRequest, ruled: RuledRequest): Terms {
+export function termsFor(request: AccessRequest, ruled: RuledRequest): Terms {
   const mcp = ruled.protocol === "mcp";
   const given = mcp ? request.context?.args : request.context?.query;
   if (typeof given !== "object" || given === null) return { terms: [], left: [] };
@@ -98,7 +116,7 @@ function compiles(term: string): boolean {
   }
 }
 
-function celLiteral(value: unknown): string | undefined {
+export function celLiteral(value: unknown): string | undefined {
   if (typeof value === "boolean" || value === null) return String(value);
   if (typeof value === "number") return Number.isFinite(value) ? String(value) : undefined;
   if (typeof value === "string" && value.length <= 200) {

@@ -106,3 +106,16 @@ test("only the values that a condition read are recorded, long ones shortened", 
   expect(values["args.amount"]).toBe(1);
   expect(String(values["args.user.name"])).toHaveLength(257);
 });
+
+test.each([
+  ["(args.a == 1) || (args.b == 2)", ["(args.a == 1) || (args.b == 2)"]],
+  ["((args.a == 1) || (args.b == 2)) && args.c == 3", ["(args.a == 1) || (args.b == 2)", "args.c == 3"]],
+  ["(args.a == 1 && args.b == 2) && (args.c == 3)", ["args.a == 1", "args.b == 2", "args.c == 3"]],
+  [`args.c == ")" && ((args.a == "(") || (args.b == ')'))`, [`args.c == ")"`, `(args.a == "(") || (args.b == ')')`]],
+])("the terms of %s are conditions by themselves", (source, terms) => {
+  const condition = compileCondition(source);
+  expect(condition.terms).toEqual(terms);
+  for (const term of condition.terms) compileCondition(term);
+  const none = input({ a: 0, b: 0, c: 0 });
+  expect(condition.describe(none, condition.evaluate(none))).toContain(": ");
+});
