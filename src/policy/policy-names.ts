@@ -1,5 +1,5 @@
 import { closest, distance } from "fastest-levenshtein";
-import type { Config } from "../config/config.js";
+import type { Config, Labels } from "../config/config.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 
 /** What a rule may name: the identities and services of `agentid.yaml`. */
@@ -10,6 +10,10 @@ export interface PolicyNames {
   /** Those of them that have instances: `agents/billing/X` is a name too. */
   readonly withInstances?: readonly string[];
   readonly services: readonly NamedService[];
+  /** By name of the identity. */
+  readonly labels?: ReadonlyMap<string, Labels>;
+  /** Identities whose requests are let through where no rule allows them. */
+  readonly shadowed?: readonly string[];
 }
 
 export interface NamedService {
@@ -18,6 +22,7 @@ export interface NamedService {
   /** Name of its identity, `mcp/payments`. */
   readonly identity: string;
   readonly protocol: "http" | "mcp";
+  readonly labels?: Labels;
 }
 
 export function policyNamesOf(config: Config): PolicyNames {
@@ -29,7 +34,10 @@ export function policyNamesOf(config: Config): PolicyNames {
       name: service.name,
       identity: service.id.name,
       protocol: service.protocol,
+      ...(service.labels !== undefined && { labels: service.labels }),
     })),
+    labels: new Map(config.identities.flatMap(({ name, labels }) => (labels === undefined ? [] : [[name, labels]]))),
+    shadowed: config.identities.filter(({ shadow }) => shadow === true).map(({ name }) => name),
   };
 }
 
