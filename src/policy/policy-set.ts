@@ -100,7 +100,7 @@ export function policySetOf(
   for (const { file, bytes } of sorted) {
     // Lengths go in too, so that moving bytes from one file to the next changes the digest.
     digest.update(`${Buffer.byteLength(file)}:${file}${bytes.length}:`).update(bytes);
-    const read = readText(file, bytes, names);
+    const read = readText(file, bytes, names, entities);
     problems.push(...read.problems);
     for (const rule of read.rules) {
       const twin = rules.get(rule.name);
@@ -136,9 +136,14 @@ function inOrder(problems: readonly PolicyProblem[]): readonly PolicyProblem[] {
   );
 }
 
-function readText(file: string, bytes: Uint8Array, names: PolicyNames): ReturnType<typeof readRuleFile> {
+function readText(
+  file: string,
+  bytes: Uint8Array,
+  names: PolicyNames,
+  entities: Entities,
+): ReturnType<typeof readRuleFile> {
   try {
-    return readRuleFile(file, new TextDecoder("utf-8", { fatal: true }).decode(bytes), names);
+    return readRuleFile(file, new TextDecoder("utf-8", { fatal: true }).decode(bytes), names, entities);
   } catch (thrown) {
     return { rules: [], problems: [fileProblem("policy-yaml", file, messageOf(thrown))] };
   }
