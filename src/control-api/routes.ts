@@ -117,10 +117,11 @@ export type AttestationReport = z.infer<typeof attestation>;
 const consideredRule = z.object({
   rule: z.string(),
   at: z.string(),
-  effect: z.enum(["allow", "deny"]),
+  effect: z.enum(["allow", "deny", "match"]),
   outcome: z.string(),
   detail: z.string(),
   subject: z.string().optional().describe("SPIFFE ID of the agent above the caller about whom this is"),
+  shadow: z.boolean().optional().describe("it is reported, and decides nothing"),
 });
 const proposal = z.object({
   title: z.string(),

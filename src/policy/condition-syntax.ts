@@ -34,9 +34,14 @@ export class ConditionError extends CodedError<"condition-invalid"> {
 /** Members of the variables whose shape is known; `args` is whatever the caller sent. */
 export const KNOWN_MEMBERS: Readonly<Record<string, readonly string[] | undefined>> = {
   args: undefined,
-  caller: ["id", "name", "trustDomain", "evidence", "launchedBy"],
-  resource: ["id", "name", "tool"],
+  caller: ["id", "name", "trustDomain", "evidence", "launchedBy", "labels"],
+  subject: ["type", "id", "properties"],
+  user: ["id", "properties"],
+  actors: [],
+  action: ["name", "properties"],
+  resource: ["type", "id", "name", "tool", "uri", "prompt", "labels", "properties"],
   request: ["method", "path", "query"],
+  context: undefined,
   now: [],
 };
 

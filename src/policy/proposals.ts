@@ -1,7 +1,9 @@
 import type { AccessRequest, ConsideredRule, Decision } from "./access-request.js";
 import { type ConditionInput, compileCondition } from "./condition.js";
 import type { WrittenRule } from "./edit-rules.js";
+import { knownLabels } from "./policy-names.js";
 import type { PolicySet } from "./policy-set.js";
+import { RequestFacts } from "./request-facts.js";
 import type { Rule } from "./rule.js";
 import { conditionInput, ruledRequest } from "./ruled-request.js";
 import { celLiteral, narrowestRule, termsFor } from "./suggest-rule.js";
@@ -45,7 +47,7 @@ export function proposalsFor(
   );
   const looser = missed.flatMap(({ rule: name }) => {
     const found = set.rules.find((each) => each.name === name);
-    return found === undefined ? [] : looserConditions(found, request, now);
+    return found === undefined ? [] : looserConditions(found, request, set, now);
   });
   return [exact, ...looser.toSorted((a, b) => Number(a.widens) - Number(b.widens))];
 }
@@ -57,11 +59,12 @@ function wordsOf(rule: WrittenRule): string {
   return `${what.join(" ") || "everything"}${when}`;
 }
 
-function looserConditions(rule: Rule, request: AccessRequest, now: Date): readonly Proposal[] {
+function looserConditions(rule: Rule, request: AccessRequest, set: PolicySet, now: Date): readonly Proposal[] {
   const { condition } = rule;
   if (condition === undefined) return [];
   const ruled = ruledRequest(request);
-  const input = conditionInput(request, ruled, now);
+  const facts = new RequestFacts(request, set.entities, now.getTime());
+  const input = conditionInput(request, ruled, facts, knownLabels(set.names));
   const terms = condition.terms.map((term) => {
     const holds = compileCondition(term).evaluate(input).outcome;
     return holds === "true" ? term : looserTerm(term, input);

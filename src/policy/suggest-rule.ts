@@ -46,16 +46,11 @@ export function narrowestRule(
     return undefined;
   }
   const { scope, terms: scopeTerms } = scopeOf(ruled);
-  const { terms, left } = termsFor(request, ruled);
+  const { terms, left } = ruled.service === undefined ? NO_TERMS : termsFor(request, ruled);
   const when = [...scopeTerms, ...terms].join(" && ");
   const rule = {
     name: nameFor(ruled),
-    allow: {
-      // Services are always of our own trust domain, so a caller of the same one goes by its short name.
-      from: ruled.caller.trustDomain === ruled.service.trustDomain ? ruled.caller.name : ruled.caller.id,
-      to: ruled.service.name,
-      ...scope,
-    },
+    allow: { ...subjectOf(ruled), ...scope },
     ...(when === "" ? {} : { when }),
   };
   const comment =
@@ -70,8 +65,43 @@ export interface Terms {
   readonly left: readonly string[];
 }
 
+const NO_TERMS: Terms = { terms: [], left: [] };
+
+function subjectOf({ caller, service, subjectType, subjectId }: RuledRequest): Scope {
+  if (caller === undefined) {
+    return { subject: { type: subjectType, ...(!subjectId.includes("*") && { id: subjectId }) } };
+  }
+  // Services are always of our own trust domain, so a caller of the same one goes by its short name.
+  return { from: caller.trustDomain === service?.trustDomain ? caller.name : caller.id };
+}
+
+type Scope = Record<string, string | string[] | Record<string, string>>;
+
+function entityScope({
+  action,
+  resourceType,
+  resourceId,
+  subjectId,
+  caller,
+}: RuledRequest): ReturnType<typeof scopeOf> {
+  const terms = [
+    ...(action.includes("*") ? [`action.name == ${celLiteral(action)}`] : []),
+    ...(resourceId.includes("*") ? [`resource.id == ${celLiteral(resourceId)}`] : []),
+    ...(caller === undefined && subjectId.includes("*") ? [`subject.id == ${celLiteral(subjectId)}`] : []),
+  ];
+  const resource = { type: resourceType, ...(!resourceId.includes("*") && { id: resourceId }) };
+  return { scope: { ...(!action.includes("*") && { action }), resource }, terms };
+}
+
 // A `*` in a real path or tool name would be read as a pattern, so such a name goes into the condition.
-function scopeOf(ruled: RuledRequest): { scope: Record<string, string | string[]>; terms: readonly string[] } {
+function scopeOf(ruled: RuledRequest): { scope: Scope; terms: readonly string[] } {
+  const { service } = ruled;
+  if (service === undefined) return entityScope(ruled);
+  const { scope, terms } = callScope(ruled);
+  return { scope: { to: service.name, ...scope }, terms };
+}
+
+function callScope(ruled: RuledRequest): { scope: Scope; terms: readonly string[] } {
   if (ruled.tool?.includes("*")) {
     return { scope: { method: "tools/call" }, terms: [`resource.tool == ${celLiteral(ruled.tool)}`] };
   }
@@ -83,7 +113,7 @@ function scopeOf(ruled: RuledRequest): { scope: Record<string, string | string[]
 }
 
 function nameFor(ruled: RuledRequest): string {
-  const last = ruled.caller.segments.at(-1) ?? "caller";
+  const last = ruled.caller?.segments.at(-1) ?? ruled.subjectId;
   const what = ruled.tool ?? methodName(ruled.action).toLowerCase();
   return `${last}-${what}`.replaceAll(/[^a-zA-Z0-9._-]+/g, "-").slice(0, 100);
 }

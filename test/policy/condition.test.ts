@@ -5,10 +5,18 @@ const input = (args: Record<string, unknown>): ConditionInput => ({
   args,
   caller: {
     ...{ id: "spiffe://shop.local/agents/billing", name: "agents/billing", trustDomain: "shop.local" },
-    ...{ evidence: "launch", launchedBy: [] },
+    ...{ evidence: "launch", launchedBy: [], labels: {} },
   },
-  resource: { id: "spiffe://shop.local/mcp/payments", name: "mcp/payments", tool: "issue_refund" },
+  subject: { type: "spiffe", id: "spiffe://shop.local/agents/billing", properties: {} },
+  user: {},
+  actors: [],
+  action: { name: "tools/call", properties: {} },
+  resource: {
+    ...{ type: "mcp-tool", id: "spiffe://shop.local/mcp/payments", name: "mcp/payments", tool: "issue_refund" },
+    ...{ uri: "", prompt: "", labels: {}, properties: {} },
+  },
   request: { method: "tools/call", path: "", query: {} },
+  context: {},
   now: new Date(Date.UTC(2025, 0, 15, 12)),
 });
 const outcome = (source: string, args: Record<string, unknown> = {}) =>
