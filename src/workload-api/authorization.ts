@@ -8,6 +8,7 @@ import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Connection, Connections } from "./connections.js";
 import { StatusError, statusOf } from "./grpc-status.js";
+import { createComingLooks, createLastLooks } from "./shared-looks.js";
 
 const MOST_QUOTED = 8;
 const LONGEST_QUOTED = 200;
@@ -36,6 +37,11 @@ export interface Authorization {
   entitled(who: IdentifiedCaller, rpc: string): readonly Entitlement[];
   /** Of those, all, or the one named `wanted` (JR-4). */
   entitledTo(who: IdentifiedCaller, rpc: string, wanted: SpiffeId | undefined): readonly Entitlement[];
+  /**
+   * The same for many calls: one look at the process for all calls of its connection that have come in this turn of the event loop. It is after the last of
+   * them has come, so that for each the process is what it was attested as at a moment after it had asked.
+   */
+  entitledInTurn(who: IdentifiedCaller, rpc: string, wanted: SpiffeId | undefined): Promise<readonly Entitlement[]>;
   /** Ends an RPC that asks for resources which the caller may not have, in SPIRE's words: InvalidArgument. */
   refuseResources(who: IdentifiedCaller, rpc: string, names: readonly string[]): never;
   /** Tells people that the caller could not use what it was sent. */
@@ -48,7 +54,7 @@ export interface Authorization {
 
 export function createAuthorization(dependencies: {
   readonly connections: Connections;
-  readonly registry: Pick<IdentityRegistry, "entitlementsOf">;
+  readonly registry: Pick<IdentityRegistry, "entitlementsOf" | "onChange">;
   readonly audit: Pick<AuditLog, "append" | "appendInTurn">;
   readonly observer: WorkloadApiObserver | undefined;
 }): Authorization {
@@ -62,27 +68,56 @@ export function createAuthorization(dependencies: {
     throw refusal;
   }
 
-  function recheck(who: IdentifiedCaller, rpc: string): void {
+  /** The identities that follow for the process, which is still the one attested. Throws what `recheck` throws. */
+  function look({ caller, connection }: IdentifiedCaller): readonly Entitlement[] {
     try {
-      who.caller.recheck();
+      caller.recheck();
     } catch (thrown) {
-      who.connection.retire();
-      refuse(who, rpc, statusOf(thrown), codeOf(thrown));
+      connection.retire();
+      throw thrown;
     }
-  }
-
-  function entitled(who: IdentifiedCaller, rpc: string): readonly Entitlement[] {
-    recheck(who, rpc);
-    const { granted } = registry.entitlementsOf(who.caller);
-    const { pid, uid } = who.caller.facts;
-    if (granted.length === 0) {
-      const message = `no identity follows for process ${pid} (uid ${uid}); agentid attest ${pid} shows which fact is missing`;
-      refuse(who, rpc, new StatusError(status.PERMISSION_DENIED, message), "no identity follows for this process");
-    }
+    const { granted } = registry.entitlementsOf(caller);
     const names = granted.map(({ identity }) => identity.name);
-    if (who.connection.firstTime(`granted ${names.join(" ")}`)) observer?.attested(who.caller.facts, names);
+    if (names.length > 0 && connection.firstTime(`granted ${names.join(" ")}`)) observer?.attested(caller.facts, names);
     return granted;
   }
+
+  /** At least one of those that `found` finds. */
+  function someOf(who: IdentifiedCaller, rpc: string, found: () => readonly Entitlement[]): readonly Entitlement[] {
+    let granted: readonly Entitlement[];
+    try {
+      granted = found();
+    } catch (thrown) {
+      return refuse(who, rpc, statusOf(thrown), codeOf(thrown));
+    }
+    if (granted.length > 0) return granted;
+    const { pid, uid } = who.caller.facts;
+    const message = `no identity follows for process ${pid} (uid ${uid}); agentid attest ${pid} shows which fact is missing`;
+    const refusal = new StatusError(status.PERMISSION_DENIED, message);
+    return refuse(who, rpc, refusal, "no identity follows for this process");
+  }
+
+  /** All of `granted`, or the one named `wanted`. */
+  function named(
+    who: IdentifiedCaller,
+    rpc: string,
+    wanted: SpiffeId | undefined,
+    granted: readonly Entitlement[],
+  ): readonly Entitlement[] {
+    if (wanted === undefined) return granted;
+    const found = granted.filter(({ identity }) => identity.id.equals(wanted));
+    if (found.length > 0) return found;
+    const { pid, uid } = who.caller.facts;
+    const message = `process ${pid} (uid ${uid}) does not have the identity ${wanted}; agentid attest ${pid} shows why`;
+    return refuse(who, rpc, new StatusError(status.PERMISSION_DENIED, message), `${wanted} does not follow`);
+  }
+
+  const entitled = (who: IdentifiedCaller, rpc: string) => someOf(who, rpc, () => look(who));
+
+  const looks = createComingLooks(look);
+  /** What follows for callers whose entries were written in this turn; of a moment after that. */
+  const delivered = createLastLooks(({ caller }) => registry.entitlementsOf(caller).granted);
+  registry.onChange(() => delivered.forget());
 
   return {
     async identifyCaller(call) {
@@ -101,14 +136,11 @@ export function createAuthorization(dependencies: {
 
     entitled,
 
-    entitledTo(who, rpc, wanted) {
-      const granted = entitled(who, rpc);
-      if (wanted === undefined) return granted;
-      const named = granted.filter(({ identity }) => identity.id.equals(wanted));
-      if (named.length > 0) return named;
-      const { pid, uid } = who.caller.facts;
-      const message = `process ${pid} (uid ${uid}) does not have the identity ${wanted}; agentid attest ${pid} shows why`;
-      return refuse(who, rpc, new StatusError(status.PERMISSION_DENIED, message), `${wanted} does not follow`);
+    entitledTo: (who, rpc, wanted) => named(who, rpc, wanted, entitled(who, rpc)),
+
+    async entitledInTurn(who, rpc, wanted) {
+      const found = await looks.of(who);
+      return named(who, rpc, wanted, someOf(who, rpc, found));
     },
 
     refuseResources(who, rpc, names) {
@@ -129,8 +161,7 @@ export function createAuthorization(dependencies: {
     async recordDeliveryInTurn(who, rpc, entitlement, what) {
       const { id } = entitlement.identity;
       await audit.appendInTurn("svid.delivered", describeDelivery(who, entitlement, what));
-      const { granted } = registry.entitlementsOf(who.caller);
-      if (granted.some(({ identity }) => identity.id.equals(id))) return;
+      if (delivered.of(who).some(({ identity }) => identity.id.equals(id))) return;
       const refusal = new StatusError(status.PERMISSION_DENIED, `${id} was withdrawn while this was being recorded`);
       refuse(who, rpc, refusal, `${id} no longer follows`);
     },

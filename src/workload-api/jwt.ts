@@ -39,10 +39,11 @@ export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest
     const audiences = requireAudiences(call.request.audience);
     const wanted = parseWantedId(call.request.spiffeId);
     const who = await d.authorization.identifyCaller(call);
-    const granted = d.authorization.entitledTo(who, FETCH_SVID, wanted);
+    const granted = await d.authorization.entitledInTurn(who, FETCH_SVID, wanted);
     const issued = granted.map((entitlement) =>
-      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, ({ expiresAt }) => {
-        const what = { type: "jwt", audience: [...audiences], notAfter: expiresAt.toISOString() };
+      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, ({ expiresAt }, again) => {
+        const notAfter = expiresAt.toISOString();
+        const what = { type: "jwt", audience: audiences, notAfter, ...(again && { again }) };
         return d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, what);
       }),
     );

@@ -71,8 +71,8 @@ const [first, second] = [
   await clients["FetchJWTSVID, HTTP/2"].fetch(),
   await clients["FetchJWTSVID, HTTP/2"].fetch(),
 ].map(tokensOf);
-if (first?.length !== 1 || second?.length !== 1 || first[0] === second[0])
-  throw new Error("a token each, each its own");
+if (first?.length !== 1 || second?.length !== 1 || first[0] !== second[0])
+  throw new Error("one token, handed out again");
 
 const figures = Object.values(clients).map((client) => ({
   client,
