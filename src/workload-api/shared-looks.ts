@@ -7,8 +7,8 @@ type Look<Found> = (who: IdentifiedCaller) => Found;
 type Outcome<Found> = () => Found;
 
 /**
- * One look at a caller for all calls of its connection that ask before the look is made, at the end of the current tick: so it is made after each of them
- * has come, never before. Rejects never.
+ * One look at a caller for all calls of its connection that ask in one turn of the event loop, at the turn's end: so it is made after each of them has come,
+ * never before. Rejects never.
  */
 export function createComingLooks<Found>(look: Look<Found>): { of(who: IdentifiedCaller): Promise<Outcome<Found>> } {
   const coming = new WeakMap<Connection, Promise<Outcome<Found>>>();
@@ -29,7 +29,7 @@ export function createComingLooks<Found>(look: Look<Found>): { of(who: Identifie
     of(who) {
       let next = coming.get(who.connection);
       if (next === undefined) {
-        next = new Promise((resolve) => process.nextTick(() => resolve(outcomeOf(who))));
+        next = new Promise((resolve) => setImmediate(() => resolve(outcomeOf(who))));
         coming.set(who.connection, next);
       }
       return next;
