@@ -15,7 +15,7 @@ import { messageOf } from "../coded-error.js";
 import type { Clock } from "../platform/clock.js";
 import { AuditError } from "./audit-error.js";
 import type { AuditEntry, AuditFields, AuditKind, AuditLog, AuditReceipt } from "./audit-log.js";
-import { chainedLine, GENESIS } from "./chain.js";
+import { canonicalFields, chainedLine, GENESIS } from "./chain.js";
 import { readEntries } from "./read-entries.js";
 import { segmentName, segmentNumber, segmentsInSync } from "./segments.js";
 import { digestOfFile, inspectTail } from "./tail.js";
@@ -90,6 +90,9 @@ class ChainedLog implements AuditLogFile {
   #closed = false;
   #waiting: WaitingEntry[] = [];
   #turnBegun = false;
+  /** The time of the last entry: many entries are of the same millisecond. */
+  #timeAt = Number.NaN;
+  #timeText = "";
 
   constructor(directory: string, options: AuditLogOptions) {
     this.#directory = directory;
@@ -245,11 +248,14 @@ class ChainedLog implements AuditLogFile {
   }
 
   #time(): string {
-    return new Date(this.#clock.now()).toISOString();
+    const now = this.#clock.now();
+    if (now !== this.#timeAt) this.#timeText = new Date(now).toISOString();
+    this.#timeAt = now;
+    return this.#timeText;
   }
 
   #write(kind: AuditKind, fields: AuditFields, prev: string): string {
-    const { line, hash } = chainedLine(this.#sequence, this.#time(), kind, fields, prev);
+    const { line, hash } = chainedLine(this.#sequence, this.#time(), kind, canonicalFields(kind, fields), prev);
     this.#writeLines([line], hash);
     return hash;
   }
@@ -264,10 +270,15 @@ class ChainedLog implements AuditLogFile {
       const lines: string[] = [];
       const written: (() => void)[] = [];
       let head = this.#head;
+      let last: AuditFields | undefined;
+      let canonical = "";
       for (const { kind, fields, time, resolve, reject } of waiting) {
         const sequence = this.#sequence + lines.length;
         try {
-          const { line, hash } = chainedLine(sequence, time, kind, fields, head);
+          // Who asks for the same thing many times at once is recorded as many times, with the same fields.
+          if (fields !== last) canonical = canonicalFields(kind, fields);
+          last = fields;
+          const { line, hash } = chainedLine(sequence, time, kind, canonical, head);
           lines.push(line);
           head = hash;
           written.push(() => resolve({ sequence, hash }));

@@ -84,7 +84,10 @@ export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
 
   function sign(identity: IdentityConfig, audiences: readonly string[], by: Terms, now: number): Held {
     const { id, hint } = identity;
-    const { token, expiresAt } = by.signer.issue({ id, audiences, lifetimeSeconds: by.lifetimeSeconds, issuer: by.issuer }, now);
+    const { token, expiresAt } = by.signer.issue(
+      { id, audiences, lifetimeSeconds: by.lifetimeSeconds, issuer: by.issuer },
+      now,
+    );
     const svid = { id, token, expiresAt, hint };
     const credential = { serial: undefined, audience: audiences, notAfter: expiresAt, authority: by.signer.keyId };
     options.issued?.add(id.toString(), { type: "jwt", ...credential }, now);

@@ -8,7 +8,7 @@ import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Connection, Connections } from "./connections.js";
 import { StatusError, statusOf } from "./grpc-status.js";
-import { createComingLooks, createLastLooks } from "./shared-looks.js";
+import { createSharedLooks } from "./shared-looks.js";
 
 const MOST_QUOTED = 8;
 const LONGEST_QUOTED = 200;
@@ -54,7 +54,7 @@ export interface Authorization {
 
 export function createAuthorization(dependencies: {
   readonly connections: Connections;
-  readonly registry: Pick<IdentityRegistry, "entitlementsOf" | "onChange">;
+  readonly registry: Pick<IdentityRegistry, "entitlementsOf">;
   readonly audit: Pick<AuditLog, "append" | "appendInTurn">;
   readonly observer: WorkloadApiObserver | undefined;
 }): Authorization {
@@ -114,10 +114,11 @@ export function createAuthorization(dependencies: {
 
   const entitled = (who: IdentifiedCaller, rpc: string) => someOf(who, rpc, () => look(who));
 
-  const looks = createComingLooks(look);
-  /** What follows for callers whose entries were written in this turn; of a moment after that. */
-  const delivered = createLastLooks(({ caller }) => registry.entitlementsOf(caller).granted);
-  registry.onChange(() => delivered.forget());
+  /** Before the answers to one turn's calls are made … */
+  const looks = createSharedLooks(setImmediate, look);
+  /** … and when their entries are written. */
+  const looksAgain = createSharedLooks(process.nextTick, ({ caller }) => registry.entitlementsOf(caller).granted);
+  const deliveries = createDescriptions();
 
   return {
     async identifyCaller(call) {
@@ -160,10 +161,27 @@ export function createAuthorization(dependencies: {
 
     async recordDeliveryInTurn(who, rpc, entitlement, what) {
       const { id } = entitlement.identity;
-      await audit.appendInTurn("svid.delivered", describeDelivery(who, entitlement, what));
-      if (delivered.of(who).some(({ identity }) => identity.id.equals(id))) return;
+      await audit.appendInTurn("svid.delivered", deliveries.of(who, entitlement, what));
+      const granted = await looksAgain.of(who);
+      if (granted().some(({ identity }) => identity.id.equals(id))) return;
       const refusal = new StatusError(status.PERMISSION_DENIED, `${id} was withdrawn while this was being recorded`);
       refuse(who, rpc, refusal, `${id} no longer follows`);
+    },
+  };
+}
+
+/** The same fields for the same entitlement, which one look has found, and the same `what`: they are brought into the record's form once. */
+function createDescriptions(): {
+  of(who: IdentifiedCaller, entitlement: Entitlement, what: AuditFields): AuditFields;
+} {
+  const last = new WeakMap<Entitlement, { readonly what: AuditFields; readonly fields: AuditFields }>();
+  return {
+    of(who, entitlement, what) {
+      const before = last.get(entitlement);
+      if (before?.what === what) return before.fields;
+      const fields = describeDelivery(who, entitlement, what);
+      last.set(entitlement, { what, fields });
+      return fields;
     },
   };
 }

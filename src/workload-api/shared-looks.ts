@@ -1,16 +1,17 @@
 import type { IdentifiedCaller } from "./authorization.js";
 import type { Connection } from "./connections.js";
 
-type Look<Found> = (who: IdentifiedCaller) => Found;
-
 /** What a look found, or throws what it threw. */
 type Outcome<Found> = () => Found;
 
 /**
- * One look at a caller for all calls of its connection that ask in one turn of the event loop, at the turn's end: so it is made after each of them has come,
- * never before. Rejects never.
+ * One look at a caller for all calls of its connection that ask for one before it is made, which is when `soon` calls back: so for each of them it is made
+ * after they have asked, never before. Rejects never.
  */
-export function createComingLooks<Found>(look: Look<Found>): { of(who: IdentifiedCaller): Promise<Outcome<Found>> } {
+export function createSharedLooks<Found>(
+  soon: (make: () => void) => void,
+  look: (who: IdentifiedCaller) => Found,
+): { of(who: IdentifiedCaller): Promise<Outcome<Found>> } {
   const coming = new WeakMap<Connection, Promise<Outcome<Found>>>();
 
   function outcomeOf(who: IdentifiedCaller): Outcome<Found> {
@@ -29,35 +30,10 @@ export function createComingLooks<Found>(look: Look<Found>): { of(who: Identifie
     of(who) {
       let next = coming.get(who.connection);
       if (next === undefined) {
-        next = new Promise((resolve) => setImmediate(() => resolve(outcomeOf(who))));
+        next = new Promise((resolve) => soon(() => resolve(outcomeOf(who))));
         coming.set(who.connection, next);
       }
       return next;
     },
-  };
-}
-
-/** One look at a caller for all who ask until the current tick ends, or until `forget`. */
-export function createLastLooks<Found>(look: Look<Found>): { of(who: IdentifiedCaller): Found; forget(): void } {
-  const last = new Map<Connection, Found>();
-  let ends = false;
-  const forget = () => last.clear();
-
-  return {
-    of(who) {
-      const before = last.get(who.connection);
-      if (before !== undefined) return before;
-      const found = look(who);
-      last.set(who.connection, found);
-      if (!ends) {
-        ends = true;
-        process.nextTick(() => {
-          ends = false;
-          forget();
-        });
-      }
-      return found;
-    },
-    forget,
   };
 }
