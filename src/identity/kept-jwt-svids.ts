@@ -10,7 +10,7 @@ import type { JwtSvid } from "./svid-source.js";
 import type { TrustDomainAuthority } from "./trust-domain-authority.js";
 
 export interface KeptJwtSvidsOptions {
-  readonly authority: Pick<TrustDomainAuthority, "active" | "onActivation" | "onDistrust">;
+  readonly authority: Pick<TrustDomainAuthority, "active">;
   readonly registry: Pick<IdentityRegistry, "onChange">;
   /** Read at each hand-out: a token of another lifetime or issuer is not handed out again. */
   readonly lifetimes: () => Pick<Lifetimes, "jwtSeconds">;
@@ -30,15 +30,15 @@ export interface HandedJwtSvid {
 }
 
 /**
- * JWT-SVIDs by identity and list of audiences, each handed out until half of its life is over, as SPIRE's agent does. Whatever changes who gets which
- * identity or who signs, and every jump of the clock, has them signed anew.
+ * JWT-SVIDs by identity and list of audiences, each handed out until half of its life is over, as SPIRE's agent does. What changes who gets which
+ * identity, who signs, or what a token says, has them signed anew; so has a clock that is not between the token's issue and the half of its life.
  */
 export interface KeptJwtSvids {
   /** Throws CodedError `audience-missing`, `not-ready`. */
   of(identity: IdentityConfig, audiences: readonly string[]): HandedJwtSvid;
-  /** Forgets the tokens of the identity `name`, or all. */
-  forget(name?: string): void;
-  /** Ends the subscriptions. */
+  /** Forgets the tokens of the identity `name`. */
+  forget(name: string): void;
+  /** Ends the subscription. */
   close(): void;
 }
 
@@ -67,12 +67,8 @@ interface Held extends Terms {
 export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
   const { authority, registry, lifetimes, clock, audit } = options;
   const held = new Map<string, Held>();
-  const forgetAll = () => held.clear();
-  const unsubscribe = [
-    authority.onActivation(forgetAll),
-    authority.onDistrust(forgetAll),
-    registry.onChange(forgetAll),
-  ];
+  // Also what is revoked, or has ended, and comes back later under the same name.
+  const unsubscribe = registry.onChange(() => held.clear());
 
   function terms(): Terms {
     return {
@@ -135,7 +131,7 @@ export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
         const now = clock.now();
         const wanted = terms();
         const found = held.get(key);
-        if (found !== undefined && isFresh(found, identity, wanted, now)) {
+        if (found !== undefined && isFresh(found, wanted, now)) {
           return { svid: found.svid, again: true, recorded: found.recorded };
         }
         const signed = sign(identity, audiences, wanted, now);
@@ -148,19 +144,17 @@ export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
       }
     },
     forget(name) {
-      for (const [key, { identity }] of held) if (name === undefined || identity.name === name) held.delete(key);
+      for (const [key, { identity }] of held) if (identity.name === name) held.delete(key);
     },
-    close() {
-      for (const stop of unsubscribe) stop();
-    },
+    close: unsubscribe,
   };
 }
 
-function isFresh(one: Held, identity: IdentityConfig, wanted: Terms, now: number): boolean {
+/** Every reader looks at the clock and at who signs: no timer and no message comes too late. */
+function isFresh(one: Held, wanted: Terms, now: number): boolean {
   return (
     now >= one.from &&
     now < one.until &&
-    one.identity === identity &&
     one.signer === wanted.signer &&
     one.lifetimeSeconds === wanted.lifetimeSeconds &&
     one.issuer === wanted.issuer

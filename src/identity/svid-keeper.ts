@@ -78,10 +78,7 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       return id === undefined ? [...new Set(names)] : [kept.identityOf(id).name];
     },
     onChange: kept.onChange,
-    wake() {
-      tokens.forget();
-      kept.wake();
-    },
+    wake: kept.wake,
     close() {
       tokens.close();
       kept.close();
