@@ -45,7 +45,7 @@ describe("a JWT-SVID", () => {
     await fetch();
     domain.clock.jump(1);
     await fetch();
-    const [[first], [second], [third]] = handed as [[string], [string], [string]];
+    const [first, second, third] = handed.map(([token]) => token);
     expect(handed.map(([, again]) => again)).toEqual([false, true, false]);
     expect(second).toBe(first);
     expect(third).not.toBe(first);

@@ -115,6 +115,25 @@ describe("FetchJWTSVID", () => {
     expect([refused.code, refused.response]).toEqual([status.UNAVAILABLE, undefined]);
   });
 
+  it("hands a token out again, to every process with its identity, and records each hand-out as what it is", async () => {
+    const before = running.record.entries.length;
+    const [first, second] = [await tokenFor("again"), await tokenFor("again")];
+    expect(second).toBe(first);
+    const entries = running.record.entries.slice(before).filter(({ fields }) => fields.identity === "agents/billing");
+    expect(entries.map(({ kind, fields }) => [kind, fields.again ?? false])).toEqual([
+      ["svid.issued", false],
+      ["svid.delivered", false],
+      ["svid.delivered", true],
+    ]);
+    const notAfter = new Date(claimsOf(first).exp * 1_000).toISOString();
+    expect(entries.at(-1)?.fields).toMatchObject({ type: "jwt", audience: ["again"], notAfter, pid: process.pid });
+    running.record.writable = false;
+    const refused = await fetchTokens(["again"]);
+    running.record.writable = true;
+    expect([refused.code, refused.response]).toEqual([status.UNAVAILABLE, undefined]);
+    expect(await tokenFor("again")).toBe(first);
+  });
+
   it("does not hand out a token whose identity is withdrawn while that is recorded", async () => {
     let delivered = () => {};
     const api = await runApi({
