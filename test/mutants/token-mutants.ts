@@ -41,8 +41,8 @@ export const tokenMutants: readonly Mutant[] = [
     id: "token-identity",
     check: "JR-5: a token is handed out again for the same identity only",
     file: "src/identity/kept-jwt-svids.ts",
-    find: "`${name} ${",
-    replace: "`${name.length > 0} ${",
+    find: "function keyOf({ name }: IdentityConfig,",
+    replace: "function keyOf({ hint: name }: IdentityConfig,",
     tests: kept,
   },
   {
