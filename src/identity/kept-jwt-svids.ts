@@ -23,19 +23,19 @@ export interface KeptJwtSvidsOptions {
 /** A token for one hand-out. */
 export interface HandedJwtSvid {
   readonly svid: JwtSvid;
-  /** It was handed out before, for the same identity and the same audiences. */
+  /** It was handed out before, for the same identity, audiences and launchers. */
   readonly again: boolean;
   /** Resolves when the issue is in the record; undefined if it has been. Nobody has the token before. Rejects with CodedError `not-ready`. */
   readonly recorded: Promise<void> | undefined;
 }
 
 /**
- * JWT-SVIDs by identity and list of audiences, each handed out until half of its life is over, as SPIRE's agent does. What changes who gets which
+ * JWT-SVIDs by identity, list of audiences and chain of launchers, each handed out until half of its life is over, as SPIRE's agent does. What changes who gets which
  * identity, who signs, or what a token says, has them signed anew; so has a clock that is not between the token's issue and the half of its life.
  */
 export interface KeptJwtSvids {
-  /** Throws CodedError `audience-missing`, `not-ready`. */
-  of(identity: IdentityConfig, audiences: readonly string[]): HandedJwtSvid;
+  /** `launchedBy`: SPIFFE IDs of the agents that launched its holder, nearest first. Throws CodedError `audience-missing`, `not-ready`. */
+  of(identity: IdentityConfig, audiences: readonly string[], launchedBy: readonly string[]): HandedJwtSvid;
   /** Forgets the tokens of the identity `name`. */
   forget(name: string): void;
   /** Ends the subscription. */
@@ -91,12 +91,13 @@ export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
   }
 
   /** Until its issue is in the record a token may be handed to others who wait for that too; if it never is, to nobody more. */
-  function record(key: string, one: Held, audiences: readonly string[]): void {
+  function record(key: string, one: Held, audiences: readonly string[], launchedBy: readonly string[]): void {
     const { identity, svid, signer } = one;
     const appended = audit.appendInTurn("svid.issued", {
       type: "jwt",
       identity: identity.name,
       spiffeId: svid.id.toString(),
+      ...(launchedBy.length > 0 && { launchedBy }),
       audience: audiences,
       notAfter: svid.expiresAt.toISOString(),
       authority: signer.keyId,
@@ -125,8 +126,8 @@ export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
   }
 
   return {
-    of(identity, audiences) {
-      const key = keyOf(identity, audiences);
+    of(identity, audiences, launchedBy) {
+      const key = keyOf(identity, audiences, launchedBy);
       try {
         const now = clock.now();
         const wanted = terms();
@@ -136,7 +137,7 @@ export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
         }
         const signed = sign(identity, audiences, wanted, now);
         keep(key, signed);
-        record(key, signed, audiences);
+        record(key, signed, audiences, launchedBy);
         return { svid: signed.svid, again: false, recorded: signed.recorded };
       } catch (thrown) {
         if (codeOf(thrown) === "audience-missing") throw thrown;
@@ -162,6 +163,7 @@ function isFresh(one: Held, wanted: Terms, now: number): boolean {
 }
 
 /** Different for different lists, whatever characters are in them. */
-function keyOf({ name }: IdentityConfig, audiences: readonly string[]): string {
-  return `${name} ${JSON.stringify(audiences)}`;
+function keyOf({ name }: IdentityConfig, audiences: readonly string[], launchedBy: readonly string[]): string {
+  const chain = launchedBy.length === 0 ? "" : JSON.stringify(launchedBy);
+  return `${name} ${JSON.stringify(audiences)}${chain}`;
 }

@@ -59,8 +59,8 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
   return {
     x509Svid: kept.of,
     onRotation: kept.onRotation,
-    async jwtSvid(id, audiences, delivery) {
-      const { svid, again, recorded } = tokens.of(kept.identityOf(id), audiences);
+    async jwtSvid(id, audiences, launchedBy = [], delivery) {
+      const { svid, again, recorded } = tokens.of(kept.identityOf(id), audiences, launchedBy);
       const delivered = delivery?.(svid, again);
       if (recorded !== undefined) await Promise.all([recorded, delivered]);
       else await delivered;

@@ -43,7 +43,7 @@ export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest
     const who = await d.authorization.identifyCaller(call);
     const granted = await d.authorization.entitledInTurn(who, FETCH_SVID, wanted);
     const issued = granted.map((entitlement) =>
-      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, (svid, again) =>
+      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, entitlement.launchedBy, (svid, again) =>
         d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, deliveryOf(svid, audiences, again)),
       ),
     );

@@ -31,7 +31,7 @@ function keptOf(domain: Domain, parts: Partial<KeptJwtSvidsOptions> = {}) {
   const options = { authority, registry, clock, audit, lifetimes: () => ({ jwtSeconds: 300 }), ...parts };
   const kept = createKeptJwtSvids(options);
   const whose = registry.find("agents/billing") ?? identity("agents/billing");
-  return { ...kept, token: (audiences = ["orders"]) => kept.of(whose, audiences).svid.token };
+  return { ...kept, token: (audiences = ["orders"]) => kept.of(whose, audiences, []).svid.token };
 }
 
 describe("a JWT-SVID", () => {
@@ -39,7 +39,7 @@ describe("a JWT-SVID", () => {
     const domain = createTestTrustDomain();
     const handed: [string, boolean][] = [];
     const fetch = () =>
-      domain.keeper.jwtSvid(billing, ["orders"], async ({ token }, again) => void handed.push([token, again]));
+      domain.keeper.jwtSvid(billing, ["orders"], [], async ({ token }, again) => void handed.push([token, again]));
     await fetch();
     domain.clock.jump(HALF_LIFE - 1);
     await fetch();
@@ -52,12 +52,18 @@ describe("a JWT-SVID", () => {
     expect(issues(domain)).toBe(2);
   });
 
-  it("is not handed out for other audiences, in another order, or whose text reads alike, nor for another identity", async () => {
+  it("is not handed out for other audiences, in another order, or whose text reads alike, nor for another identity or other launchers", async () => {
     const domain = createTestTrustDomain();
     const lists = [["a", "b"], ["b", "a"], ["a"], ["a,b"], ["a\nb"], ['a","b'], ["a b"], ["a", "b", "b"], [" a"]];
     const tokens: string[] = [];
     for (const list of lists) tokens.push(await tokenOf(domain, list));
     tokens.push(await tokenOf(domain, ["a", "b"], planner));
+    const lead = "spiffe://shop.local/agents/lead";
+    for (const chain of [[lead], [lead, lead]]) {
+      tokens.push((await domain.keeper.jwtSvid(billing, ["a"], chain)).token);
+      expect(domain.audit.entries.at(-1)?.fields.launchedBy).toEqual(chain);
+      expect((await domain.keeper.jwtSvid(billing, ["a"], chain)).token).toBe(tokens.at(-1));
+    }
     expect(new Set(tokens).size).toBe(tokens.length);
     for (const [index, list] of lists.entries()) {
       expect(await tokenOf(domain, list)).toBe(tokens[index]);
@@ -165,17 +171,17 @@ describe("a JWT-SVID", () => {
       },
     });
     const whose = identity("agents/billing");
-    const [first, meanwhile] = [held.of(whose, ["orders"]), held.of(whose, ["orders"])];
+    const [first, meanwhile] = [held.of(whose, ["orders"], []), held.of(whose, ["orders"], [])];
     expect([first.again, meanwhile.again, meanwhile.svid.token]).toEqual([false, true, first.svid.token]);
     outcomes[0]?.reject(new Error("the disk is full"));
     for (const { recorded } of [first, meanwhile]) {
       await expect(recorded).rejects.toThrow(expect.objectContaining({ code: "not-ready" }));
     }
-    const next = held.of(whose, ["orders"]);
+    const next = held.of(whose, ["orders"], []);
     expect(next.svid.token).not.toBe(first.svid.token);
     outcomes[1]?.resolve();
     await next.recorded;
-    expect(held.of(whose, ["orders"])).toEqual({ svid: next.svid, again: true, recorded: undefined });
+    expect(held.of(whose, ["orders"], [])).toEqual({ svid: next.svid, again: true, recorded: undefined });
     held.close();
   });
 

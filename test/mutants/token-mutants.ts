@@ -33,8 +33,8 @@ export const tokenMutants: readonly Mutant[] = [
     id: "token-audiences",
     check: "JR-2: a token is handed out again for the same list of audiences only",
     file: "src/identity/kept-jwt-svids.ts",
-    find: "JSON.stringify(audiences)",
-    replace: "audiences.join()",
+    find: "{JSON.stringify(audiences)}",
+    replace: "{audiences.join()}",
     tests: kept,
   },
   {
@@ -43,6 +43,14 @@ export const tokenMutants: readonly Mutant[] = [
     file: "src/identity/kept-jwt-svids.ts",
     find: "function keyOf({ name }: IdentityConfig,",
     replace: "function keyOf({ hint: name }: IdentityConfig,",
+    tests: kept,
+  },
+  {
+    id: "token-launchers",
+    check: "a token is handed out again only to whom the same agents launched",
+    file: "src/identity/kept-jwt-svids.ts",
+    find: "launchedBy.length === 0 ?",
+    replace: "true ?",
     tests: kept,
   },
   {
