@@ -93,6 +93,9 @@ class ChainedLog implements AuditLogFile {
   /** The time of the last entry: many entries are of the same millisecond. */
   #timeAt = Number.NaN;
   #timeText = "";
+  /** Those of the last entry that was written in a turn, and their canonical form. */
+  #fields: AuditFields | undefined;
+  #canonical = "";
 
   constructor(directory: string, options: AuditLogOptions) {
     this.#directory = directory;
@@ -270,15 +273,13 @@ class ChainedLog implements AuditLogFile {
       const lines: string[] = [];
       const written: (() => void)[] = [];
       let head = this.#head;
-      let last: AuditFields | undefined;
-      let canonical = "";
       for (const { kind, fields, time, resolve, reject } of waiting) {
         const sequence = this.#sequence + lines.length;
         try {
-          // Who asks for the same thing many times at once is recorded as many times, with the same fields.
-          if (fields !== last) canonical = canonicalFields(kind, fields);
-          last = fields;
-          const { line, hash } = chainedLine(sequence, time, kind, canonical, head);
+          // Who asks for the same thing many times is recorded as many times, with the same fields.
+          if (fields !== this.#fields) this.#canonical = canonicalFields(kind, fields);
+          this.#fields = fields;
+          const { line, hash } = chainedLine(sequence, time, kind, this.#canonical, head);
           lines.push(line);
           head = hash;
           written.push(() => resolve({ sequence, hash }));

@@ -4,6 +4,7 @@ import { launchedName } from "../attestation/launched-process.js";
 import type { ProcessFacts } from "../attestation/process-facts.js";
 import type { AuditFields, AuditLog } from "../audit/audit-log.js";
 import { codeOf, messageOf } from "../coded-error.js";
+import type { IdentityConfig } from "../config/config.js";
 import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Connection, Connections } from "./connections.js";
@@ -156,7 +157,8 @@ export function createAuthorization(dependencies: {
     },
 
     recordDelivery(who, entitlement, what) {
-      audit.append("svid.delivered", describeDelivery(who, entitlement, what));
+      const { facts } = who.caller;
+      audit.append("svid.delivered", describeDelivery(facts, launchOf(who.caller), entitlement, what));
     },
 
     async recordDeliveryInTurn(who, rpc, entitlement, what) {
@@ -170,24 +172,58 @@ export function createAuthorization(dependencies: {
   };
 }
 
-/** The same fields for the same entitlement, which one look has found, and the same `what`: they are brought into the record's form once. */
+/** What an entry of the record was made of. */
+interface Delivery {
+  readonly what: AuditFields;
+  readonly entitlement: Entitlement;
+  readonly facts: ProcessFacts;
+  readonly launch: string | undefined;
+  readonly fields: AuditFields;
+}
+
+/** The same fields for what is the same in all that they say, so that they are brought into the record's form once. */
 function createDescriptions(): {
   of(who: IdentifiedCaller, entitlement: Entitlement, what: AuditFields): AuditFields;
 } {
-  const last = new WeakMap<Entitlement, { readonly what: AuditFields; readonly fields: AuditFields }>();
+  const known = new WeakMap<Connection, WeakMap<IdentityConfig, Delivery>>();
+
   return {
-    of(who, entitlement, what) {
-      const before = last.get(entitlement);
-      if (before?.what === what) return before.fields;
-      const fields = describeDelivery(who, entitlement, what);
-      last.set(entitlement, { what, fields });
+    of({ caller, connection }, entitlement, what) {
+      const { facts } = caller;
+      const launch = launchOf(caller);
+      const ofConnection = known.get(connection) ?? new WeakMap<IdentityConfig, Delivery>();
+      known.set(connection, ofConnection);
+      const before = ofConnection.get(entitlement.identity);
+      const same =
+        before?.what === what &&
+        before.facts === facts &&
+        before.launch === launch &&
+        isSame(before.entitlement, entitlement);
+      if (same) return before.fields;
+      const fields = describeDelivery(facts, launch, entitlement, what);
+      ofConnection.set(entitlement.identity, { what, entitlement, facts, launch, fields });
       return fields;
     },
   };
 }
 
+function isSame(one: Entitlement, other: Entitlement): boolean {
+  return (
+    one === other ||
+    (one.identity === other.identity &&
+      one.evidence === other.evidence &&
+      one.launchedBy.length === other.launchedBy.length &&
+      one.launchedBy.every((id, index) => id === other.launchedBy[index]))
+  );
+}
+
+function launchOf({ launch }: Caller): string | undefined {
+  return launch === undefined ? undefined : launchedName(launch);
+}
+
 function describeDelivery(
-  { caller }: IdentifiedCaller,
+  facts: ProcessFacts,
+  launch: string | undefined,
   { identity, evidence, launchedBy }: Entitlement,
   what: AuditFields,
 ): AuditFields {
@@ -196,9 +232,9 @@ function describeDelivery(
     identity: identity.name,
     spiffeId: identity.id.toString(),
     evidence,
-    ...(caller.launch === undefined ? {} : { launch: launchedName(caller.launch) }),
+    ...(launch !== undefined && { launch }),
     ...(launchedBy.length > 0 && { launchedBy }),
-    ...describeProcess(caller.facts),
+    ...describeProcess(facts),
   };
 }
 
