@@ -42,6 +42,7 @@ export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest
     const wanted = parseWantedId(call.request.spiffeId);
     const who = await d.authorization.identifyCaller(call);
     const granted = await d.authorization.entitledInTurn(who, FETCH_SVID, wanted);
+    if (call.cancelled) throw new StatusError(status.CANCELLED, "the call was cancelled");
     const issued = granted.map((entitlement) =>
       d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, entitlement.launchedBy, (svid, again) =>
         d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, deliveryOf(svid, audiences, again)),

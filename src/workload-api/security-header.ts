@@ -1,7 +1,8 @@
 import { type Metadata, ServerInterceptingCall, type ServerInterceptor, status } from "@grpc/grpc-js";
 
-type ServerInterceptingCallInterface = Parameters<ServerInterceptor>[1];
-type InterceptingServerListener = Parameters<ServerInterceptingCallInterface["start"]>[0];
+/** What grpc-js hands an interceptor; it does not export the names. */
+type InterceptedCall = Parameters<ServerInterceptor>[1];
+type CallListener = Parameters<InterceptedCall["start"]>[0];
 
 const HEADER = "workload.spiffe.io";
 const SERVICE = "/SpiffeWorkloadAPI/";
@@ -16,23 +17,32 @@ export const requireSecurityHeader: ServerInterceptor = (method, call) =>
 
 /** Looks at what comes first and passes everything else on as it is. */
 class HeaderCheckedCall extends ServerInterceptingCall {
-  readonly #call: ServerInterceptingCallInterface;
+  readonly #call: InterceptedCall;
 
-  constructor(call: ServerInterceptingCallInterface) {
+  constructor(call: InterceptedCall) {
     super(call);
     this.#call = call;
   }
 
-  override start(listener: InterceptingServerListener): void {
+  override start(listener: CallListener): void {
+    let cancelled = false;
     this.#call.start({
       onReceiveMetadata: (metadata) => {
         const refusal = refusalOf(metadata);
         if (refusal === undefined) listener.onReceiveMetadata(metadata);
         else this.#call.sendStatus({ code: status.INVALID_ARGUMENT, details: refusal, metadata: null });
       },
-      onReceiveMessage: (message) => listener.onReceiveMessage(message),
-      onReceiveHalfClose: () => listener.onReceiveHalfClose(),
-      onCancel: () => listener.onCancel(),
+      // What was read before a cancellation may come after it: nothing is issued for who has gone.
+      onReceiveMessage(message) {
+        if (!cancelled) listener.onReceiveMessage(message);
+      },
+      onReceiveHalfClose() {
+        if (!cancelled) listener.onReceiveHalfClose();
+      },
+      onCancel() {
+        cancelled = true;
+        listener.onCancel();
+      },
     });
   }
 
@@ -44,7 +54,7 @@ class HeaderCheckedCall extends ServerInterceptingCall {
     this.#call.sendMessage(message, sent);
   }
 
-  override sendStatus(ending: Parameters<ServerInterceptingCallInterface["sendStatus"]>[0]): void {
+  override sendStatus(ending: Parameters<InterceptedCall["sendStatus"]>[0]): void {
     this.#call.sendStatus(ending);
   }
 }

@@ -117,4 +117,12 @@ export const tokenMutants: readonly Mutant[] = [
     replace: "true",
     tests: ["test/workload-api/authorization.test.ts"],
   },
+  {
+    id: "cancelled-call",
+    check: "nothing is signed or recorded for a call that was cancelled",
+    file: "src/workload-api/jwt.ts",
+    find: "if (call.cancelled) throw",
+    replace: "if (false) throw",
+    tests: ["test/workload-api/jwt.test.ts"],
+  },
 ];

@@ -3,6 +3,7 @@ import { type ServiceError, status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TrustDomain } from "../../src/spiffe/spiffe-id.js";
 import type { JWTSVIDResponse, ValidateJWTSVIDResponse } from "../../src/workload-api/generated/workload.js";
+import { fetchJwtSvid, type JwtDependencies } from "../../src/workload-api/jwt.js";
 import { verifies } from "../requirements/verifies.js";
 import { receive } from "./received.js";
 import { identity, type RunningApi, runApi, secure } from "./running-api.js";
@@ -132,6 +133,33 @@ describe("FetchJWTSVID", () => {
     running.record.writable = true;
     expect([refused.code, refused.response]).toEqual([status.UNAVAILABLE, undefined]);
     expect(await tokenFor("again")).toBe(first);
+  });
+
+  it("signs and records nothing for a call that was cancelled while its caller was looked at", async () => {
+    const before = running.record.entries.length;
+    const answered = (cancelled: boolean) =>
+      new Promise<status | undefined>((resolve) => {
+        const entitlement = { identity: identity("agents/billing"), evidence: "kernel", launchedBy: [] } as const;
+        const handler = fetchJwtSvid({
+          ...{ jwtIssuer: running.keeper, clock: { now: Date.now } },
+          authorization: {
+            identifyCaller: async () => ({}),
+            async entitledInTurn() {
+              Object.assign(call, { cancelled });
+              return [entitlement];
+            },
+            recordDeliveryInTurn: async () => void running.record.append("svid.delivered", {}),
+          },
+        } as unknown as JwtDependencies);
+        const call = { request: { audience: ["cancelled"], spiffeId: "" }, cancelled: false } as unknown as Parameters<
+          typeof handler
+        >[0];
+        handler(call, (error) => resolve(error === null ? status.OK : (error.code as status)));
+      });
+    expect(await answered(true)).toBe(status.CANCELLED);
+    expect(running.record.entries).toHaveLength(before);
+    expect(await answered(false)).toBe(status.OK);
+    expect(running.record.entries).toHaveLength(before + 2);
   });
 
   it("does not hand out a token whose identity is withdrawn while that is recorded", async () => {
