@@ -65,10 +65,12 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     SPIFFE_ENDPOINT_SOCKET: workloadApi,
     AGENTID_CONTROL: control,
     ...Object.fromEntries(
-      foundation.project.config.services.map(({ name }) => [
-        `AGENTID_URL_${name.toUpperCase().replaceAll("-", "_")}`,
-        relaying.relay.addressesOf(name)?.url ?? "",
-      ]),
+      foundation.project.config.services.flatMap(({ name }) => {
+        const variable = name.toUpperCase().replaceAll("-", "_");
+        const { url = "", mtls } = relaying.relay.addressesOf(name) ?? {};
+        const direct = mtls?.ofRelay ? [[`AGENTID_MTLS_${variable}`, `${mtls.host}:${mtls.port}`]] : [];
+        return [[`AGENTID_URL_${variable}`, url], ...direct];
+      }),
     ),
   });
   const revoking = createRevoking({
