@@ -95,6 +95,10 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     stateDirectory: folders.state,
     workloadApi: workloadApi.replace(/^unix:\/\//, ""),
     environment: options.environment,
+    refusedInside({ pid, uid }, route, reason) {
+      audit.append("control.refused", { route, pid, uid, reason });
+      bus.emit({ event: "process", change: "refused", pid, uid, detail: `control: ${reason}` });
+    },
   });
   undo.push(() => sandboxes.close());
   let dashboard: { readonly pid: number; readonly startTime: bigint } | undefined;
