@@ -131,7 +131,9 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
     explain: ({ decision }) => options.explanations.explain(decision),
     acceptReload: ({ sequence }) => reload.accept(sequence),
     refuseReload: ({ sequence }) => reload.refuse(sequence),
-    rotate: ({ name }) => ({ rotated: [...keeper.rotate(name === undefined ? undefined : known(name).id)] }),
+    rotate: async ({ name }) => ({
+      rotated: name === undefined ? [...(await keeper.rotateAll())] : [keeper.rotate(known(name).id)],
+    }),
     async pin({ name }) {
       const identity = known(name);
       const pin = await pinIdentity(identity, options.environment);

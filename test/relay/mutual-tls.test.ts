@@ -147,7 +147,7 @@ describe("the inbound leg", () => {
     const before = await connected(running);
     await ask(before);
     const serial = before.getPeerCertificate().serialNumber;
-    running.keeper.rotate();
+    await running.keeper.rotateAll();
     const after = await connected(running);
     expect(after.getPeerCertificate().serialNumber).not.toBe(serial);
     expect(await ask(before)).toContain("200 OK");
@@ -167,7 +167,7 @@ it("a call that runs when its caller's SVID is replaced ends well, and the next 
     finish = () => response.end("second half");
   };
   const slow = await fetch(url);
-  running.keeper.rotate();
+  await running.keeper.rotateAll();
   invoices.answer = (_request, response) => response.end("quick");
   expect(await (await fetch(url)).text()).toBe("quick");
   finish();

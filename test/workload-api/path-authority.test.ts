@@ -137,7 +137,7 @@ describe("a client that names the socket's path as :authority", () => {
     const stream = receive(client.fetchX509Svid({}, secure()));
     const first = await stream.next();
     for (let round = 0; round < 3; round++) {
-      keeper.rotate();
+      await keeper.rotateAll();
       expect((await stream.next()).svids[0]?.x509Svid).not.toEqual(first.svids[0]?.x509Svid);
     }
     expect(api.open).toEqual({ connections: 1, streams: 1 });

@@ -202,7 +202,7 @@ describe("StreamSecrets", () => {
     const stream = talk(client);
     stream.say({ node: envoy(1, 40), resourceNames: ["ROOTCA"] });
     const before = trustDomainsOf(secretsIn(await stream.next()).get("ROOTCA"));
-    api.keeper.rotate();
+    await api.keeper.rotateAll();
     api.authority.rotate();
     const after = trustDomainsOf(secretsIn(await stream.next()).get("ROOTCA"));
     stream.cancel();
@@ -360,7 +360,7 @@ describe("StreamSecrets", () => {
     expect(await code).toBe(status.INTERNAL);
     await barrier(client);
     expect(api.api.open.streams).toBe(0);
-    api.keeper.rotate();
+    await api.keeper.rotateAll();
     api.authority.rotate();
   });
 

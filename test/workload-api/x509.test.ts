@@ -61,7 +61,7 @@ describe("FetchX509SVID", () => {
       "spiffe://shop.local/agents/analyst",
       "spiffe://shop.local/agents/planner",
     ]);
-    running.keeper.rotate();
+    await running.keeper.rotateAll();
     const again = await fetchSvids();
     expect(again.svids.map(({ spiffeId }) => spiffeId)).toEqual(svids.map(({ spiffeId }) => spiffeId));
   });
