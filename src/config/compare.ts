@@ -113,7 +113,19 @@ function changesOfIdentity(old: IdentityConfig, next: IdentityConfig): readonly 
     ...differing(`${at}.service`, old.service, next.service, next.service !== undefined),
     ...differing(`${at}.dnsNames`, list(old.dnsNames), list(next.dnsNames), addedNames),
     ...differing(`${at}.hint`, old.hint, next.hint, false),
+    ...federatesWithChanges(`${at}.federatesWith`, old.federatesWith, next.federatesWith),
   ];
+}
+
+/** Without it an identity deals with all trust domains. */
+function federatesWithChanges(
+  at: string,
+  before: readonly string[] | undefined,
+  after: readonly string[] | undefined,
+): readonly Change[] {
+  const shown = (names: readonly string[] | undefined) => (names === undefined ? "all" : list(names) || "none");
+  const widens = before !== undefined && (after === undefined || after.some((name) => !before.includes(name)));
+  return differing(at, shown(before), shown(after), widens);
 }
 
 /** What a process must be. More conditions are narrower only where some process could have the identity before. */

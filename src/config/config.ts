@@ -84,6 +84,8 @@ export interface IdentityConfig {
   readonly service: string | undefined;
   readonly dnsNames: readonly string[];
   readonly hint: string;
+  /** Names of the other trust domains whose workloads it deals with; absent: all that are known here. */
+  readonly federatesWith?: readonly string[];
 }
 
 export interface RequiredFacts {

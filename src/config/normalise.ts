@@ -84,6 +84,7 @@ function identityOf(
     service: entry.service,
     dnsNames: entry.dnsNames ?? [],
     hint: entry.hint ?? "",
+    ...(entry.federatesWith !== undefined && { federatesWith: entry.federatesWith }),
   };
 }
 

@@ -2,6 +2,7 @@ import type { ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
+import { bundlesFor } from "../identity/federates-with.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
@@ -47,9 +48,11 @@ const MAX_DELAY_MS = 2 ** 31 - 1;
 
 /** Listens on a free port of 127.0.0.1 with the service's SVID. Throws CodedError `not-ready`, `identity-unknown`, `cannot-listen`. */
 export async function openInboundLeg(
-  parts: RelayParts,
+  relay: RelayParts,
   leg: { service: () => RunningService; upstream: () => UpstreamConnection; tickets: Tickets },
 ): Promise<InboundLeg> {
+  const bundles = bundlesFor(relay.bundles, () => relay.registry.find(leg.service().id.toString()));
+  const parts: RelayParts = { ...relay, bundles };
   const peers = new Map<Duplex, Connected>();
   let names: ListenerNames = inboundNames(0, "", "");
   const steps: readonly Step[] = [

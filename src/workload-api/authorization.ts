@@ -5,7 +5,8 @@ import type { ProcessFacts } from "../attestation/process-facts.js";
 import type { AuditFields, AuditLog } from "../audit/audit-log.js";
 import { codeOf, messageOf } from "../coded-error.js";
 import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
-import { SpiffeId } from "../spiffe/spiffe-id.js";
+import { federatesWith } from "../identity/federates-with.js";
+import { SpiffeId, type TrustDomain } from "../spiffe/spiffe-id.js";
 import type { Connection, Connections } from "./connections.js";
 import { StatusError, statusOf } from "./grpc-status.js";
 
@@ -36,6 +37,8 @@ export interface Authorization {
   entitled(who: IdentifiedCaller, rpc: string): readonly Entitlement[];
   /** Of those, all, or the one named `wanted` (JR-4). */
   entitledTo(who: IdentifiedCaller, rpc: string, wanted: SpiffeId | undefined): readonly Entitlement[];
+  /** Whether one of the caller's identities federates with `trustDomain`; who has none is kept from none. */
+  dealsWith(who: IdentifiedCaller, trustDomain: TrustDomain): boolean;
   /** Ends an RPC that asks for resources which the caller may not have, in SPIRE's words: InvalidArgument. */
   refuseResources(who: IdentifiedCaller, rpc: string, names: readonly string[]): never;
   /** Tells people that the caller could not use what it was sent. */
@@ -111,6 +114,11 @@ export function createAuthorization(dependencies: {
       return refuse(who, rpc, new StatusError(status.PERMISSION_DENIED, message), `${wanted} does not follow`);
     },
 
+    dealsWith({ caller }, trustDomain) {
+      const { granted } = registry.entitlementsOf(caller);
+      return granted.length === 0 || granted.some(({ identity }) => federatesWith(identity, trustDomain));
+    },
+
     refuseResources(who, rpc, names) {
       const quoted = quoteSome(names);
       const message = `workload is not authorized for the requested identities [${quoted}]`;
@@ -135,6 +143,10 @@ export function createAuthorization(dependencies: {
       refuse(who, rpc, refusal, `${id} no longer follows`);
     },
   };
+}
+
+export function identitiesOf(granted: readonly Entitlement[]): readonly Entitlement["identity"][] {
+  return granted.map(({ identity }) => identity);
 }
 
 function describeDelivery(

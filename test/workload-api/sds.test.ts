@@ -128,6 +128,26 @@ describe("the names of SDS", () => {
     expect(all.get("shop.local")?.map(({ raw }) => raw.equals(partnerRoot))).toEqual([false]);
   });
 
+  it("give the bundles of trust domains that the caller's identities federate with, and no other", async () => {
+    const withPartner = async (federatesWith: readonly string[]) => {
+      const { client, api } = await start({ identities: [{ ...billing, federatesWith }] });
+      const [all, together] = [
+        await fetched(client, {}),
+        await fetched(client, { node: envoy(1, 18), resourceNames: ["ALL"] }),
+      ];
+      const named = await fetch(client, { resourceNames: ["spiffe://partner.example"] });
+      await api.close();
+      return [[...all.keys()], [...trustDomainsOf(together.get("ALL")).keys()], named.code];
+    };
+    const own = [billingId, "spiffe://shop.local"];
+    expect(await withPartner([])).toEqual([own, ["shop.local"], status.INVALID_ARGUMENT]);
+    expect(await withPartner(["partner.example"])).toEqual([
+      [...own, "spiffe://partner.example"],
+      ["shop.local", "partner.example"],
+      status.OK,
+    ]);
+  });
+
   it("give plain roots to a client without the SPIFFE validator, and `ALL` only with it", async () => {
     const { client } = await start();
     const without = [
