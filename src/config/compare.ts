@@ -116,6 +116,7 @@ function changesOfIdentity(old: IdentityConfig, next: IdentityConfig): readonly 
     ...differing(`${at}.hint`, old.hint, next.hint, false),
     ...labelChanges(at, old.labels, next.labels),
     ...differing(`${at}.shadow`, shadowOf(old), shadowOf(next), next.shadow === true),
+    ...federatesWithChanges(`${at}.federatesWith`, old.federatesWith, next.federatesWith),
   ];
 }
 
@@ -128,6 +129,17 @@ function labelChanges(at: string, old: Labels = {}, next: Labels = {}): readonly
 
 function shadowOf({ shadow }: IdentityConfig): string | undefined {
   return shadow === true ? "what no rule allows is let through" : undefined;
+}
+
+/** Without it an identity deals with all trust domains. */
+function federatesWithChanges(
+  at: string,
+  before: readonly string[] | undefined,
+  after: readonly string[] | undefined,
+): readonly Change[] {
+  const shown = (names: readonly string[] | undefined) => (names === undefined ? "all" : list(names) || "none");
+  const widens = before !== undefined && (after === undefined || after.some((name) => !before.includes(name)));
+  return differing(at, shown(before), shown(after), widens);
 }
 
 /** What a process must be. More conditions are narrower only where some process could have the identity before. */

@@ -87,6 +87,8 @@ export interface IdentityConfig {
   readonly labels?: Labels;
   /** What no rule allows it is let through and recorded; what a rule denies is denied. */
   readonly shadow?: boolean;
+  /** Names of the other trust domains whose workloads it deals with; absent: all that are known here. */
+  readonly federatesWith?: readonly string[];
 }
 
 /** What rules may ask of an identity or a service: `team: finance`. */

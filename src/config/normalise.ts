@@ -86,6 +86,7 @@ function identityOf(
     hint: entry.hint ?? "",
     ...(entry.labels !== undefined && { labels: entry.labels }),
     ...(entry.shadow === true && { shadow: true }),
+    ...(entry.federatesWith !== undefined && { federatesWith: entry.federatesWith }),
   };
 }
 

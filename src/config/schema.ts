@@ -285,6 +285,14 @@ const identity = z.strictObject({
       default: false,
     })
     .optional(),
+  federatesWith: z
+    .array(text(checkTrustDomain))
+    .meta({
+      description:
+        "Other trust domains that its workloads deal with: they are given the bundles of these alone, and the relay leg of its `service` lets in workloads of these alone. Without it: of all whose bundles are known here.",
+      examples: [["bank.local"]],
+    })
+    .optional(),
 });
 
 const upstreamObject = z

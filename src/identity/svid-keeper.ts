@@ -3,7 +3,7 @@ import type { AuditLog } from "../audit/audit-log.js";
 import type { IdentityConfig, Lifetimes } from "../config/config.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { createKeptJwtSvids } from "./kept-jwt-svids.js";
-import { createKeptSvids, type KeeperOptions, type KeptChange } from "./kept-svids.js";
+import { createKeptSvids, type KeeperOptions, type KeptChange, REPLACEMENTS_A_TURN } from "./kept-svids.js";
 import type { JwtSvidIssuer, X509Svid, X509SvidSource } from "./svid-source.js";
 import type { X509Authority } from "./x509-authority.js";
 
@@ -14,10 +14,12 @@ export type SvidChange = KeptChange<X509Svid>;
 export interface SvidKeeper extends X509SvidSource, JwtSvidIssuer {
   /** Issued and not removed since, without issuing any; in the order of first issue. */
   readonly held: readonly { readonly identity: IdentityConfig; readonly svid: X509Svid }[];
-  /** Replaces the SVID of `id`, or every held one, now. Returns the names replaced. Throws CodedError `identity-unknown`, `not-ready`. */
-  rotate(id?: SpiffeId): readonly string[];
   /** Has the JWT-SVIDs of the identity `name` signed anew: a launch as it has ended. */
   forgetJwtSvids(name: string): void;
+  /** Replaces the SVIDs of `id` now; one is issued where there is none. Returns its name. Throws CodedError `identity-unknown`, `identity-revoked`, `not-ready`. */
+  rotate(id: SpiffeId): string;
+  /** Replaces every held one, a few in one turn of the event loop. Resolves with the names replaced; rejects with CodedError `not-ready` at the first that cannot be. */
+  rotateAll(): Promise<readonly string[]>;
   /** Called after each issue, replacement and removal of any X.509-SVID; the returned function unsubscribes. */
   onChange(listener: (change: SvidChange) => void): () => void;
   /** Looks at the clock anew, after it has jumped: what is due is replaced at once. */
@@ -71,11 +73,23 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
       return kept.held;
     },
     rotate(id) {
-      if (id !== undefined && !kept.held.some(({ identity }) => identity.id.equals(id))) kept.of(id);
-      const some = kept.held.filter(({ identity }) => id === undefined || identity.id.equals(id));
-      for (const { identity, launchedBy } of some) kept.replace(kept.identityOf(identity.id), launchedBy);
-      const names = some.map(({ identity }) => identity.name);
-      return id === undefined ? [...new Set(names)] : [kept.identityOf(id).name];
+      const current = kept.identityOf(id);
+      const own = kept.held.filter(({ identity }) => identity.id.equals(id));
+      if (own.length === 0) kept.of(id);
+      for (const { launchedBy } of own) kept.replace(current, launchedBy);
+      return current.name;
+    },
+    async rotateAll() {
+      const names = new Set<string>();
+      for (const [index, { identity, launchedBy }] of kept.held.entries()) {
+        if (index > 0 && index % REPLACEMENTS_A_TURN === 0) await new Promise<void>((go) => options.clock.after(0, go));
+        // Meanwhile it may have been taken away.
+        const current = options.registry.find(identity.id.toString());
+        if (current === undefined || options.registry.isRevoked(identity.id)) continue;
+        kept.replace(current, launchedBy);
+        names.add(current.name);
+      }
+      return [...names];
     },
     onChange: kept.onChange,
     wake: kept.wake,

@@ -6,7 +6,8 @@ import type { AuditFields, AuditLog } from "../audit/audit-log.js";
 import { codeOf, messageOf } from "../coded-error.js";
 import type { IdentityConfig } from "../config/config.js";
 import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
-import { SpiffeId } from "../spiffe/spiffe-id.js";
+import { federatesWith } from "../identity/federates-with.js";
+import { SpiffeId, type TrustDomain } from "../spiffe/spiffe-id.js";
 import type { Connection, Connections } from "./connections.js";
 import { StatusError, statusOf } from "./grpc-status.js";
 import { createSharedLooks } from "./shared-looks.js";
@@ -43,6 +44,8 @@ export interface Authorization {
    * them has come, so that for each the process is what it was attested as at a moment after it had asked.
    */
   entitledInTurn(who: IdentifiedCaller, rpc: string, wanted: SpiffeId | undefined): Promise<readonly Entitlement[]>;
+  /** Whether one of the caller's identities federates with `trustDomain`; who has none is kept from none. */
+  dealsWith(who: IdentifiedCaller, trustDomain: TrustDomain): boolean;
   /** Ends an RPC that asks for resources which the caller may not have, in SPIRE's words: InvalidArgument. */
   refuseResources(who: IdentifiedCaller, rpc: string, names: readonly string[]): never;
   /** Tells people that the caller could not use what it was sent. */
@@ -145,6 +148,11 @@ export function createAuthorization(dependencies: {
       return named(who, rpc, wanted, someOf(who, rpc, found));
     },
 
+    dealsWith({ caller }, trustDomain) {
+      const { granted } = registry.entitlementsOf(caller);
+      return granted.length === 0 || granted.some(({ identity }) => federatesWith(identity, trustDomain));
+    },
+
     refuseResources(who, rpc, names) {
       const quoted = quoteSome(names);
       const message = `workload is not authorized for the requested identities [${quoted}]`;
@@ -219,6 +227,10 @@ function isSame(one: Entitlement, other: Entitlement): boolean {
 
 function launchOf({ launch }: Caller): string | undefined {
   return launch === undefined ? undefined : launchedName(launch);
+}
+
+export function identitiesOf(granted: readonly Entitlement[]): readonly Entitlement["identity"][] {
+  return granted.map(({ identity }) => identity);
 }
 
 function describeDelivery(

@@ -167,6 +167,21 @@ describe("what permits more (WIDENED) and what does not", () => {
       false,
       "~ identities.x.dnsNames",
     ],
+    ...(
+      [
+        ["all", "[a.b]", false],
+        ["[a.b]", "all", true],
+        ["[a.b]", "[a.b, c.d]", true],
+        ["[a.b, c.d]", "[c.d]", false],
+        ["[a.b]", "[]", false],
+        ["[]", "[a.b]", true],
+      ] as const
+    ).map(([before, after, widens]): [string, string, string, boolean, string] => {
+      const [old, next] = [before, after].map((some) =>
+        identity(some === "all" ? "{ uid: 1 }" : `{ uid: 1, federatesWith: ${some} }`),
+      ) as [string, string];
+      return [`federation with ${after} instead of ${before}`, old, next, widens, "~ identities.x.federatesWith"];
+    }),
     ["a hint", identity("{ uid: 1 }"), identity("{ uid: 1, hint: b }"), false, "identities.x.hint:"],
     [
       "another order",

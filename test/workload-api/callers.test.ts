@@ -145,10 +145,10 @@ describe("the caller", () => {
     });
     const stream = receive(client().fetchX509Svid({}, secure()));
     await stream.next();
-    keeper.rotate();
+    await keeper.rotateAll();
     await stream.next();
     changed = true;
-    keeper.rotate();
+    await keeper.rotateAll();
     expect((await stream.ended).code).toBe(status.UNAUTHENTICATED);
     await expect.poll(() => api.open, { timeout: 5_000 }).toEqual({ connections: 0, streams: 0 });
   });

@@ -240,6 +240,25 @@ describe("ValidateJWTSVID", () => {
     expect((await validate(issue("spiffe://unknown.example/x"), "a")).code).toBe(status.INVALID_ARGUMENT);
   });
 
+  it("believes, for a caller with identities, those whom they federate with; its bundles are the same", async () => {
+    const before = running.registry.identities;
+    const token = compact({ alg: "ES256" }, { sub: "spiffe://partner.example/x", aud: ["a"], exp: inAMinute() });
+    const seen = async (federatesWith: readonly string[]) => {
+      running.configure([{ ...identity("agents/billing"), federatesWith }]);
+      const stream = receive(running.client().fetchJwtBundles({}, secure()));
+      const { bundles } = await stream.next();
+      stream.cancel();
+      return [(await validate(token, "a")).code, Object.keys(bundles).sort()];
+    };
+    try {
+      const own = "spiffe://shop.local";
+      expect(await seen(["bank.local"])).toEqual([status.INVALID_ARGUMENT, [own]]);
+      expect(await seen(["partner.example"])).toEqual([status.OK, ["spiffe://partner.example", own]]);
+    } finally {
+      running.configure(before);
+    }
+  });
+
   it(`${verifies("JR-11")} refuses each kind of bad token as InvalidArgument, by name`, async () => {
     const now = Math.floor(Date.now() / 1000);
     const claims = { sub: "spiffe://partner.example/x", aud: ["a"], exp: now + 60 };
