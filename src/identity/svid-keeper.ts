@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { AuditLog } from "../audit/audit-log.js";
 import { codeOf } from "../coded-error.js";
 import type { IdentityConfig, Lifetimes } from "../config/config.js";
+import { launchClaims } from "../spiffe/launch-claims.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { createKeptSvids, type KeeperOptions, type KeptChange, notReady } from "./kept-svids.js";
 import type { JwtSvid, JwtSvidIssuer, X509Svid, X509SvidSource } from "./svid-source.js";
@@ -33,7 +34,7 @@ export interface SvidKeeperOptions extends KeeperOptions {
 
 /** Issues from the authority for the identities that the registry knows. */
 export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
-  const { authority, lifetimes, clock, audit } = options;
+  const { authority, registry, lifetimes, clock, audit } = options;
   const kept = createKeptSvids<X509Svid, X509Authority>(
     {
       name: "SVID",
@@ -52,11 +53,17 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     options,
   );
 
-  function signToken(identity: IdentityConfig, audiences: readonly string[]): { svid: JwtSvid; keyId: string } {
+  function signToken(
+    identity: IdentityConfig,
+    audiences: readonly string[],
+    launchedBy: readonly string[],
+  ): { svid: JwtSvid; keyId: string } {
     const { id, hint } = identity;
     try {
       const { keyId, issue } = authority.active.jwt;
-      const request = { id, audiences, lifetimeSeconds: lifetimes().jwtSeconds, issuer: options.jwtIssuer?.() };
+      const claims = launchClaims({ launchedBy, launch: registry.launchOf(id) });
+      const lifetimeSeconds = lifetimes().jwtSeconds;
+      const request = { id, audiences, claims, lifetimeSeconds, issuer: options.jwtIssuer?.() };
       const { token, expiresAt } = issue(request, clock.now());
       const credential = { serial: undefined, audience: audiences, notAfter: expiresAt, authority: keyId };
       options.issued?.add(id.toString(), { type: "jwt", ...credential }, clock.now());
@@ -70,13 +77,14 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
   return {
     x509Svid: kept.of,
     onRotation: kept.onRotation,
-    async jwtSvid(id, audiences, delivery) {
+    async jwtSvid(id, audiences, launchedBy = [], delivery) {
       const identity = kept.identityOf(id);
-      const { svid, keyId } = signToken(identity, audiences);
+      const { svid, keyId } = signToken(identity, audiences, launchedBy);
       const recorded = audit.appendInTurn("svid.issued", {
         type: "jwt",
         identity: identity.name,
         spiffeId: id.toString(),
+        ...(launchedBy.length > 0 && { launchedBy }),
         audience: audiences,
         notAfter: svid.expiresAt.toISOString(),
         authority: keyId,

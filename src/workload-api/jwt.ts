@@ -1,7 +1,7 @@
 import { type handleServerStreamingCall, type handleUnaryCall, status } from "@grpc/grpc-js";
 import { CodedError } from "../coded-error.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
-import type { JwtBundleSource, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
+import type { JwtBundleSource, JwtSvidIssuer } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import { parseAndValidateJwtSvid } from "../spiffe/jwt-svid.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
@@ -25,7 +25,6 @@ export interface JwtDependencies {
   readonly registry: Pick<IdentityRegistry, "onChange">;
   readonly jwtIssuer: JwtSvidIssuer;
   readonly jwtBundles: JwtBundleSource;
-  readonly bundles: Pick<X509BundleSource, "refusalOf">;
   readonly clock: Clock;
   readonly streams: OpenStreams;
 }
@@ -41,7 +40,7 @@ export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest
     const who = await d.authorization.identifyCaller(call);
     const granted = d.authorization.entitledTo(who, FETCH_SVID, wanted);
     const issued = granted.map((entitlement) =>
-      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, ({ expiresAt }) => {
+      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, entitlement.launchedBy, ({ expiresAt }) => {
         const what = { type: "jwt", audience: [...audiences], notAfter: expiresAt.toISOString() };
         return d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, what);
       }),
@@ -89,7 +88,7 @@ export function validateJwtSvid(d: JwtDependencies): handleUnaryCall<ValidateJWT
     if (svid === "") throw new StatusError(status.INVALID_ARGUMENT, "svid must be specified");
     await d.authorization.identifyCaller(call);
     const validated = validateToken(d, svid, audience);
-    const refusal = d.bundles.refusalOf(validated.id, []);
+    const refusal = d.jwtBundles.refusalOfToken(validated.id, validated.claims);
     if (refusal !== undefined) throw new StatusError(status.INVALID_ARGUMENT, refusal);
     return { spiffeId: validated.id.toString(), claims: { ...validated.claims, aud: [...validated.audience] } };
   });

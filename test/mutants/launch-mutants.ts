@@ -99,7 +99,7 @@ export const launchMutants: readonly Mutant[] = [
     id: "instance-once",
     check: "an instance lives once",
     file: "src/attestation/launches.ts",
-    find: "if (instance !== undefined && livingInstance(name, instance)) {",
+    find: "if (livingInstance(name, instance) !== undefined) {",
     replace: "if (false) {",
     tests: descent,
   },
