@@ -29,8 +29,7 @@ export function launchClaims({ launchedBy, launch }: LaunchOfToken): Readonly<Re
 
 /** What a token of our own trust domain says of its holder's launch. Throws JwtSvidError `jwt-svid-malformed`: a chain that cannot be read is no chain. */
 export function launchOfClaims(claims: Readonly<Record<string, unknown>>): LaunchOfToken {
-  const above = claims[LAUNCHED_BY] ?? [];
-  const launch = claims[LAUNCH];
+  const { [LAUNCHED_BY]: above = [], [LAUNCH]: launch } = claims;
   if (!Array.isArray(above)) throw malformed(LAUNCHED_BY);
   if (launch !== undefined && typeof launch !== "string") throw malformed(LAUNCH);
   return { launchedBy: above.map(spiffeIdIn), launch };

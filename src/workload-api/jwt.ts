@@ -3,7 +3,7 @@ import { CodedError } from "../coded-error.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { JwtBundleSource, JwtSvidIssuer } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
-import { parseAndValidateJwtSvid } from "../spiffe/jwt-svid.js";
+import { parseAndValidateJwtSvid, type ValidatedJwtSvid } from "../spiffe/jwt-svid.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import { type Authorization, parseWantedId } from "./authorization.js";
 import {
@@ -87,8 +87,7 @@ export function validateJwtSvid(d: JwtDependencies): handleUnaryCall<ValidateJWT
     if (audience === "") throw new StatusError(status.INVALID_ARGUMENT, "audience must be specified");
     if (svid === "") throw new StatusError(status.INVALID_ARGUMENT, "svid must be specified");
     await d.authorization.identifyCaller(call);
-    const validated = validateToken(d, svid, audience);
-    const refusal = d.jwtBundles.refusalOfToken(validated.id, validated.claims);
+    const { validated, refusal } = validateToken(d, svid, audience);
     if (refusal !== undefined) throw new StatusError(status.INVALID_ARGUMENT, refusal);
     return { spiffeId: validated.id.toString(), claims: { ...validated.claims, aud: [...validated.audience] } };
   });
@@ -98,14 +97,15 @@ function validateToken(
   d: JwtDependencies,
   token: string,
   audience: string,
-): ReturnType<typeof parseAndValidateJwtSvid> {
+): { readonly validated: ValidatedJwtSvid; readonly refusal: string | undefined } {
   try {
-    return parseAndValidateJwtSvid(
+    const validated = parseAndValidateJwtSvid(
       token,
       audience,
       (trustDomain) => d.jwtBundles.jwtBundle(trustDomain),
       new Date(d.clock.now()),
     );
+    return { validated, refusal: d.jwtBundles.refusalOfToken(validated.id, validated.claims) };
   } catch (thrown) {
     if (!(thrown instanceof CodedError)) throw thrown;
     throw new StatusError(status.INVALID_ARGUMENT, `${thrown.message} (${thrown.code})`, { cause: thrown });

@@ -22,6 +22,8 @@ const DESCENT = "test/attestation/descent.test.ts";
 const ADMINISTRATOR = "test/attestation/administrator.test.ts";
 const WORKLOAD = "test/workload-api/callers.test.ts";
 const RUN = "test/launch/run.test.ts";
+const INSTANCES = "test/e2e/instances.test.ts";
+const ISSUED = "test/identity/launched-credentials.test.ts";
 const CALLS = "test/e2e/calls.test.ts";
 const ORPHANS = "test/e2e/orphans.test.ts";
 const WALLS = "test/e2e/sandbox.walls.test.ts";
@@ -392,6 +394,24 @@ export const attacks: readonly Attack[] = [
     answer: "pinned files are compared when the identity begins, and watched as long as it lives",
     shownBy: { [DESCENT]: ["with its files as they were pinned, and ends when one is touched"] },
     mutants: ["launch-files-at-start", "launch-files-swapped-back", "launch-files-later"],
+  },
+  {
+    id: "launch-that-has-ended",
+    group: "launch",
+    tries:
+      "certificate or token of an instance that has ended are used on, also once another instance has its name, or after a restart",
+    answer:
+      "both are good for the launch alone that they were issued to; its certificates are revoked when it ends, before the next one of its name begins",
+    shownBy: {
+      [INSTANCES]: [
+        "are good for its own launch alone: not for nobody, not for the next one of its name, not after a restart",
+      ],
+      [DESCENT]: ["has ended before the next one of its name begins, also where nobody has seen its exit yet"],
+      [ISSUED]: [
+        "is refused when it has ended, and stays so when its name is used again; what the next one is issued is good",
+      ],
+    },
+    mutants: ["instance-end", "instance-end-noticed", "instance-certificates-forgotten", "instance-tokens"],
   },
   {
     id: "launch-by-own-means",
