@@ -254,6 +254,7 @@ function bind(): Platform {
       }
       return chain;
     },
+    isInOurPidNamespace: () => true,
     forbidInspection() {
       if ((ptrace(PT_DENY_ATTACH, 0, null, 0) as number) !== 0) {
         throw new SystemCallError("ptrace(PT_DENY_ATTACH)", lastErrno());

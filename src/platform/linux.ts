@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { lastErrno, libc, SystemCallError } from "./libc.js";
-import { confinementOf, networkOf, openNetwork, takeDescriptor } from "./linux-confinement.js";
+import { confinementOf, isInOurPidNamespace, networkOf, openNetwork, takeDescriptor } from "./linux-confinement.js";
 import { peerOfUnixSocket } from "./linux-peer.js";
 import { parseStat, parseStatus } from "./linux-proc-text.js";
 import { openLinuxProcess, openPidfd } from "./linux-process.js";
@@ -24,6 +24,7 @@ export const linux: Platform = {
   networkOf,
   openNetwork,
   takeDescriptor,
+  isInOurPidNamespace,
   confinementOf,
   ancestors,
   forbidInspection() {

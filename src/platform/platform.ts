@@ -38,6 +38,9 @@ export interface Platform {
   /** A duplicate of descriptor `fd` of process `pid` (pidfd_getfd), close-on-exec. Throws CodedError `process-gone`, `unsupported`, `system-call-failed`. */
   takeDescriptor(pid: number, fd: number): number;
 
+  /** Whether process `pid` numbers processes as we do; false where the kernel does not say. */
+  isInOurPidNamespace(pid: number): boolean;
+
   /** How far process `pid` is shut in, compared with ourselves. Throws CodedError `process-gone`, `unsupported`. */
   confinementOf(pid: number): Confinement;
 

@@ -473,6 +473,24 @@ export const attacks: readonly Attack[] = [
     mutants: ["adopter-may-be-a-parent", "adopter-not-known", "adopter-guessed"],
   },
   {
+    id: "administer-as-a-farther-subreapers-orphan",
+    group: "administration",
+    tries:
+      "the same where subreapers are nested: the agent ends the nearer one, so that the next above adopts its orphans",
+    answer: "everything above the nearest one counts as one too",
+    shownBy: { [REPARENTING]: ["may not administer when the agent has ended the nearer of two subreapers"] },
+    mutants: ["adopter-above-adopter"],
+  },
+  {
+    id: "administer-as-a-containers-orphan",
+    group: "administration",
+    tries: "the same below the init of a PID namespace that is older than the agent in it",
+    answer:
+      "what a launcher in another PID namespace says of its adopter is not ours to read: everything above it counts as one",
+    shownBy: { [REPARENTING]: ["may not administer where the init of another PID namespace has adopted it"] },
+    mutants: ["adopter-in-a-pid-namespace"],
+  },
+  {
     id: "administer-while-reparented",
     group: "administration",
     tries: "to be adopted between two looks at the chain of parents",
