@@ -491,6 +491,17 @@ export const attacks: readonly Attack[] = [
     mutants: ["adopter-in-a-pid-namespace"],
   },
   {
+    id: "administer-as-a-sibling",
+    group: "administration",
+    tries: "an agent makes a process that is its parent's child from the beginning (`CLONE_PARENT`)",
+    answer:
+      "works outside a sandbox: nothing tells it from what that parent, the owner's shell, starts itself; in a sandbox there is no control socket",
+    shownBy: {
+      [REPARENTING]: ["may administer as a sibling of the agent, for it cannot be told from what its parent starts"],
+    },
+    mutants: [],
+  },
+  {
     id: "administer-while-reparented",
     group: "administration",
     tries: "to be adopted between two looks at the chain of parents",

@@ -24,6 +24,11 @@ def sleeper(*before):
         os.write(1, f"{os.getpid()}\\n".encode())
         os.execv("/bin/sleep", ["sleep", "60"])
     return pid
+def sibling():
+    clone = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+    if libc.syscall(clone, 0x8000 | 17, 0, 0, 0, 0) == 0: # CLONE_PARENT | SIGCHLD
+        os.write(1, f"{os.getpid()}\\n".encode())
+        os.execv("/bin/sleep", ["sleep", "60"])
 def orphan(*before):
     if (pid := os.fork()) == 0:
         for each in before: each()
@@ -51,6 +56,7 @@ def obey():
         elif word == "adopt":
             libc.prctl(36, 1, 0, 0, 0)
             os.write(1, f"{os.getpid()}\\n".encode())
+        elif word == "sibling": sibling()
         elif word == "session": sleeper(os.setsid)
         elif word == "orphan": orphan()
         elif word == "orphan-of-its-own-session": orphan(os.setsid)
@@ -70,8 +76,6 @@ console.log(adopterOfOrphans());`;
 
 const childrenOf = (pid: number): readonly number[] =>
   readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").split(" ").filter(Boolean).map(Number);
-
-const nameOf = (pid: number): string => readFileSync(`/proc/${pid}/comm`, "latin1").trim();
 
 function statusOf(pid: number) {
   const handle = linux.openProcess({ pid });
@@ -178,6 +182,13 @@ describe.runIf(process.platform === "linux")("an orphan of an agent that a subre
     await adoptedBy(older.pid);
     expect(may(orphan)).toMatchObject({ allowed: false, reason: expect.stringContaining("use the dashboard") });
     expect(may(older.pid)).toMatchObject({ allowed: true });
+  });
+
+  test("may administer as a sibling of the agent, for it cannot be told from what its parent starts", async () => {
+    const { older, agent, may } = await family("parent");
+    const sibling = await pidAfter(older, "below sibling");
+    expect([linux.ancestors(agent)[0]?.pid, linux.ancestors(sibling)[0]?.pid]).toEqual([older.pid, older.pid]);
+    expect([may(agent).allowed, may(sibling).allowed]).toEqual([false, true]);
   });
 
   test.runIf(isRoot)("may not administer where the init of another PID namespace has adopted it", async () => {
