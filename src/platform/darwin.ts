@@ -225,7 +225,7 @@ function bind(): Platform {
     confinementOf: notHere,
     async ownerOfTcpConnection(endpoints, candidates): Promise<OwnerOfConnection> {
       const holders: { pid: number; info: BsdInfo }[] = [];
-      for (const pid of new Set([...candidates.map((candidate) => candidate.pid), ...allPids()])) {
+      for (const pid of new Set([...candidates, ...allPids()])) {
         const info = bsdInfo(pid);
         if (info !== undefined && holds(pid, endpoints)) holders.push({ pid, info });
         await new Promise<void>((resolve) => setImmediate(resolve));
@@ -241,8 +241,6 @@ function bind(): Platform {
       }
       return { kind: "process", pid: first.pid, uid: first.info.uid, startTime: first.info.startTime };
     },
-    // Sockets have no numbers there that could be compared later.
-    socketsOf: () => undefined,
     ancestors(pid): readonly Ancestor[] {
       const chain: Ancestor[] = [];
       let parent = bsdInfo(pid)?.parentPid ?? 0;

@@ -282,9 +282,25 @@ export const attacks: readonly Attack[] = [
     id: "socket-given-before-launch",
     group: "identity",
     tries: "an agent is started with a socket that the liar keeps and connects later",
-    answer: "a launched process answers only for sockets that it made itself",
+    answer: "a launched process answers only for sockets that nobody else has",
     shownBy: { [TCP]: ["does not answer for a socket that it was given before its program began"] },
-    mutants: ["inherited-socket"],
+    mutants: ["launched-holder-alone"],
+  },
+  {
+    id: "socket-of-an-orphan",
+    group: "identity",
+    tries:
+      "a child, an orphan or a receiver (`SCM_RIGHTS`) of an agent's has the agent's TCP socket too, and speaks on it",
+    answer:
+      "all processes are searched for the socket before the agent answers for it; once attested, a connection is the agent's to lend",
+    shownBy: {
+      [TCP]: [
+        "is found while it alone holds the connection, and is nobody once a child has it too",
+        "is nobody once an orphan of its own making has the connection too",
+        "is nobody once it has handed its connection on, until one of the two lets go",
+      ],
+    },
+    mutants: ["launched-holder-alone"],
   },
   {
     id: "another-network-namespace",

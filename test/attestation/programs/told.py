@@ -92,6 +92,17 @@ def obey(word, *rest):
     elif word == "child":
         if os.fork() == 0:
             stay()
+    elif word == "orphan":
+        told, tell = os.pipe()
+        if (middle := os.fork()) == 0:
+            if os.fork() == 0:
+                os.write(tell, str(os.getpid()).encode())
+                os.close(0)
+                os.close(2)
+                time.sleep(600)
+            os._exit(0)
+        os.waitpid(middle, 0)
+        return os.read(told, 16).decode()
     elif word == "unshare":
         if libc.unshare(int(rest[0], 16)) != 0:
             return os.strerror(ctypes.get_errno())
