@@ -194,7 +194,13 @@ describe.runIf(process.platform === "linux")("an orphan of an agent that a subre
   test.runIf(isRoot)("may not administer where the init of another PID namespace has adopted it", async () => {
     const inside = "sleep 60 & until [ -d /proc/$! ]; do :; done; (setsid sleep 61 &); wait";
     const unshare = start("unshare", ["--pid", "--fork", "--kill-child", "bash", "-c", inside]);
-    const commandOf = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0").slice(0, 2).join(" ");
+    const commandOf = (pid: number) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0").slice(0, 2).join(" ");
+      } catch {
+        return ""; // one of those in between has exited
+      }
+    };
     const childOf = (pid: number, command: string) => childrenOf(pid).find((child) => commandOf(child) === command);
     const found = async (pid: number, command: string): Promise<number> => {
       await until(() => childOf(pid, command) !== undefined, command);
