@@ -206,7 +206,7 @@ class HeldCaller implements Caller {
 
   recheck(): void {
     const { handle, program, parent, attested } = this.#parts;
-    if (!handle.isAlive()) throw new AttestationError("process-gone", `process ${handle.pid} has exited`);
+    // Throws where the process has exited, before the reading or during it.
     const now = handle.status();
     requireUnchanged(handle.pid, attested, now, program);
     // What others may change about a process that goes on as it was: the fact ends, the caller does not.

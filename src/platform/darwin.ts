@@ -1,4 +1,4 @@
-import { openSync } from "node:fs";
+import { closeSync, fstatSync, openSync } from "node:fs";
 import {
   AUDIT_TOKEN_BYTES,
   BSD_INFO_BYTES,
@@ -101,6 +101,17 @@ function bind(): Platform {
     const length = pidpath(pid, bytes, bytes.length) as number;
     return length > 0 ? bytes.toString("utf8", 0, length) : undefined;
   };
+  const openedImage = (pid: number): OpenExecutable | undefined => {
+    const path = pathOf(pid);
+    if (path === undefined) return undefined;
+    try {
+      // By path: macOS has no way to open the running image itself.
+      // Whether a running executable can be written unseen was never tried there: nothing is kept.
+      return { fd: openSync(path, "r"), path, localFilesystem: true, timesShowWrites: false };
+    } catch {
+      return undefined; // not readable for us: the fact is absent
+    }
+  };
   const commandLineOf = (pid: number): readonly string[] => {
     const name = Buffer.alloc(12);
     [...CTL_KERN_PROCARGS2, pid].forEach((part, index) => {
@@ -158,15 +169,15 @@ function bind(): Platform {
       pid,
       isAlive: () => same() !== undefined,
       status,
-      openExecutable(): OpenExecutable | undefined {
-        const path = pathOf(pid);
-        if (path === undefined) return undefined;
+      openExecutable: () => openedImage(pid),
+      isExecuting(fd) {
+        const now = openedImage(pid);
+        if (now === undefined) return undefined;
         try {
-          // By path: macOS has no way to open the running image itself.
-          // Whether a running executable can be written unseen was never tried there: nothing is kept.
-          return { fd: openSync(path, "r"), path, localFilesystem: true, timesShowWrites: false };
-        } catch {
-          return undefined; // not readable for us: the fact is absent
+          const [was, is] = [fstatSync(fd, { bigint: true }), fstatSync(now.fd, { bigint: true })];
+          return was.dev === is.dev && was.ino === is.ino;
+        } finally {
+          closeSync(now.fd);
         }
       },
       commandLine: () => commandLineOf(pid),

@@ -77,6 +77,8 @@ export interface ProcessHandle {
    * The caller closes `fd`. Throws CodedError `process-gone`.
    */
   openExecutable(): OpenExecutable | undefined;
+  /** Whether the file open at `fd` is what it executes now; undefined where the kernel refuses to say. Throws CodedError `process-gone`. */
+  isExecuting(fd: number): boolean | undefined;
   /** The command line as the process's memory holds it: for display only, a process can rewrite it. */
   commandLine(): readonly string[];
   workingDirectory(): string | undefined;
