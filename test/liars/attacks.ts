@@ -8,7 +8,7 @@ export interface Attack {
   readonly answer: string;
   /** Test file → the titles, as they stand in it, of the tests that try it with real processes. */
   readonly shownBy: Readonly<Record<string, readonly string[]>>;
-  /** Checks switched off, with which one of these tests goes red; none where nothing answers, or no check of ours does. */
+  /** Checks switched off, with which one of these tests goes red; none where nothing answers. */
   readonly mutants: readonly string[];
 }
 
@@ -22,6 +22,7 @@ const DESCENT = "test/attestation/descent.test.ts";
 const ADMINISTRATOR = "test/attestation/administrator.test.ts";
 const WORKLOAD = "test/workload-api/callers.test.ts";
 const RUN = "test/launch/run.test.ts";
+const SUBAGENTS = "test/e2e/launches.test.ts";
 const INSTANCES = "test/e2e/instances.test.ts";
 const ISSUED = "test/identity/launched-credentials.test.ts";
 const CALLS = "test/e2e/calls.test.ts";
@@ -152,7 +153,7 @@ export const attacks: readonly Attack[] = [
     tries: "to be root by a user namespace",
     answer: "the user is the one outside",
     shownBy: { [HELD]: ["makes nobody root: the user is the one outside"] },
-    mutants: [],
+    mutants: ["root-of-a-user-namespace"],
   },
   {
     id: "another-pid-namespace",
@@ -233,7 +234,7 @@ export const attacks: readonly Attack[] = [
     shownBy: {
       [CACHE]: ["an executable that runs cannot be written, nor one be executed that somebody may still write"],
     },
-    mutants: [],
+    mutants: ["writers-kept-out"],
   },
   {
     id: "code-in-a-pinned-program",
@@ -244,7 +245,7 @@ export const attacks: readonly Attack[] = [
     shownBy: {
       [RUN]: ["removes what loads code or looks like a secret, keeps what the entry keeps, sets what the daemon sets"],
     },
-    mutants: [],
+    mutants: ["environment-that-loads-code"],
   },
   {
     id: "name-and-arguments",
@@ -252,7 +253,7 @@ export const attacks: readonly Attack[] = [
     tries: "to say in its name, arguments or environment that it is an agent (SPIRE #3160, #2426)",
     answer: "what a process says of itself is no evidence",
     shownBy: { [CALLS]: ["a process nobody launched has no identity, whatever it says of itself"], [RACE]: [THE_RACE] },
-    mutants: [],
+    mutants: ["arguments-are-evidence"],
   },
   {
     id: "port-that-changes-hands",
@@ -308,7 +309,7 @@ export const attacks: readonly Attack[] = [
     tries: "a connection of another network namespace has the same ends as one of ours",
     answer: "it is not in our tables",
     shownBy: { [TCP]: ["is unknown for a connection of another network namespace"] },
-    mutants: [],
+    mutants: ["tables-of-other-networks"],
   },
   {
     id: "another-cgroup",
@@ -350,7 +351,7 @@ export const attacks: readonly Attack[] = [
         "a changed script is refused with both digests, until it is pinned again",
       ],
     },
-    mutants: [],
+    mutants: ["launch-of-another-command"],
   },
   {
     id: "launch-becomes-another",
@@ -370,7 +371,7 @@ export const attacks: readonly Attack[] = [
       [LAUNCHES]: ["begins when the process has become the pinned program, and ends at its next exec, for ever"],
       [RACE]: [THE_RACE],
     },
-    mutants: [],
+    mutants: ["launch-ends-for-ever"],
   },
   {
     id: "launch-number-used-again",
@@ -378,7 +379,7 @@ export const attacks: readonly Attack[] = [
     tries: "the same executable with the same command line, under the number of an agent that has exited",
     answer: "the launch is held by a pidfd",
     shownBy: { [LAUNCHES]: ["is not granted to a number that means another process now"], [RACE]: [THE_RACE] },
-    mutants: [],
+    mutants: ["launch-start-time"],
   },
   {
     id: "launch-of-a-child",
@@ -435,8 +436,11 @@ export const attacks: readonly Attack[] = [
     tries:
       "a process of the owner's asks for the launch itself, and starts the pinned program with code of its own in it",
     answer: "works: only for a process that may administer anyway; an agent may ask for its sub-agents only",
-    shownBy: { [RACE]: [THE_RACE] },
-    mutants: [],
+    shownBy: {
+      [RACE]: [THE_RACE],
+      [SUBAGENTS]: ["are only those that the entry names, and an agent gets nothing else over the control socket"],
+    },
+    mutants: ["subagents-named"],
   },
   {
     id: "launch-without-its-sandbox",
@@ -572,7 +576,7 @@ export const attacks: readonly Attack[] = [
         "changes neither configuration nor policies nor lock, nor anything that is not named; what is named it does",
       ],
     },
-    mutants: [],
+    mutants: ["widening-waits"],
   },
   {
     id: "administer-from-a-sandbox",
@@ -585,6 +589,6 @@ export const attacks: readonly Attack[] = [
         "connects to no socket of the machine or the session, by path or abstract; nor to a service's own, nor to control",
       ],
     },
-    mutants: [],
+    mutants: ["control-inside"],
   },
 ];
