@@ -19,6 +19,9 @@ export interface LaunchedCredentials extends BundleRevocations {
   close(instances: readonly SpiffeId[]): void;
 }
 
+/** Those that end within this time are signed and written together. Here they are refused at once. */
+const PUBLISHED_WITHIN_MS = 200;
+
 export function createLaunchedCredentials(options: {
   readonly trustDomain: TrustDomain;
   readonly registry: Pick<IdentityRegistry, "refusalOf" | "launchOf">;
@@ -44,8 +47,7 @@ export function createLaunchedCredentials(options: {
   function end(id: SpiffeId): void {
     const certificates = certificatesAmong(issued.of(id.toString(), clock.now()));
     issued.forget(id.toString());
-    // Those that end together are signed and written together.
-    if (certificates.length > 0 && unpublished.length === 0) clock.after(0, publish);
+    if (certificates.length > 0 && unpublished.length === 0) clock.after(PUBLISHED_WITHIN_MS, publish);
     unpublished.push(...certificates);
   }
 

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, realpathSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
@@ -132,6 +132,7 @@ describe.runIf(process.platform === "linux")("the owner of a TCP connection", ()
     const inside = obeying(start("unshare", ["-n", "sh", "-c", `ip link set lo up && exec ${PYTHON} ${TOLD}`]));
     expect(await inside.does(`listen ${port} ${source}`)).toBe("done");
     const ends = { client: { address: "127.0.0.1", port: source }, server: { address: "127.0.0.1", port } };
+    expect(readFileSync(`/proc/${inside.pid}/net/tcp`, "latin1")).toMatch(/ 0100007F:B044 0100007F:B043 01 /);
     expect(await linux.ownerOfTcpConnection(ends, [])).toMatchObject({ kind: "unknown" });
     // It cannot reach our loopback either; the control: the same program without a namespace of its own.
     const listening = await listen({ host: "127.0.0.1", port: 0 });

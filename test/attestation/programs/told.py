@@ -70,7 +70,8 @@ def obey(word, *rest):
     elif word == "join":
         sockets["it"].connect(("127.0.0.1", int(rest[0])))
     elif word == "listen":
-        server = socket.socket(socket.AF_INET)
+        # Kept: a listener that goes takes the connections with it that nobody has accepted.
+        sockets["listener"] = server = socket.socket(socket.AF_INET)
         server.bind(("127.0.0.1", int(rest[0])))
         server.listen()
         sockets["it"] = tcp("4", "127.0.0.1", rest[0], rest[1])
