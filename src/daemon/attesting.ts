@@ -83,6 +83,7 @@ export function startAttesting({ platform, folders, bus, audit, undo, problem }:
 
 function endOf(why: LaunchEnd, started: boolean, file: string | undefined): string {
   if (why === "withdrawn") return "it could not be recorded, so it was withdrawn";
+  if (why === "replaced") return "its process has asked for another launch";
   if (why === "files") return `${file} is not what was pinned any more: start it again`;
   return started ? `ended by ${why}` : "never became the pinned program";
 }

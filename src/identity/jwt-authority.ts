@@ -12,6 +12,8 @@ interface JwtSvidRequest {
   readonly lifetimeSeconds: number;
   /** `iss`, for verifiers that find keys by OpenID Connect discovery; absent where nobody serves that. */
   readonly issuer?: string | undefined;
+  /** Beside those of the standard. */
+  readonly claims?: Readonly<Record<string, unknown>>;
 }
 
 /** Signs the JWT-SVIDs of one trust domain with ES256. */
@@ -59,7 +61,7 @@ export function restoreJwtAuthority(options: {
     notAfter,
     publicJwk: { ...publicPart, kid: keyId, use: "jwt-svid" },
     privateKeyPkcs8,
-    issue({ id, audiences, lifetimeSeconds, issuer }, now) {
+    issue({ id, audiences, lifetimeSeconds, issuer, claims }, now) {
       if (!id.memberOf(trustDomain) || id.path === "") {
         throw new CodedError("identity-foreign", `${id} is not an identity of the trust domain ${trustDomain}`);
       }
@@ -70,7 +72,7 @@ export function restoreJwtAuthority(options: {
       const iat = Math.floor(now / 1000);
       const exp = Math.min(iat + lifetimeSeconds, Math.floor(notAfter.getTime() / 1000));
       // `aud` is always a list, as SPIRE writes it; every validator accepts that (JS-6).
-      const payload = encodeJson({ iss: issuer, sub: id.toString(), aud: audiences, exp, iat });
+      const payload = encodeJson({ iss: issuer, sub: id.toString(), aud: audiences, exp, iat, ...claims });
       const signed = `${header}.${payload}`;
       const signature = sign("sha256", Buffer.from(signed, "latin1"), { key: privateKey, dsaEncoding: "ieee-p1363" });
       return { token: `${signed}.${signature.toString("base64url")}`, expiresAt: new Date(exp * 1000) };

@@ -8,6 +8,8 @@ import { es256JwkOf, thumbprint } from "./es256-jwk.js";
 interface WitSvidRequest {
   readonly id: SpiffeId;
   readonly lifetimeSeconds: number;
+  /** Beside those of the standard. */
+  readonly claims?: Readonly<Record<string, unknown>>;
 }
 
 /** A Workload Identity Token as the authority signed it, with the key made for it. */
@@ -67,7 +69,7 @@ export function restoreWitAuthority(options: {
     notAfter,
     publicJwk: { ...publicPart, kid: keyId, use: "wit-svid" },
     privateKeyPkcs8,
-    issue({ id, lifetimeSeconds }, now) {
+    issue({ id, lifetimeSeconds, claims }, now) {
       if (!id.memberOf(trustDomain) || id.path === "") {
         throw new CodedError("identity-foreign", `${id} is not an identity of the trust domain ${trustDomain}`);
       }
@@ -80,7 +82,7 @@ export function restoreWitAuthority(options: {
       const exp = Math.min(iat + lifetimeSeconds, Math.floor(notAfter.getTime() / 1000));
       const jti = randomBytes(16).toString("base64url");
       // No `aud`: a WIT is no bearer token, and says to nobody in particular who holds the key of `cnf`. No `iss`: there is nothing to discover.
-      const payload = encodeJson({ sub: id.toString(), exp, iat, jti, cnf: { jwk: confirmed } });
+      const payload = encodeJson({ sub: id.toString(), exp, iat, jti, cnf: { jwk: confirmed }, ...claims });
       const signed = `${header}.${payload}`;
       const signature = sign("sha256", Buffer.from(signed, "latin1"), { key: signingKey, dsaEncoding: "ieee-p1363" });
       const { d } = privateKey.export({ format: "jwk" });

@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
 import { release } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 import { ERRNO, lastErrno, libc } from "./libc.js";
@@ -34,10 +34,27 @@ const readlinkat = libc.func("long readlinkat(int, const char *, void *, size_t)
 const poll = libc.func("int poll(void *, unsigned long, int)");
 const fstatfs = libc.func("int fstatfs(int, void *)");
 const syscall = libc.func("long syscall(long, long, long)");
+/** Absent from old C libraries. */
+const statx = optional("int statx(int, const char *, int, unsigned int, void *)");
+
+function optional(declaration: string) {
+  try {
+    return libc.func(declaration);
+  } catch {
+    return undefined;
+  }
+}
+
+const AT_EMPTY_PATH = 0x1000;
+const STATX_INO = 0x100;
+/** Bytes of `struct statx` up to the end of the device numbers; it has 256. */
+const STATX_DEVICE = 136;
+const STATX_INODE = 32;
 
 /** One buffer for all reads: nothing here waits, so no two reads are under way at once. */
 const scratch = Buffer.alloc(64 * 1024);
 const pollfd = Buffer.alloc(8);
+const statxBuffer = Buffer.alloc(256);
 
 /** A pidfd for the process that has this number now. Throws ProcessError `process-gone`. */
 export function openPidfd(pid: number): number {
@@ -140,6 +157,32 @@ class LinuxProcessHandle implements ProcessHandle {
     };
   }
 
+  isExecuting(fd: number): boolean | undefined {
+    if (statx === undefined) return this.#executesAsOpened(fd);
+    if (this.#closed) throw processGone(this.pid);
+    // Asked of the kernel without opening it again: device and inode are all that is wanted.
+    const running = statx(this.#directory, "exe", 0, STATX_INO, statxBuffer) as number;
+    if (running !== 0) {
+      if (this.isAlive()) return undefined;
+      throw processGone(this.pid);
+    }
+    const inode = statxBuffer.readBigUInt64LE(STATX_INODE);
+    const device = statxBuffer.readBigUInt64LE(STATX_DEVICE);
+    if ((statx(fd, "", AT_EMPTY_PATH, STATX_INO, statxBuffer) as number) !== 0) return false;
+    return statxBuffer.readBigUInt64LE(STATX_INODE) === inode && statxBuffer.readBigUInt64LE(STATX_DEVICE) === device;
+  }
+
+  #executesAsOpened(fd: number): boolean | undefined {
+    const now = this.#openat("exe");
+    if (now === undefined) return undefined;
+    try {
+      const [was, is] = [fstatSync(fd, { bigint: true }), fstatSync(now, { bigint: true })];
+      return was.dev === is.dev && was.ino === is.ino;
+    } finally {
+      closeSync(now);
+    }
+  }
+
   commandLine(): readonly string[] {
     return parseCommandLine(this.#read("cmdline"));
   }
@@ -229,9 +272,11 @@ class LinuxProcessHandle implements ProcessHandle {
     try {
       let length = 0;
       for (;;) {
-        const read = readSync(fd, scratch, length, scratch.length - length, null);
+        const room = scratch.length - length;
+        const read = readSync(fd, scratch, length, room, null);
         length += read;
-        if (read === 0 || length === scratch.length) break;
+        // A text that fits comes in one piece.
+        if (read < room || length === scratch.length) break;
       }
       return Buffer.from(scratch.subarray(0, length));
     } catch (cause) {

@@ -2,6 +2,7 @@ import type { Mutant } from "./mutants.ts";
 
 const descent = ["test/attestation/descent.test.ts"];
 const identities = ["test/identity/launched-identities.test.ts"];
+const instances = ["test/identity/launched-credentials.test.ts"];
 const chains = ["test/policy/launch-chain.test.ts"];
 const relayed = ["test/relay/launch-chain.test.ts"];
 
@@ -99,7 +100,7 @@ export const launchMutants: readonly Mutant[] = [
     id: "instance-once",
     check: "an instance lives once",
     file: "src/attestation/launches.ts",
-    find: "if (instance !== undefined && livingInstance(name, instance)) {",
+    find: "if (livingInstance(name, instance) !== undefined) {",
     replace: "if (false) {",
     tests: descent,
   },
@@ -134,6 +135,62 @@ export const launchMutants: readonly Mutant[] = [
     find: "if (find(id.toString()) === undefined) return",
     replace: "if (false) return",
     tests: identities,
+  },
+  {
+    id: "instance-end",
+    check: "what an instance was issued ends with it, also when its name is used again",
+    file: "src/daemon/issuing.ts",
+    find: "if (instance !== undefined) launched.end(idOfInstance({ name, instance }));",
+    replace: "",
+    tests: ["test/e2e/instances.test.ts"],
+  },
+  {
+    id: "instance-end-noticed",
+    check: "an instance has ended before the next one of its name begins",
+    file: "src/attestation/launches.ts",
+    find: "for (const predecessor of launchesOf(name, instance)) predecessor.noticeExit();",
+    replace: "",
+    tests: descent,
+  },
+  {
+    id: "instance-certificates",
+    check: "a certificate is good only for the launch of an instance that it was issued to",
+    file: "src/identity/launched-credentials.ts",
+    find: "return issued.includes(id.toString(), serialOf(leaf)) ? undefined : ofAnEarlierLaunch(id);",
+    replace: "return undefined;",
+    tests: instances,
+  },
+  {
+    id: "instance-certificates-forgotten",
+    check: "what an instance was issued is nobody's once it has ended",
+    file: "src/identity/launched-credentials.ts",
+    find: "    issued.forget(id.toString());\n",
+    replace: "",
+    tests: instances,
+  },
+  {
+    id: "instance-tokens",
+    check: "a token is good only for the launch of an instance that it was issued to",
+    file: "src/identity/launched-credentials.ts",
+    find: "(launch === registry.launchOf(id) ? undefined : ofAnEarlierLaunch(id))",
+    replace: "undefined",
+    tests: instances,
+  },
+  {
+    id: "instance-revocation-list",
+    check: "the certificates of an instance that has ended are in the revocation list",
+    file: "src/identity/launched-credentials.ts",
+    find: "      revocations.revokeCertificates(ended);\n",
+    replace: "",
+    tests: instances,
+  },
+  {
+    id: "chain-in-tokens",
+    check: "a token is refused while an agent above its holder is revoked",
+    file: "src/identity/launched-credentials.ts",
+    find: "const refusal = registry.refusalOf(id, launchedBy);",
+    replace: "const refusal = registry.refusalOf(id, []);",
+    tests: instances,
   },
   {
     id: "revoked-above",

@@ -261,7 +261,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/config/reload.ts",
     find: 'if (widened && current.config.reload === "confirm")',
     replace: "if (false)",
-    tests: ["test/config/reload.test.ts"],
+    tests: ["test/config/reload.test.ts", "test/e2e/calls.test.ts"],
   },
   {
     id: "wit-key-of-another",
