@@ -1,5 +1,5 @@
-import { METHODS } from "node:http";
 import { messageOf } from "../coded-error.js";
+import { METHODS } from "../platform/node-http.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import { type Condition, compileCondition } from "./condition.js";
 import { ConditionError } from "./condition-syntax.js";
