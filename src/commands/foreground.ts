@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { flushCompileCache } from "node:module";
 import { fileURLToPath } from "node:url";
 import type { AgentidEvent } from "../control-api/events.js";
 import { type RunningTrustDomain, startTrustDomain } from "../daemon/trust-domain.js";
@@ -26,7 +27,13 @@ export async function runInForeground(options: ForegroundOptions): Promise<void>
     const { logLine } = await import("../dashboard/log-stream.js");
     printEvents(domain, (event) => `${logLine(event)}\n`);
   } else showDashboard(domain);
+  keepCompiledCode();
   await domain.stopped;
+}
+
+/** Else it would be kept at the end, when V8 has long dropped what only a start needs, and not at all by a daemon that is killed. */
+function keepCompiledCode(): void {
+  setTimeout(flushCompileCache, 1_000).unref();
 }
 
 /** The first signal stops in order; so does a second one, sooner. */
