@@ -1,9 +1,10 @@
-import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { Socket } from "node:net";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { HostPort } from "../config/config.js";
 import { formatAddress } from "../config/describe-federation.js";
+import { createServer as createHttpServer } from "../platform/node-http.js";
 import { type ServerCertificate, serverTlsOptions } from "./server-certificate.js";
 
 /** JSON that anybody may read, at one exact path. */

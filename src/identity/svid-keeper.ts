@@ -1,7 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { AuditLog } from "../audit/audit-log.js";
 import type { IdentityConfig, Lifetimes } from "../config/config.js";
-import { launchClaims } from "../spiffe/launch-claims.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { createKeptJwtSvids } from "./kept-jwt-svids.js";
 import { createKeptSvids, type KeeperOptions, type KeptChange, REPLACEMENTS_A_TURN } from "./kept-svids.js";

@@ -1,8 +1,8 @@
 import { closeSync, constants, fstatSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
-import { release } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 import { ERRNO, lastErrno, libc } from "./libc.js";
 import { cgroupPath } from "./linux-cgroup.js";
+import { timesShowWrites } from "./linux-filesystem.js";
 import { parseCommandLine, parseStat, parseStatus } from "./linux-proc-text.js";
 import type { HeldProgram, OpenExecutable, ProcessHandle, ProcessStatus } from "./platform.js";
 import { processGone } from "./process-errors.js";
@@ -18,12 +18,6 @@ const O_PATH_CLOEXEC_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | 0o
 const O_READ_CLOEXEC = constants.O_RDONLY | 0o2000000;
 const POLLIN = 1;
 const POLLNVAL = 32;
-/**
- * Filesystems on which every change of a file's bytes shows in its times at once, also one through a shared mapping, and read-only ones: ext2 to ext4, XFS,
- * btrfs, F2FS; squashfs, EROFS, ISO 9660. Not tmpfs (before Linux 6.18 a mapping changes it unseen), ZFS (its times follow at write-back) and overlayfs
- * (whose upper layer may be any of these).
- */
-const TIMES_SHOW_WRITES = new Set([0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x73717368, 0xe0f5e1e2, 0x9660]);
 /** Filesystems whose times and inode numbers another machine or an ordinary user's process makes up: FUSE (and virtiofs), NFS, 9p, SMB, CIFS, SMB2, AFS, Ceph, Coda. */
 const UNTRUSTED_TIMES = new Set([
   0x65735546, 0x6969, 0x01021997, 0x517b, 0xff534d42, 0xfe534d42, 0x5346414f, 0x00c36400, 0x73757245,
@@ -153,7 +147,7 @@ class LinuxProcessHandle implements ProcessHandle {
       fd,
       path,
       localFilesystem: filesystem !== undefined && !UNTRUSTED_TIMES.has(filesystem),
-      timesShowWrites: filesystem !== undefined && TIMES_SHOW_WRITES.has(filesystem) && WRITERS_ARE_KEPT_OUT,
+      timesShowWrites: filesystem !== undefined && timesShowWrites(filesystem),
     };
   }
 
@@ -348,15 +342,3 @@ class LinuxHeldProgram implements HeldProgram {
 function filesystemOf(fd: number): number | undefined {
   return (fstatfs(fd, scratch) as number) === 0 ? scratch.readUInt32LE(0) : undefined;
 }
-
-/**
- * Whether this kernel refuses to write to a file that is being executed (ETXTBSY), as all do except 6.11 to 6.11.10 and 6.12 to 6.12.1. There, a mapping made
- * before the execve could change the bytes afterwards without the times showing it.
- */
-export function writersAreKeptOut(kernelRelease: string): boolean {
-  const [, major, minor, patch = "0"] = /^(\d+)\.(\d+)(?:\.(\d+))?/.exec(kernelRelease) ?? [];
-  const lastOpen = major === "6" ? { "11": 10, "12": 1 }[minor ?? ""] : undefined;
-  return major !== undefined && (lastOpen === undefined || Number(patch) > lastOpen);
-}
-
-const WRITERS_ARE_KEPT_OUT = writersAreKeptOut(release());

@@ -4,6 +4,7 @@ const HELD = "test/attestation/held-facts.test.ts";
 const TCP = "test/attestation/tcp-callers.test.ts";
 const SURROUNDINGS = "test/attestation/surroundings.test.ts";
 const CACHE = "test/attestation/hash-cache.test.ts";
+const EARLY = "test/attestation/early-digest.test.ts";
 
 /** The checks behind the kernel's facts: handles, digests, selectors, TCP callers. */
 export const attestationMutants: readonly Mutant[] = [
@@ -98,7 +99,7 @@ export const attestationMutants: readonly Mutant[] = [
   {
     id: "hash-cache-ctime",
     check: "D6: a file whose times were set back is another file",
-    file: "src/attestation/hash-cache.ts",
+    file: "src/attestation/file-version.ts",
     find: "const { dev, ino, size, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });",
     replace: "const { dev, ino, size, mtimeNs } = fstatSync(fd, { bigint: true });\n  const ctimeNs = 0n;",
     tests: [CACHE],
@@ -130,10 +131,34 @@ export const attestationMutants: readonly Mutant[] = [
   {
     id: "tmpfs-times",
     check: "D6: the times of tmpfs are not believed",
-    file: "src/platform/linux-process.ts",
-    find: "filesystem !== undefined && TIMES_SHOW_WRITES.has(filesystem) && ",
+    file: "src/platform/linux-filesystem.ts",
+    find: "TIMES_SHOW_WRITES.has(filesystem) && ",
     replace: "",
-    tests: [CACHE],
+    tests: [CACHE, EARLY],
+  },
+  {
+    id: "early-digest-changed",
+    check: "D6: a file that changes while its digest is made early has none",
+    file: "src/attestation/early-digest.ts",
+    find: "versionOf(fd).version === version ? digest : undefined",
+    replace: "digest",
+    tests: [EARLY],
+  },
+  {
+    id: "early-digest-settled",
+    check: "D6: a digest is begun early only for a file that has not changed for two seconds",
+    file: "src/attestation/early-digest.ts",
+    find: " || !isSettled(before, began)",
+    replace: "",
+    tests: [EARLY],
+  },
+  {
+    id: "early-digest-filesystem",
+    check: "D6: a digest is begun early only where times show every write",
+    file: "src/attestation/early-digest.ts",
+    find: "!timesShowWrites(filesystemOf(fd)) || ",
+    replace: "",
+    tests: [EARLY],
   },
   {
     id: "changed-while-hashed",
