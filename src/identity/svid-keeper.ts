@@ -16,7 +16,7 @@ export interface SvidKeeper extends X509SvidSource, JwtSvidIssuer {
   readonly held: readonly { readonly identity: IdentityConfig; readonly svid: X509Svid }[];
   /** Replaces the SVID of `id`, or every held one, now. Returns the names replaced. Throws CodedError `identity-unknown`, `not-ready`. */
   rotate(id?: SpiffeId): readonly string[];
-  /** Has the JWT-SVIDs of the identity `name` signed anew: a launch as it has ended. */
+  /** Has the JWT-SVIDs of the identity `name` signed anew: a launch as it has begun or ended. */
   forgetJwtSvids(name: string): void;
   /** Called after each issue, replacement and removal of any X.509-SVID; the returned function unsubscribes. */
   onChange(listener: (change: SvidChange) => void): () => void;
