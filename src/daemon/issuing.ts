@@ -97,8 +97,9 @@ export async function startIssuing(foundation: Foundation, { launches }: Attesti
     onProblem: (thrown) => problem("error", "svid", messageOf(thrown)),
   });
   undo.push(() => keeper.close());
-  // The next launch as the same identity is another one's work: what it presents shall not be what this one may have left somewhere.
-  undo.push(launches.onEnded(({ name }) => keeper.forgetJwtSvids(name)));
+  // A launch presents nothing that another one as the same identity may have left somewhere, also where that one's end has not been noticed yet.
+  const signAnew = ({ name }: LaunchEvent) => keeper.forgetJwtSvids(name);
+  undo.push(launches.onStarted(signAnew), launches.onEnded(signAnew));
   const witKeeper = createWitKeeper({
     authority,
     registry,

@@ -147,8 +147,8 @@ export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
           return { svid: found.svid, again: true, recorded: found.recorded };
         }
         const signed = sign(identity, audiences, launchedBy, wanted, now);
-        keep(key, signed);
         record(key, signed, audiences, launchedBy);
+        keep(key, signed);
         return { svid: signed.svid, again: false, recorded: signed.recorded };
       } catch (thrown) {
         if (codeOf(thrown) === "audience-missing") throw thrown;
