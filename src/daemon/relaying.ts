@@ -4,6 +4,7 @@ import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
 import type { DecisionPoint } from "../policy/access-request.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
+import { createLimitCounts } from "../policy/limit-counts.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import { createRelay, type Relay } from "../relay/relay.js";
 import type { RunningService } from "../relay/running-service.js";
@@ -33,7 +34,10 @@ export async function startRelaying(
 ): Promise<Relaying> {
   const { clock, audit, bus, undo, problem, folders, platform, options } = foundation;
   const explanations = createExplanations();
-  const decisionPointOf = (set: PolicySet): DecisionPoint => createDecisionPoint(set, { clock, random: randomBytes });
+  // Counted on over a reload: a save is no way to be rid of a debt.
+  const limits = createLimitCounts(clock);
+  const decisionPointOf = (set: PolicySet): DecisionPoint =>
+    createDecisionPoint(set, { clock, random: randomBytes, limits });
   let decisionPoint = decisionPointOf(foundation.project.policies);
   const relay = createRelay({
     attestor,
