@@ -41,7 +41,12 @@ export async function loadProject(directory: string, environment: NodeJS.Process
   }
   const pinned = await completeLock(config, lock, environment);
   const relationships = await readFirstBundles(config.federation.relationships);
-  return { config, policies: set, relationships, warnings: lines, ...pinned };
+  const spared = config.identities.filter(({ shadow }) => shadow === true);
+  const warnings = [
+    ...lines,
+    ...spared.map(({ name }) => `${name} is in shadow: what no rule allows it is let through`),
+  ];
+  return { config, policies: set, relationships, warnings, ...pinned };
 }
 
 /** What `agentid ci` runs where there is no `agentid.yaml`: `ci.local`, nothing registered, nothing allowed. */

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
+import { createLimitCounts } from "../policy/limit-counts.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import { createRelay, type Relay } from "../relay/relay.js";
 import type { RunningService } from "../relay/running-service.js";
@@ -32,9 +33,11 @@ export async function startRelaying(
 ): Promise<Relaying> {
   const { clock, audit, bus, undo, problem, folders, platform, options } = foundation;
   const explanations = createExplanations();
+  // Counted on over a reload: a save is no way to be rid of a debt.
+  const limits = createLimitCounts(clock);
   const inForce = (set: PolicySet): PolicyInForce => ({
     set,
-    point: createDecisionPoint(set, { clock, random: randomBytes }),
+    point: createDecisionPoint(set, { clock, random: randomBytes, limits }),
   });
   let policy = inForce(foundation.project.policies);
   const relay = createRelay({

@@ -7,7 +7,6 @@ import type {
   Decision,
   DecisionPoint,
   Explained,
-  Obligation,
   Properties,
   ShadowOutcome,
 } from "./access-request.js";
@@ -15,6 +14,7 @@ import { decisionIds } from "./decision-id.js";
 import type { JudgeUse, PolicyEngine, Possibility, Verdict } from "./engine.js";
 import { questionsAbove } from "./launch-chain.js";
 import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
+import { distinctObligations } from "./obligations.js";
 import { identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { createRulesEngine } from "./rules-engine.js";
@@ -227,7 +227,12 @@ function together(verdicts: readonly Judged[]): Judged {
   const shared = { values, ...(shadow.length > 0 && { shadow }) };
   if (decisive !== undefined) return { ...decisive, ...shared };
   const draws = verdicts.flatMap((verdict) => verdict.draws ?? []);
-  return { ...own, ...shared, obligations: obligationsOf(verdicts), ...(draws.length > 0 && { draws }) };
+  return {
+    ...own,
+    ...shared,
+    obligations: distinctObligations(verdicts.flatMap(({ obligations }) => obligations)),
+    ...(draws.length > 0 && { draws }),
+  };
 }
 
 /** The answer would be another one only where no other denial stands beside. */
@@ -235,11 +240,6 @@ function shadowOf(verdicts: readonly Judged[], denials: number): readonly Shadow
   return verdicts.flatMap(({ allowed, shadow = [] }) =>
     shadow.map((each) => ({ ...each, differs: each.differs && denials === (allowed ? 0 : 1) })),
   );
-}
-
-function obligationsOf(verdicts: readonly Judged[]): readonly Obligation[] {
-  const byId = new Map(verdicts.flatMap(({ obligations }) => obligations.map((each) => [each.id, each] as const)));
-  return [...byId.values()];
 }
 
 function digestOf(engines: readonly PolicyEngine[]): string {

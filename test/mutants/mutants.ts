@@ -3,6 +3,7 @@ import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
+import { policyMutants } from "./policy-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
 import { tokenMutants } from "./token-mutants.ts";
 
@@ -210,17 +211,17 @@ export const mutants: readonly Mutant[] = [
   {
     id: "deny-wins",
     check: "a deny rule wins over every allow",
-    file: "src/policy/decision-point.ts",
+    file: "src/policy/rules-engine.ts",
     find: "if (hits.deny !== undefined) {",
-    replace: "if (hits.deny !== undefined && hits.allow === undefined) {",
+    replace: "if (hits.deny !== undefined && hits.allow() === undefined) {",
     tests: ["test/policy/decision-point.test.ts", "test/policy/properties.test.ts"],
   },
   {
     id: "condition-error-denies",
     check: "D13: an allow whose condition fails with an error does not allow",
-    file: "src/policy/decision-point.ts",
-    find: 'if (outcome === undefined || outcome.outcome === "true") this.allow',
-    replace: 'if (outcome === undefined || outcome.outcome !== "false") this.allow',
+    file: "src/policy/rules-engine.ts",
+    find: 'const holds = unmet === undefined && (outcome === undefined || outcome.outcome === "true");',
+    replace: 'const holds = unmet === undefined && (outcome === undefined || outcome.outcome !== "false");',
     tests: ["test/policy/decision-point.test.ts", "test/policy/properties.test.ts"],
   },
   {
@@ -423,4 +424,5 @@ export const mutants: readonly Mutant[] = [
   ...clientMutants,
   ...sandboxMutants,
   ...tokenMutants,
+  ...policyMutants,
 ];
