@@ -18,10 +18,10 @@ export interface DocumentServerOptions {
   /** Port 0 takes a free one. */
   readonly listen: HostPort;
   readonly documents: readonly PublicDocument[];
-  /** Undefined: plain HTTP. */
+  /** Undefined: plain HTTP. It passes to the server, and is closed with it or when it cannot start. */
   readonly certificate: ServerCertificate | undefined;
-  /** `host:port` as further names under which verifiers come, and DNS names without a port. */
-  readonly names: readonly string[];
+  /** `host:port` as further names under which verifiers come, beside those of the certificate. */
+  readonly names?: readonly string[];
   /** Said in errors: `federation.endpoint`. */
   readonly what: string;
   readonly onProblem: (thrown: unknown) => void;
@@ -76,23 +76,26 @@ export async function serveDocuments(options: DocumentServerOptions): Promise<Do
     socket.once("close", () => connections.delete(socket));
   });
   server.on("clientError", (_error, socket) => socket.destroy());
-  const forgetCertificate = certificate?.onChange((next) =>
-    (server as HttpsServer).setSecureContext(serverTlsOptions(next)),
-  );
+  const unfollow = certificate?.onChange((next) => (server as HttpsServer).setSecureContext(serverTlsOptions(next)));
+  const forgetCertificate = () => {
+    unfollow?.();
+    certificate?.close();
+  };
+  const names = [...(options.names ?? []), ...(certificate?.dnsNames ?? [])];
   try {
     const port = await listenOn(server, listen, what);
-    hosts = isLoopbackAddress(listen.host) ? hostsOf({ ...listen, port }, options.names) : undefined;
+    hosts = isLoopbackAddress(listen.host) ? hostsOf({ ...listen, port }, names) : undefined;
     return {
       address: { host: listen.host, port },
       async close() {
-        forgetCertificate?.();
+        forgetCertificate();
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
         for (const connection of connections) connection.destroy();
         await closed;
       },
     };
   } catch (thrown) {
-    forgetCertificate?.();
+    forgetCertificate();
     throw thrown;
   }
 }
