@@ -49,6 +49,23 @@ const MOST_CONNECTIONS = 256;
  * other machines goes by names that only they know; the documents are public, hold no secret and change nothing.
  */
 export async function serveDocuments(options: DocumentServerOptions): Promise<DocumentServer> {
+  const { certificate } = options;
+  try {
+    const { address, close } = await listenAndAnswer(options);
+    return {
+      address,
+      async close() {
+        certificate?.close();
+        await close();
+      },
+    };
+  } catch (thrown) {
+    certificate?.close();
+    throw thrown;
+  }
+}
+
+async function listenAndAnswer(options: DocumentServerOptions): Promise<DocumentServer> {
   const { listen, certificate, what } = options;
   let hosts: ReadonlySet<string> | undefined;
   const answer = (request: IncomingMessage, response: ServerResponse) => {
@@ -76,11 +93,9 @@ export async function serveDocuments(options: DocumentServerOptions): Promise<Do
     socket.once("close", () => connections.delete(socket));
   });
   server.on("clientError", (_error, socket) => socket.destroy());
-  const unfollow = certificate?.onChange((next) => (server as HttpsServer).setSecureContext(serverTlsOptions(next)));
-  const forgetCertificate = () => {
-    unfollow?.();
-    certificate?.close();
-  };
+  const forgetCertificate = certificate?.onChange((next) =>
+    (server as HttpsServer).setSecureContext(serverTlsOptions(next)),
+  );
   const names = [...(options.names ?? []), ...(certificate?.dnsNames ?? [])];
   try {
     const port = await listenOn(server, listen, what);
@@ -88,14 +103,14 @@ export async function serveDocuments(options: DocumentServerOptions): Promise<Do
     return {
       address: { host: listen.host, port },
       async close() {
-        forgetCertificate();
+        forgetCertificate?.();
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
         for (const connection of connections) connection.destroy();
         await closed;
       },
     };
   } catch (thrown) {
-    forgetCertificate();
+    forgetCertificate?.();
     throw thrown;
   }
 }
