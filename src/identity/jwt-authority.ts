@@ -10,6 +10,8 @@ interface JwtSvidRequest {
   readonly lifetimeSeconds: number;
   /** `iss`, for verifiers that find keys by OpenID Connect discovery; absent where nobody serves that. */
   readonly issuer?: string | undefined;
+  /** Beside those of the standard. */
+  readonly claims?: Readonly<Record<string, unknown>>;
 }
 
 /** Signs the JWT-SVIDs of one trust domain with ES256. */
@@ -30,11 +32,11 @@ export function restoreJwtAuthority(life: TokenSignerLife & { readonly privateKe
   const { facts, timesFor, signed } = tokenSigner(KIND, life);
   return {
     ...facts,
-    issue({ id, audiences, lifetimeSeconds, issuer }, now) {
+    issue({ id, audiences, lifetimeSeconds, issuer, claims }, now) {
       const { iat, exp } = timesFor(id, lifetimeSeconds, now);
       if (audiences.length === 0) throw new CodedError("audience-missing", "a JWT-SVID needs at least one audience");
       // `aud` is always a list, as SPIRE writes it; every validator accepts that (JS-6).
-      const token = signed({ iss: issuer, sub: id.toString(), aud: audiences, exp, iat });
+      const token = signed({ iss: issuer, sub: id.toString(), aud: audiences, exp, iat, ...claims });
       return { token, expiresAt: new Date(exp * 1000) };
     },
   };

@@ -8,6 +8,8 @@ import { newTokenKey, type TokenSigner, type TokenSignerLife, tokenSigner } from
 interface WitSvidRequest {
   readonly id: SpiffeId;
   readonly lifetimeSeconds: number;
+  /** Beside those of the standard. */
+  readonly claims?: Readonly<Record<string, unknown>>;
 }
 
 /** A Workload Identity Token as the authority signed it, with the key made for it. */
@@ -41,7 +43,7 @@ export function restoreWitAuthority(life: TokenSignerLife & { readonly privateKe
   const { facts, timesFor, signed } = tokenSigner(KIND, life);
   return {
     ...facts,
-    issue({ id, lifetimeSeconds }, now) {
+    issue({ id, lifetimeSeconds, claims }, now) {
       const { iat, exp } = timesFor(id, lifetimeSeconds, now);
       const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
       const confirmed = es256JwkOf(publicKey);
@@ -49,7 +51,7 @@ export function restoreWitAuthority(life: TokenSignerLife & { readonly privateKe
       const { d } = privateKey.export({ format: "jwk" });
       return {
         // No `aud`: a WIT is no bearer token, and says to nobody in particular who holds the key of `cnf`. No `iss`: there is nothing to discover.
-        token: signed({ sub: id.toString(), exp, iat, jti, cnf: { jwk: confirmed } }),
+        token: signed({ sub: id.toString(), exp, iat, jti, cnf: { jwk: confirmed }, ...claims }),
         privateJwk: { ...confirmed, d },
         issuedAt: new Date(iat * 1000),
         expiresAt: new Date(exp * 1000),
