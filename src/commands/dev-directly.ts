@@ -4,7 +4,7 @@ import { printFailure } from "./failure.js";
 import type { ForegroundOptions } from "./foreground.js";
 
 /**
- * `agentid dev` without the command framework, which takes a fifth of the time to the first SVID: programs wait for this command, people for the others.
+ * `agentid dev` without the command framework, which alone would take a good part of the start: programs wait for this command, people for the others.
  * `args` is the command line after `dev`. False if there is more in it than the flags of `dev` as they are documented: help, wrong usage, abbreviations.
  * The framework then does it all.
  */

@@ -31,7 +31,7 @@ export async function runInForeground(options: ForegroundOptions): Promise<void>
   await domain.stopped;
 }
 
-/** Else it would be kept at the end, when V8 has long dropped what only a start needs, and not at all by a daemon that is killed. */
+/** Else it would be kept at the end, when V8 may have dropped what only a start needs, and not at all by a daemon that is killed. */
 function keepCompiledCode(): void {
   setTimeout(flushCompileCache, 1_000).unref();
 }

@@ -14,8 +14,8 @@ import { ECDSA_WITH_SHA256, type SignatureAlgorithm, signed } from "./signed-str
 
 /**
  * The certificates that we issue, with everything constant encoded once, and signed with `node:crypto`: that is what makes thousands of SVIDs a second
- * possible (`test/bench/issuing.ts`), and it is synchronous. The tests compare each part with what `@peculiar/x509` writes; loading that library would
- * take a sixth of the time from `agentid dev` typed to the first SVID.
+ * possible (`test/bench/issuing.ts`), and it is synchronous. The tests compare each part with what `@peculiar/x509` writes; loading
+ * that library would be a good part of the time from `agentid dev` typed to the first SVID.
  */
 
 const VERSION_3 = Buffer.of(0xa0, 0x03, 0x02, 0x01, 0x02);
