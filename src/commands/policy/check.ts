@@ -1,14 +1,22 @@
+import { ruleFindings } from "../../policy/rule-findings.js";
 import { AgentidCommand } from "../base-command.js";
 import { offlineProject } from "../offline-project.js";
 
 export default class PolicyCheck extends AgentidCommand {
   static override summary = "Check agentid.yaml and the policy files without a running daemon";
+  static override description =
+    "Syntax, names, the cost of conditions; then rules that cannot be reached or say what others say already, as far as literal fields and comparisons decide it.";
 
   async run(): Promise<unknown> {
     const { flags } = await this.parse(PolicyCheck);
     const { policies, warnings } = await offlineProject(flags.project);
     for (const warning of warnings) this.log(`warning: ${warning}`);
+    const { findings, all } = ruleFindings(policies);
+    for (const { at, rule, kind, detail } of findings) {
+      this.log(`warning: ${at}: ${rule} ${kind.replace("-", " ")}: ${detail}`);
+    }
+    if (!all) this.log("warning: too many rules to compare them with each other");
     this.log(`${policies.rules.length} rules in ${policies.files} files, policy ${policies.digest.slice(0, 8)}`);
-    return { digest: policies.digest, rules: policies.rules.length, files: policies.files, warnings };
+    return { digest: policies.digest, rules: policies.rules.length, files: policies.files, warnings, findings };
   }
 }
