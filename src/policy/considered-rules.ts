@@ -1,5 +1,5 @@
 import type { ConsideredRule } from "./access-request.js";
-import type { ConditionInput } from "./condition.js";
+import type { ConditionInput, ConditionOutcome } from "./condition.js";
 import { describeScope, differenceOf, methodName, type Rule, type RuledRequest, speaksOf } from "./rule.js";
 
 /**
@@ -11,7 +11,7 @@ export function considerRules(
   request: RuledRequest,
   input: ConditionInput,
   verdict: { readonly allowed: boolean; readonly rule: string },
-): readonly ConsideredRule[] {
+): readonly ConsideredRule[] | Promise<readonly ConsideredRule[]> {
   const aboutService = rules.filter((rule) => speaksOf(rule.to, request.service));
   const aboutBoth = aboutService.filter((rule) => speaksOf(rule.from, request.caller));
   const shown = aboutBoth.length > 0 ? aboutBoth : aboutService;
@@ -19,26 +19,37 @@ export function considerRules(
   const considered = shown
     .filter((rule, index) => index < MAX_SHOWN || rule.name === verdict.rule)
     .map((rule) => consider(rule, request, input));
-  if (verdict.allowed || verdict.rule !== "default") return considered;
-  return [
-    ...considered,
-    { rule: "default", at: "", effect: "deny", outcome: "matched", detail: "everything that no rule allows is denied" },
-  ];
+  const last = verdict.allowed || verdict.rule !== "default" ? [] : [BY_DEFAULT];
+  return considered.some((each) => each instanceof Promise)
+    ? Promise.all(considered).then((settled) => [...settled, ...last])
+    : [...(considered as readonly ConsideredRule[]), ...last];
 }
+
+const BY_DEFAULT: ConsideredRule = {
+  rule: "default",
+  at: "",
+  effect: "deny",
+  outcome: "matched",
+  detail: "everything that no rule allows is denied",
+};
 
 const MAX_SHOWN = 200;
 
-function consider(rule: Rule, request: RuledRequest, input: ConditionInput): ConsideredRule {
+function consider(rule: Rule, request: RuledRequest, input: ConditionInput): ConsideredRule | Promise<ConsideredRule> {
   const base = { rule: rule.name, at: rule.at, effect: rule.effect };
   const difference = differenceOf(rule, request);
   if (difference !== undefined) {
     return { ...base, outcome: difference, detail: `${describeScope(rule)} ≠ ${asked(difference, request)}` };
   }
-  if (rule.condition === undefined) return { ...base, outcome: "matched", detail: describeScope(rule) };
-  const outcome = rule.condition.evaluate(input);
-  const detail = rule.condition.describe(input, outcome);
-  if (outcome.outcome === "true") return { ...base, outcome: "matched", detail };
-  return { ...base, outcome: outcome.outcome === "false" ? "condition-false" : "condition-error", detail };
+  const { condition } = rule;
+  if (condition === undefined) return { ...base, outcome: "matched", detail: describeScope(rule) };
+  const considered = (outcome: ConditionOutcome): ConsideredRule => {
+    const detail = condition.describe(input, outcome);
+    if (outcome.outcome === "true") return { ...base, outcome: "matched", detail };
+    return { ...base, outcome: outcome.outcome === "false" ? "condition-false" : "condition-error", detail };
+  };
+  const outcome = condition.evaluate(input);
+  return outcome instanceof Promise ? outcome.then(considered) : considered(outcome);
 }
 
 function asked(difference: ConsideredRule["outcome"], request: RuledRequest): string {

@@ -26,10 +26,15 @@ export function createRulesEngine(rules: readonly Rule[], { names, digest, clock
   const index = new RuleIndex(rules);
   const ownTrustDomain = names.trustDomain.name;
 
-  const judge = (request: AccessRequest): Verdict => {
+  const judge = (request: AccessRequest): Verdict | Promise<Verdict> => {
     const ruled = ruledRequest(request);
     const hits = new Hits(request, ruled, clock);
     index.forRequest(ruled, (ranked) => hits.consider(ranked));
+    const { pending } = hits;
+    return pending.length === 0 ? concluded(ruled, hits) : Promise.all(pending).then(() => concluded(ruled, hits));
+  };
+
+  const concluded = (ruled: RuledRequest, hits: Hits): Verdict => {
     const values = hits.values;
     if (hits.deny !== undefined) {
       const { rule } = hits.deny.ranked;
@@ -131,6 +136,8 @@ class Hits {
   deniedWhatever = false;
   couldAllow = false;
   values: Properties = NO_VALUES;
+  /** Conditions over arguments so large that they are evaluated elsewhere. */
+  readonly pending: Promise<void>[] = [];
   readonly #request: AccessRequest;
   readonly #ruled: RuledRequest;
   readonly #clock: Clock;
@@ -146,8 +153,13 @@ class Hits {
     const { rule } = ranked;
     if (differenceOf(rule, this.#ruled) !== undefined) return;
     const outcome = this.#outcomeOf(rule);
+    if (outcome instanceof Promise) this.pending.push(outcome.then((settled) => this.#note(ranked, settled)));
+    else this.#note(ranked, outcome);
+  }
+
+  #note(ranked: RankedRule, outcome: ConditionOutcome | undefined): void {
     const hit = { ranked, outcome };
-    if (rule.effect === "deny") {
+    if (ranked.rule.effect === "deny") {
       if (outcome?.outcome === "false") return;
       if (outcome === undefined) this.deniedWhatever = true;
       this.deny = first(this.deny, hit);
@@ -168,7 +180,7 @@ class Hits {
     return `${rule.name} needs ${rule.condition.describe(this.#conditionInput(), outcome)}`;
   }
 
-  #outcomeOf(rule: Rule): ConditionOutcome | undefined {
+  #outcomeOf(rule: Rule): ConditionOutcome | Promise<ConditionOutcome> | undefined {
     if (rule.condition === undefined) return undefined;
     const input = this.#conditionInput();
     this.values = { ...this.values, ...rule.condition.valuesUsed(input) };

@@ -1,0 +1,140 @@
+import { type ASTNode, Environment } from "@marcbachmann/cel-js";
+import { RE2JS } from "re2js";
+import { fieldsIn } from "./time-zone.js";
+
+/** The variables of a condition. Members are listed where their shape is known; `args` is whatever the caller sent. */
+export const KNOWN_MEMBERS: Readonly<Record<string, readonly string[] | undefined>> = {
+  args: undefined,
+  caller: ["id", "name", "trustDomain", "evidence", "launchedBy"],
+  resource: ["id", "name", "tool"],
+  request: ["method", "path", "query"],
+  now: [],
+};
+
+/**
+ * Functions of the library that ours stand in for, by name and number of arguments: its `matches` backtracks (a 31-character input took 31 s),
+ * its time zones follow the zone and the summer time of this very machine, its case conversions are not the ASCII ones that CEL has, and a
+ * duration of a megabyte of digits takes quadratic time.
+ */
+const OURS: Readonly<Record<string, string>> = {
+  "matches/1": "matchesLinear",
+  "lowerAscii/0": "lowerAsciiOnly",
+  "upperAscii/0": "upperAsciiOnly",
+  "duration/1": "durationOfText",
+  "timestamp/1": "timestampOf",
+  "getDate/1": "getDateIn",
+  "getDayOfMonth/1": "getDayOfMonthIn",
+  "getDayOfWeek/1": "getDayOfWeekIn",
+  "getDayOfYear/0": "getDayOfYearUtc",
+  "getDayOfYear/1": "getDayOfYearIn",
+  "getFullYear/1": "getFullYearIn",
+  "getHours/1": "getHoursIn",
+  "getMilliseconds/1": "getMillisecondsIn",
+  "getMinutes/1": "getMinutesIn",
+  "getMonth/1": "getMonthIn",
+  "getSeconds/1": "getSecondsIn",
+};
+const THEIRS = new Map(Object.entries(OURS).map(([given, ours]) => [ours, given.slice(0, given.indexOf("/"))]));
+
+/** Functions whose last argument is a time zone, by the name that is evaluated. */
+export const ZONED: ReadonlySet<string> = new Set(
+  Object.values(OURS).filter((name) => name.startsWith("get") && name.endsWith("In")),
+);
+export const LINEAR_MATCHES = "matchesLinear";
+
+/** Makes a parsed call name our function in place of the library's. Only before the expression is checked for the first time. */
+export function nameOurs(node: ASTNode & { op: "call" | "rcall" }): void {
+  const parameters = node.op === "call" ? node.args[1] : node.args[2];
+  const key = `${node.args[0]}/${parameters.length}`;
+  const ours = Object.hasOwn(OURS, key) ? OURS[key] : undefined;
+  if (ours !== undefined) (node.args as unknown as [string, ...unknown[]])[0] = ours;
+}
+
+/** A message as its reader wrote the names. */
+export function inTheirNames(message: string): string {
+  return message
+    .replaceAll(/\b[a-zA-Z]{6,20}\b/g, (word) => THEIRS.get(word) ?? word)
+    .replaceAll(/dyn<([^<>]*)>/g, "$1");
+}
+
+/** What conditions are parsed, checked and evaluated in, before it has variables. The limits bound the time to parse what a rule file holds. */
+export function celEnvironment(): Environment {
+  const environment = new Environment({
+    enableOptionalTypes: true,
+    // JSON is heterogeneous: a list of an argument and a literal need not be of one type.
+    homogeneousAggregateLiterals: false,
+    limits: { maxAstNodes: 400, maxDepth: 24, maxListElements: 200, maxMapEntries: 50, maxCallArguments: 8 },
+  });
+  environment.registerFunction(`string.${LINEAR_MATCHES}(string): bool`, (text: string, pattern: string) =>
+    linearPattern(pattern).matcher(text).find(),
+  );
+  environment.registerFunction("string.lowerAsciiOnly(): string", (text: string) =>
+    text.replaceAll(/[A-Z]+/g, (letters) => letters.toLowerCase()),
+  );
+  environment.registerFunction("string.upperAsciiOnly(): string", (text: string) =>
+    text.replaceAll(/[a-z]+/g, (letters) => letters.toUpperCase()),
+  );
+  registerTime(environment);
+  return environment;
+}
+
+/** The environment of the conditions of rules. */
+export function conditionEnvironment(): Environment {
+  const environment = celEnvironment();
+  for (const variable of Object.keys(KNOWN_MEMBERS)) {
+    environment.registerVariable(variable, variable === "now" ? TIMESTAMP : "map<string, dyn>");
+  }
+  return environment;
+}
+
+const TIMESTAMP = "google.protobuf.Timestamp";
+const DURATION = "google.protobuf.Duration";
+const MAX_TIME_TEXT = 100;
+
+function registerTime(environment: Environment): void {
+  const ownTime = new Environment();
+  const duration = ownTime.registerVariable("text", "string").parse("duration(text)");
+  environment.registerFunction(`durationOfText(string): ${DURATION}`, (text: string) => {
+    if (text.length > MAX_TIME_TEXT) throw new Error(`duration: text longer than ${MAX_TIME_TEXT} characters`);
+    return duration({ text });
+  });
+  environment.registerFunction(`durationOfText(${DURATION}): ${DURATION}`, (given: unknown) => given);
+  const timestamp = ownTime.registerVariable("given", "dyn").parse("timestamp(given)");
+  environment.registerFunction(`timestampOf(string): ${TIMESTAMP}`, (given: string) => timestamp({ given }));
+  environment.registerFunction(`timestampOf(int): ${TIMESTAMP}`, (given: bigint) => timestamp({ given }));
+  environment.registerFunction(`timestampOf(${TIMESTAMP}): ${TIMESTAMP}`, (given: Date) => given);
+
+  const zoned = (name: string, read: (local: Date) => number) => {
+    environment.registerFunction(`${TIMESTAMP}.${name}(string): int`, (time: Date, zone: string) =>
+      BigInt(read(fieldsIn(zone, time))),
+    );
+  };
+  zoned("getDateIn", (local) => local.getUTCDate());
+  zoned("getDayOfMonthIn", (local) => local.getUTCDate() - 1);
+  zoned("getDayOfWeekIn", (local) => local.getUTCDay());
+  zoned("getDayOfYearIn", dayOfYear);
+  zoned("getFullYearIn", (local) => local.getUTCFullYear());
+  zoned("getHoursIn", (local) => local.getUTCHours());
+  zoned("getMillisecondsIn", (local) => local.getUTCMilliseconds());
+  zoned("getMinutesIn", (local) => local.getUTCMinutes());
+  zoned("getMonthIn", (local) => local.getUTCMonth());
+  zoned("getSecondsIn", (local) => local.getUTCSeconds());
+  environment.registerFunction(`${TIMESTAMP}.getDayOfYearUtc(): int`, (time: Date) => BigInt(dayOfYear(time)));
+}
+
+function dayOfYear(time: Date): number {
+  const date = Date.UTC(time.getUTCFullYear(), time.getUTCMonth(), time.getUTCDate());
+  return Math.round((date - Date.UTC(time.getUTCFullYear(), 0, 1)) / 86_400_000);
+}
+
+const compiledPatterns = new Map<string, RE2JS>();
+
+/** The compiled RE2 pattern; compiled when a condition is loaded, looked up when it is evaluated. Throws what RE2 says. */
+export function linearPattern(pattern: string): RE2JS {
+  let compiled = compiledPatterns.get(pattern);
+  if (compiled === undefined) {
+    compiled = RE2JS.compile(pattern);
+    compiledPatterns.set(pattern, compiled);
+  }
+  return compiled;
+}
