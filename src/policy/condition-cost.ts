@@ -52,8 +52,8 @@ export const STEPS = {
 } as const;
 
 const SCALAR: Shape = { values: 1, longest: 0, length: 0, fixed: false };
-/** A number, a time or a type as text. */
-const MAX_SCALAR_TEXT = 64;
+/** A number or a time as text: a double that became an int has 309 digits. */
+const MAX_SCALAR_TEXT = 400;
 
 /**
  * An upper bound on the steps that one evaluation takes when the largest of its inputs is `input`: both branches of every choice are counted, every

@@ -74,8 +74,29 @@ export function celEnvironment(): Environment {
   environment.registerFunction("string.upperAsciiOnly(): string", (text: string) =>
     text.replaceAll(/[a-z]+/g, (letters) => letters.toUpperCase()),
   );
+  registerBytesOrder(environment);
   registerTime(environment);
+  environment.registerFunction("int(uint): int", (value: { valueOf(): bigint }) => asInt(value.valueOf()));
   return environment;
+}
+
+function registerBytesOrder(environment: Environment): void {
+  const ordered = (operator: string, holds: (order: number) => boolean) => {
+    environment.registerOperator(`bytes ${operator} bytes`, (a: Uint8Array, b: Uint8Array) =>
+      holds(Buffer.compare(a, b)),
+    );
+  };
+  ordered("<", (order) => order < 0);
+  ordered("<=", (order) => order <= 0);
+  ordered(">", (order) => order > 0);
+  ordered(">=", (order) => order >= 0);
+}
+
+const MAX_INT = 2n ** 63n - 1n;
+
+function asInt(value: bigint): bigint {
+  if (value > MAX_INT) throw new Error("integer overflow");
+  return value;
 }
 
 /** The environment of the conditions of rules. */
@@ -90,19 +111,29 @@ export function conditionEnvironment(): Environment {
 const TIMESTAMP = "google.protobuf.Timestamp";
 const DURATION = "google.protobuf.Duration";
 const MAX_TIME_TEXT = 100;
+const MAX_SECONDS = 315_576_000_000n;
 
 function registerTime(environment: Environment): void {
   const ownTime = new Environment();
   const duration = ownTime.registerVariable("text", "string").parse("duration(text)");
   environment.registerFunction(`durationOfText(string): ${DURATION}`, (text: string) => {
     if (text.length > MAX_TIME_TEXT) throw new Error(`duration: text longer than ${MAX_TIME_TEXT} characters`);
-    return duration({ text });
+    const given = duration({ text });
+    // The range of google.protobuf.Duration: about 10,000 years.
+    if (given.seconds > MAX_SECONDS || given.seconds < -MAX_SECONDS) throw new Error("duration out of range");
+    return given;
   });
   environment.registerFunction(`durationOfText(${DURATION}): ${DURATION}`, (given: unknown) => given);
   const timestamp = ownTime.registerVariable("given", "dyn").parse("timestamp(given)");
   environment.registerFunction(`timestampOf(string): ${TIMESTAMP}`, (given: string) => timestamp({ given }));
   environment.registerFunction(`timestampOf(int): ${TIMESTAMP}`, (given: bigint) => timestamp({ given }));
   environment.registerFunction(`timestampOf(${TIMESTAMP}): ${TIMESTAMP}`, (given: Date) => given);
+
+  environment.registerFunction(`int(${TIMESTAMP}): int`, (time: Date) => BigInt(Math.floor(time.getTime() / 1000)));
+  environment.registerFunction(`string(${TIMESTAMP}): string`, (time: Date) =>
+    time.toISOString().replace(/\.?0*Z$/, "Z"),
+  );
+  environment.registerFunction(`string(${DURATION}): string`, (given: { toString(): string }) => given.toString());
 
   const zoned = (name: string, read: (local: Date) => number) => {
     environment.registerFunction(`${TIMESTAMP}.${name}(string): int`, (time: Date, zone: string) =>

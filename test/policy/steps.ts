@@ -131,10 +131,11 @@ function compared(a: unknown, b: unknown): number {
   if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return STEPS.element;
   if (Array.isArray(a) && Array.isArray(b)) {
     if (a.length !== b.length) return STEPS.element;
-    return a.reduce<number>((sum, each, index) => sum + compared(each, b[index]), STEPS.element);
+    return (a as readonly unknown[]).reduce<number>((sum, each, index) => sum + compared(each, b[index]), STEPS.element);
   }
-  const [inA, inB] = [a, b] as Record<string, unknown>[];
-  return Object.keys(inA ?? {}).reduce((sum, key) => sum + compared(inA?.[key], inB?.[key]), STEPS.element);
+  const inA = a as Record<string, unknown>;
+  const inB = b as Record<string, unknown>;
+  return Object.keys(inA).reduce<number>((sum, key) => sum + compared(inA[key], inB[key]), STEPS.element);
 }
 
 function entriesOf(value: unknown): number {
