@@ -137,7 +137,7 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
       const pin = await pinIdentity(identity, options.environment);
       if (pin === undefined) throw new CodedError("pin-failed", `${identity.name} asks for nothing that is pinned`);
       const { lock } = options.project();
-      const next = { identities: { ...lock.identities, [identity.name]: pin } };
+      const next = { ...lock, identities: { ...lock.identities, [identity.name]: pin } };
       const { changes } = compareLocks(lock, next);
       audit.append("pin", { identity: identity.name, why: "by command", changes: [...changes] }, { sync: true });
       await writeLock(join(options.projectDirectory, LOCK_FILE_NAME), next);

@@ -32,7 +32,7 @@ export interface Project {
 export async function loadProject(directory: string, environment: NodeJS.ProcessEnv): Promise<Project> {
   const config = await loadConfig(join(directory, CONFIG_FILE_NAME));
   const lock = await readLock(join(directory, LOCK_FILE_NAME));
-  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config));
+  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config, lock));
   const lines = problems.map((problem) => `${problem.severity === "warning" ? "" : "error: "}${problemLine(problem)}`);
   if (set === undefined) {
     const errors = problems.filter(({ severity }) => severity === "error").map(problemLine);
@@ -110,5 +110,5 @@ async function completeLock(
     identities[identity.name] = pin;
     newlyPinned.push(identity.name);
   }
-  return { lock: newlyPinned.length === 0 ? lock : { identities }, newlyPinned };
+  return { lock: newlyPinned.length === 0 ? lock : { ...lock, identities }, newlyPinned };
 }

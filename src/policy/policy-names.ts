@@ -1,5 +1,6 @@
 import { closest, distance } from "fastest-levenshtein";
-import type { Config } from "../config/config.js";
+import type { Config, Lock } from "../config/config.js";
+import type { PinnedTool } from "../config/tool-pin.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 
 /** What a rule may name: the identities and services of `agentid.yaml`. */
@@ -18,9 +19,11 @@ export interface NamedService {
   /** Name of its identity, `mcp/payments`. */
   readonly identity: string;
   readonly protocol: "http" | "mcp";
+  /** Its tools, where `agentid.lock` pins them. */
+  readonly tools?: Readonly<Record<string, PinnedTool>>;
 }
 
-export function policyNamesOf(config: Config): PolicyNames {
+export function policyNamesOf(config: Config, lock: Lock = { identities: {} }): PolicyNames {
   return {
     trustDomain: config.trustDomain,
     identities: config.identities.map((identity) => identity.name),
@@ -29,8 +32,14 @@ export function policyNamesOf(config: Config): PolicyNames {
       name: service.name,
       identity: service.id.name,
       protocol: service.protocol,
+      ...pinned(service.name, lock),
     })),
   };
+}
+
+function pinned(service: string, { tools = {} }: Lock): Pick<NamedService, "tools"> {
+  const pins = Object.hasOwn(tools, service) ? tools[service] : undefined;
+  return pins === undefined ? {} : { tools: pins };
 }
 
 /** Whether `name` is that of an identity, or of what could be an instance of one. */

@@ -20,6 +20,10 @@ const rule = z.strictObject({
   allow: scope.optional(),
   deny: scope.optional(),
   when: z.string().min(1).optional().describe("CEL over args, caller, resource, request, now"),
+  sensitive: z
+    .array(z.string().regex(/^args(\.[^.]+)+$|^request\.query(\.[^.]+)*$/, "must be an argument: args.card, args.customer.iban"))
+    .optional()
+    .describe("arguments whose values are neither shown in reasons nor recorded"),
   message: z.string().max(1000).optional().describe("what the caller is told when this rule is why it was refused"),
   description: z.string().max(1000).optional(),
 });

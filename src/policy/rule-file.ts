@@ -15,6 +15,7 @@ import {
   type SegmentPattern,
 } from "./pattern.js";
 import { isIdentityName, type NamedService, nearestHint, type PolicyNames } from "./policy-names.js";
+import { againstPins } from "./pinned-tools.js";
 import type { Rule } from "./rule.js";
 import { type RuleText, ruleFileSchema, type ScopeText } from "./rule-file-schema.js";
 import { type PathInFile, type PolicyProblem, YamlFile } from "./yaml-file.js";
@@ -100,11 +101,12 @@ class RuleReader {
       ),
       methods: this.#each(scope.method, [...place, "method"], (name, where) => this.#method(name, where)),
       paths: this.#each(scope.path, [...place, "path"], (path, where) => this.#pattern(path, where, parsePathPattern)),
-      condition: text.when === undefined ? undefined : this.#condition(text.when, [...at, "when"]),
+      condition: text.when === undefined ? undefined : this.#condition(text.when, text.sensitive, [...at, "when"]),
       message: text.message,
       description: text.description,
     };
     this.#checkProtocols(rule, scope, place);
+    this.#checkTools(rule, place, [...at, "when"]);
     const failed = this.#yaml.problems.slice(before).some((problem) => problem.severity === "error");
     return failed ? undefined : rule;
   }
@@ -142,6 +144,20 @@ class RuleReader {
     if (http && services.every((service) => service.protocol === "mcp")) {
       const key = scope.path === undefined ? "method" : "path";
       this.#yaml.problem("policy-rule", [...place, key], `${services[0]?.name} is an mcp service: use tools`);
+    }
+  }
+
+  #checkTools(rule: Rule, place: PathInFile, when: PathInFile): void {
+    const services = this.#names.services.filter(
+      (service) => rule.to === undefined || rule.to.some((each) => matchesIdentity(each, this.#identityOf(service))),
+    );
+    const { unpinned, unknownArguments } = againstPins(rule, services);
+    for (const { message, hint } of unpinned) {
+      this.#yaml.warning("policy-unknown-name", [...place, "tools"], message, hint);
+    }
+    for (const { message, hint, position } of unknownArguments) {
+      const offset = this.#yaml.offsetInScalar(when, position);
+      this.#yaml.problem("policy-condition", when, `when: ${message}`, hint, offset);
     }
   }
 
@@ -217,9 +233,9 @@ class RuleReader {
     return undefined;
   }
 
-  #condition(source: string, at: PathInFile): Condition | undefined {
+  #condition(source: string, sensitive: readonly string[] = [], at: PathInFile): Condition | undefined {
     try {
-      return compileCondition(source);
+      return compileCondition(source, { sensitive });
     } catch (thrown) {
       const position = thrown instanceof ConditionError ? thrown.position : 0;
       const hint = thrown instanceof ConditionError ? thrown.hint : undefined;
