@@ -23,6 +23,7 @@ import { type createLaunching, findByName } from "./launching.js";
 import { type Project, pinIdentity } from "./project.js";
 import type { Revoking } from "./revoking.js";
 import { type StatusSources, statusReport } from "./status-report.js";
+import { createToolPinning } from "./tool-pinning.js";
 
 export interface GatekeeperOptions {
   readonly platform: Platform;
@@ -145,6 +146,7 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
       await reload.reloadNow({ accepted: true });
       return { name: identity.name, changes: [...changes] };
     },
+    pinTools: createToolPinning({ ...options, ...status }),
     audit: async ({ from, limit }) => ({
       size: audit.size,
       entries: (await audit.read(from, Math.min(limit, MAX_AUDIT_PAGE))).map((entry) => ({

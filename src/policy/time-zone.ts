@@ -36,7 +36,7 @@ function formatOf(zone: string): Intl.DateTimeFormat {
   try {
     format = new Intl.DateTimeFormat("en-US", {
       // CEL also has offsets without a sign.
-      timeZone: /^\d/.test(zone) ? `+${zone}` : zone,
+      timeZone: /^\d\d:/.test(zone) ? `+${zone}` : zone,
       calendar: "iso8601",
       numberingSystem: "latn",
       hourCycle: "h23",
