@@ -100,7 +100,10 @@ export function formatLock(lock: Lock): string {
       sorted(lock.tools).map(([service, pins]) => [
         service,
         Object.fromEntries(
-          sorted(pins).map(([tool, { sha256, inputSchema }]) => [tool, { sha256, inputSchema: keysSorted(inputSchema) }]),
+          sorted(pins).map(([tool, { sha256, inputSchema }]) => [
+            tool,
+            { sha256, inputSchema: keysSorted(inputSchema) },
+          ]),
         ),
       ]),
     ),

@@ -253,7 +253,7 @@ function functionCost(name: string, { values, length, longest }: Shape): Functio
 function methodCost(name: string, own: Shape, other: Shape, parameters: readonly ASTNode[]): FunctionCost {
   const { values, length, longest } = own;
   const text = (characters: number): Shape => ({ ...SCALAR, longest: characters });
-  // V8 looks for long needles by rules that have bad cases, and from the end by plain comparison.
+  // V8 looks for long needles by rules that have bad cases.
   const search = longest * Math.max(1, other.longest) * STEPS.searched;
   const zone = parameters.at(-1);
   if (ZONED.has(name)) return { steps: zone?.op === "value" ? STEPS.zone : STEPS.newZone, gives: SCALAR };
@@ -269,8 +269,9 @@ function methodCost(name: string, own: Shape, other: Shape, parameters: readonly
       return { steps: other.longest * STEPS.character, gives: SCALAR };
     case "contains":
     case "indexOf":
-    case "lastIndexOf":
       return { steps: search, gives: SCALAR };
+    case "lastIndexLinear":
+      return { steps: search + (longest + other.longest) * STEPS.converted, gives: SCALAR };
     case "split":
       return {
         steps: search + (longest + 1) * STEPS.element,

@@ -93,7 +93,8 @@ export class ConditionThread {
       if (this.#evaluations >= EVALUATIONS_OF_THREAD) await this.close();
       return outcome;
     } catch (thrown) {
-      await this.close();
+      // Not awaited: it ends when the native code that it is in returns, and nobody else should wait for that.
+      void this.close();
       const isMemory = (thrown as { code?: unknown }).code === "ERR_WORKER_OUT_OF_MEMORY";
       return failed(isMemory ? `needed more than ${MAX_MEMORY_MB} MiB` : messageOf(thrown));
     }
@@ -148,7 +149,7 @@ function failed(why: string): ConditionOutcome {
   return { outcome: "error", why };
 }
 
-const DEADLINE_MS = 1_000;
+const DEADLINE_MS = 2_000;
 let shared: ConditionThread | undefined;
 
 /** The thread of this process; started when a condition first needs it. */

@@ -64,8 +64,9 @@ export const STEPS_AT_ONCE = 3_000_000;
 /** A condition that takes no more than this for any input needs no look at the input's size. */
 const STEPS_UNSEEN = 1_000_000;
 const LARGEST: Extent = { values: 2 ** 22, longest: 2 ** 22 };
-/** A condition must be able to judge at least this without leaving the event loop; what cannot is refused when it is loaded. */
+/** Arguments that every condition must cope with: what may take longer than this for so few of them is refused when it is loaded. */
 const SMALLEST: Extent = { values: 16, longest: 64 };
+const STEPS_FOR_SMALLEST = 10 * STEPS_AT_ONCE;
 const TRUE: ConditionOutcome = { outcome: "true" };
 const FALSE: ConditionOutcome = { outcome: "false" };
 
@@ -222,9 +223,9 @@ function boundsOf(root: ASTNode): (extent: Extent) => number {
 
 function refuseCostly(root: ASTNode, bound: (extent: Extent) => number): void {
   const steps = bound(SMALLEST);
-  if (steps <= STEPS_AT_ONCE) return;
+  if (steps <= STEPS_FOR_SMALLEST) return;
   const costly = costliestIn(root);
-  const most = Number.isFinite(steps) ? `${Math.ceil(steps / STEPS_AT_ONCE)} times` : "without a bound,";
+  const most = Number.isFinite(steps) ? `${Math.ceil(steps / STEPS_FOR_SMALLEST)} times` : "without a bound,";
   throw new ConditionError(
     `too costly: ${oneLine(costly.input.slice(costly.start, costly.end)).slice(0, 60)}`,
     costly.start,

@@ -82,7 +82,8 @@ const MAX_ALTERNATIVES = 100;
 /** What may hold of a value: the schema itself without its alternatives, and each of them, references resolved within the pinned schema. */
 function alternatives(schema: unknown, root: unknown, depth = 0): readonly Schema[] {
   const record = asRecord(schema);
-  if (record === undefined || depth > 16 || record.$dynamicRef !== undefined || record.if !== undefined) return [UNKNOWN];
+  if (record === undefined || depth > 16 || record.$dynamicRef !== undefined || record.if !== undefined)
+    return [UNKNOWN];
   const { $ref, allOf, anyOf, oneOf, ...own } = record;
   const parts = [allOf, anyOf, oneOf].flatMap((list) => (Array.isArray(list) ? list : []));
   const target = typeof $ref === "string" ? [referenced($ref, root)] : [];

@@ -21,7 +21,11 @@ const rule = z.strictObject({
   deny: scope.optional(),
   when: z.string().min(1).optional().describe("CEL over args, caller, resource, request, now"),
   sensitive: z
-    .array(z.string().regex(/^args(\.[^.]+)+$|^request\.query(\.[^.]+)*$/, "must be an argument: args.card, args.customer.iban"))
+    .array(
+      z
+        .string()
+        .regex(/^args(\.[^.]+)+$|^request\.query(\.[^.]+)*$/, "must be an argument: args.card, args.customer.iban"),
+    )
     .optional()
     .describe("arguments whose values are neither shown in reasons nor recorded"),
   message: z.string().max(1000).optional().describe("what the caller is told when this rule is why it was refused"),

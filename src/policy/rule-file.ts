@@ -14,8 +14,8 @@ import {
   parsePathPattern,
   type SegmentPattern,
 } from "./pattern.js";
-import { isIdentityName, type NamedService, nearestHint, type PolicyNames } from "./policy-names.js";
 import { againstPins } from "./pinned-tools.js";
+import { isIdentityName, type NamedService, nearestHint, type PolicyNames } from "./policy-names.js";
 import type { Rule } from "./rule.js";
 import { type RuleText, ruleFileSchema, type ScopeText } from "./rule-file-schema.js";
 import { type PathInFile, type PolicyProblem, YamlFile } from "./yaml-file.js";

@@ -13,7 +13,10 @@ const MAX_TOOLS = 10_000;
  */
 export async function listTools(service: RunningService, path: string): Promise<readonly ToolDescription[]> {
   if (service.upstream.kind === "mtls") {
-    throw new CodedError("tools-unavailable", `${service.name} speaks mutual TLS itself: its tools cannot be pinned yet`);
+    throw new CodedError(
+      "tools-unavailable",
+      `${service.name} speaks mutual TLS itself: its tools cannot be pinned yet`,
+    );
   }
   const upstream = connectUpstream(service, ANSWER_MS);
   try {
@@ -31,7 +34,9 @@ export async function listTools(service: RunningService, path: string): Promise<
     await client.close();
     return tools;
   } catch (cause) {
-    throw new CodedError("tools-unavailable", `${service.name} does not list its tools: ${messageOf(cause)}`, { cause });
+    throw new CodedError("tools-unavailable", `${service.name} does not list its tools: ${messageOf(cause)}`, {
+      cause,
+    });
   } finally {
     await upstream.destroy();
   }

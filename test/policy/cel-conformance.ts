@@ -1,5 +1,5 @@
 import { tests as conformance } from "@bufbuild/cel-spec/testdata/conformance.js";
-import { type Environment } from "@marcbachmann/cel-js";
+import type { Environment } from "@marcbachmann/cel-js";
 import { Duration, UnsignedInt } from "@marcbachmann/cel-js/evaluator";
 import { celEnvironment } from "../../src/policy/condition-environment.js";
 import { readSyntax } from "../../src/policy/condition-syntax.js";
@@ -96,7 +96,9 @@ function failureOf(test: Test): string | undefined {
       const checked = run.check();
       if (!checked.valid) throw checked.error ?? new Error("not valid");
     }
-    result = run(Object.fromEntries(Object.entries(test.bindings ?? {}).map(([name, { value }]) => [name, valueOf(value)])));
+    result = run(
+      Object.fromEntries(Object.entries(test.bindings ?? {}).map(([name, { value }]) => [name, valueFrom(value)])),
+    );
   } catch (thrown) {
     if (test.evalError !== undefined) return undefined;
     const error = thrown as { summary?: string; message?: string };
@@ -115,15 +117,15 @@ function environmentFor(test: Test): Environment {
   return environment;
 }
 
-function valueOf(value: CelValue): unknown {
+function valueFrom(value: CelValue): unknown {
   if (value.int64Value !== undefined) return BigInt(value.int64Value);
   if (value.uint64Value !== undefined) return new UnsignedInt(BigInt(value.uint64Value));
   if (value.doubleValue !== undefined) return Number(value.doubleValue);
   if (value.bytesValue !== undefined) return new Uint8Array(Buffer.from(value.bytesValue, "base64"));
-  if (value.listValue !== undefined) return (value.listValue.values ?? []).map(valueOf);
+  if (value.listValue !== undefined) return (value.listValue.values ?? []).map(valueFrom);
   if (value.mapValue !== undefined) {
     return Object.fromEntries(
-      (value.mapValue.entries ?? []).map((entry) => [String(valueOf(entry.key)), valueOf(entry.value)]),
+      (value.mapValue.entries ?? []).map((entry) => [String(valueFrom(entry.key)), valueFrom(entry.value)]),
     );
   }
   return value.stringValue ?? value.boolValue ?? null;
@@ -141,7 +143,9 @@ function isValue(result: unknown, expected: CelValue): boolean {
   if (expected.typeValue !== undefined) return String(result) === `Type<${expected.typeValue}>`;
   if (expected.listValue !== undefined) {
     const values = expected.listValue.values ?? [];
-    return Array.isArray(result) && result.length === values.length && values.every((each, i) => isValue(result[i], each));
+    return (
+      Array.isArray(result) && result.length === values.length && values.every((each, i) => isValue(result[i], each))
+    );
   }
   if (expected.mapValue !== undefined) {
     const entries = expected.mapValue.entries ?? [];
@@ -150,7 +154,7 @@ function isValue(result: unknown, expected: CelValue): boolean {
     return (
       found.size === entries.length &&
       entries.every(({ key, value }) => {
-        const name = valueOf(key);
+        const name = valueFrom(key);
         return isValue(found.has(name) ? found.get(name) : found.get(String(name)), value);
       })
     );
@@ -160,5 +164,7 @@ function isValue(result: unknown, expected: CelValue): boolean {
 
 function shown(value: unknown): string {
   if (value instanceof Duration || typeof value === "bigint") return String(value);
-  return (JSON.stringify(value, (_key, each) => (typeof each === "bigint" ? String(each) : each)) ?? String(value)).slice(0, 80);
+  return (
+    JSON.stringify(value, (_key, each) => (typeof each === "bigint" ? String(each) : each)) ?? String(value)
+  ).slice(0, 80);
 }

@@ -48,6 +48,20 @@ test.each([
   ["args.to.matches('^[a-z]+@shop[.]local$')", { to: "ann@shop.local" }, "true"],
   ["args.to.matches('^[a-z]+@shop[.]local$')", { to: "ann@shop.local.evil" }, "false"],
   ["args.to.all(t, t.matches('^a'))", { to: ["ab", "ac"] }, "true"],
+  ["args.customer.address.country == 'DE'", { customer: { address: { country: "DE" } } }, "true"],
+  ["args.customer['first name'] == 'ann' && args['a-b'] == 'x'", { customer: { "first name": "ann" }, "a-b": "x" }, "true"],
+  ["args.lines[1].price == 2", { lines: [{ price: 1 }, { price: 2 }] }, "true"],
+  ["args.lines[2].price == 2", { lines: [{ price: 1 }, { price: 2 }] }, "error"],
+  ["args.?customer.?address.?country.orValue('DE') == 'DE'", {}, "true"],
+  ["args.?customer.?address.?country.orValue('DE') == 'DE'", { customer: { address: { country: "FR" } } }, "false"],
+  ["args.lines[?0].?price.orValue(0) == 0", { lines: [] }, "true"],
+  ["has(args.customer.address)", { customer: {} }, "false"],
+  ["has(args.customer.address)", {}, "error"],
+  ["args.s.lastIndexOf('ab') == 4 && args.s.lastIndexOf('ab', 3) == 2 && args.s.lastIndexOf('x') == -1", { s: "ababab" }, "true"],
+  ["args.s.lastIndexOf('\u{1f600}') == 1 && args.s.lastIndexOf('') == 3", { s: "a\u{1f600}" }, "true"],
+  ["args.s.upperAscii() == 'STRA\u00dfE' && args.s.lowerAscii() == 'stra\u00dfe'", { s: "Stra\u00dfe" }, "true"],
+  ["duration(args.d) > duration('1m')", { d: "1h" }, "true"],
+  ["duration(args.d) > duration('1m')", { d: "1".repeat(1000) }, "error"],
   ["caller.name == 'agents/billing' && resource.tool == 'issue_refund'", {}, "true"],
   ["request.method == 'tools/call'", {}, "true"],
   ["now.getHours() >= 9 && now.getHours() < 18", {}, "true"],
@@ -82,6 +96,46 @@ test.each([
   const condition = compileCondition(source);
   const given = input(args);
   expect(condition.describe(given, evaluated(condition, given))).toBe(expected);
+});
+
+test.each([
+  ["args.customer.address.country == 'DE'", { customer: {} }, "args.customer.address is missing"],
+  ["args.customer.address.country == 'DE'", {}, "args.customer is missing"],
+  ["args.items.all(i, i.price < 5)", { items: [{}] }, "i.price is missing"],
+  ["args[args.key] == 1", { key: "nothing" }, "args[args.key] is missing"],
+])("%s says of %j which path is missing", (source, args, expected) => {
+  const condition = compileCondition(source);
+  expect(evaluated(condition, input(args))).toMatchObject({ outcome: "error", why: expected });
+});
+
+test("values are recorded under one way of writing their path, nested ones too", () => {
+  const condition = compileCondition(
+    "args['a b'].c == 1 && args.l[0].x == 2 && args.?q.?r.orValue(3) == 3 && args.m['k'] == 4",
+  );
+  const given = input({ "a b": { c: 1, secret: 9 }, l: [{ x: 2, secret: 9 }], q: { r: 3 }, m: { k: 4 } });
+  expect(condition.valuesUsed(given)).toEqual({ 'args["a b"].c': 1, "args.l[0].x": 2, "args.q.r": 3, "args.m.k": 4 });
+});
+
+test("a sensitive argument is neither recorded nor shown, whole or in part; the others are", () => {
+  const secret = "4111-1111";
+  const when =
+    "args.card.number.startsWith('4') && args.amount < 50 && args.card != {} && duration(args.card.number) > duration('1s')";
+  const condition = compileCondition(when, { sensitive: ["args.card"] });
+  for (const args of [
+    { card: { number: secret }, amount: 60 },
+    { card: { number: `x${secret}` }, amount: 40 },
+    { card: { number: secret }, amount: 40 },
+    { card: secret, amount: 40 },
+  ]) {
+    const given = input(args);
+    const outcome = evaluated(condition, given);
+    const said = JSON.stringify([outcome, condition.describe(given, outcome), condition.valuesUsed(given)]);
+    expect(said).not.toContain("4111");
+    expect(condition.valuesUsed(given)).toEqual({ "args.amount": args.amount });
+  }
+  const given = input({ card: { number: secret }, amount: 40 });
+  const open = compileCondition(when);
+  expect(JSON.stringify([open.describe(given, evaluated(open, given)), open.valuesUsed(given)])).toContain("4111");
 });
 
 test("an explanation escapes what the caller sent and keeps it short", () => {

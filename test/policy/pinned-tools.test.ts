@@ -31,14 +31,20 @@ const names = {
 };
 
 const problemsOf = (when: string, tools = "issue_refund", to = "payments") =>
-  loadFor(names, `rules: [{ name: a, allow: { from: agents/billing, to: ${to}, tools: ["${tools}"] }, when: '${when}' }]`);
+  loadFor(
+    names,
+    `rules: [{ name: a, allow: { from: agents/billing, to: ${to}, tools: ["${tools}"] }, when: '${when}' }]`,
+  );
 
 test.each([
   ["args.amuont <= 1000", "issue_refund has no argument amuont (did you mean amount?)"],
   ["has(args.amuont)", "issue_refund has no argument amuont (did you mean amount?)"],
   ['args["am"] == 1', "issue_refund has no argument am (known: amount, customer, lines, meta, tags, target)"],
   ['args.customer.adress.country == "DE"', "issue_refund has no argument customer.adress (did you mean address?)"],
-  ['args.customer.address.contry == "DE"', "issue_refund has no argument customer.address.contry (did you mean country?)"],
+  [
+    'args.customer.address.contry == "DE"',
+    "issue_refund has no argument customer.address.contry (did you mean country?)",
+  ],
   ["args.lines[0].prize < 1.0", "issue_refund has no argument lines[0].prize (did you mean price?)"],
   ['args.target.ibam == "x"', "issue_refund has no argument target.ibam (did you mean iban?)"],
   ["args.?amuont.orValue(1) == 1", "issue_refund has no argument amuont (did you mean amount?)"],
@@ -73,7 +79,8 @@ test("a tool that is not pinned is a warning with the nearest name; one of a ser
   ]);
   expect(problemsOf("true", "issue_*").problems).toEqual([]);
   const unpinned = { ...names, services: shop.services };
-  const text = "rules: [{ name: a, allow: { from: agents/billing, to: payments, tools: [nonsense] }, when: args.x == 1 }]";
+  const text =
+    "rules: [{ name: a, allow: { from: agents/billing, to: payments, tools: [nonsense] }, when: args.x == 1 }]";
   expect(loadFor(unpinned, text).problems).toEqual([]);
 });
 

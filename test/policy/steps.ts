@@ -131,7 +131,10 @@ function compared(a: unknown, b: unknown): number {
   if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return STEPS.element;
   if (Array.isArray(a) && Array.isArray(b)) {
     if (a.length !== b.length) return STEPS.element;
-    return (a as readonly unknown[]).reduce<number>((sum, each, index) => sum + compared(each, b[index]), STEPS.element);
+    return (a as readonly unknown[]).reduce<number>(
+      (sum, each, index) => sum + compared(each, b[index]),
+      STEPS.element,
+    );
   }
   const inA = a as Record<string, unknown>;
   const inB = b as Record<string, unknown>;
