@@ -91,7 +91,7 @@ test.each([
   [
     "four nested walks",
     "rules: [{ name: a, deny: {}, when: 'args.x.all(i, args.x.all(j, args.x.all(k, args.x.all(l, true))))' }]",
-    "too costly: args.x.all(i, args.x.all(j, args.x.all(k, args.x.all(l, true))))",
+    "too costly: args.x.all(i, args.x.all(j, args.x.all(k, ",
   ],
   [
     "walks nested very deep",
@@ -100,7 +100,7 @@ test.each([
   ],
   [
     "a pattern of thousands of instructions",
-    "rules: [{ name: a, deny: {}, when: 'args.x.matches(\"((a{900}){9}|b)*\")' }]",
+    "rules: [{ name: a, deny: {}, when: 'args.x.matches(\"(a{900}|b{900}|c{900})*\")' }]",
     "too costly: args.x.matches",
   ],
   [
