@@ -2,7 +2,7 @@ import type { ConditionInput } from "./condition.js";
 import type { Extent } from "./condition-cost.js";
 
 /** Beyond this nothing is counted: such an input is not evaluated on the event loop by anything whose cost follows its size. */
-export const MAX_COUNTED_VALUES = 10_000;
+const MAX_COUNTED_VALUES = 10_000;
 /** The CEL library keeps the type of every nested value that it has compared for ever; few levels are few types. */
 const MAX_DEPTH = 8;
 
