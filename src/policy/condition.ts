@@ -89,7 +89,8 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
   }
   const bound = boundsOf(parsed.ast);
   refuseCostly(parsed.ast, bound);
-  const needsExtent = bound(LARGEST) > STEPS_UNSEEN;
+  const mostSteps = bound(LARGEST);
+  const needsExtent = mostSteps > STEPS_UNSEEN;
   const isSensitive = ({ path }: Reference): boolean =>
     sensitive.some((hidden) => pathsOverlap(hidden, path.join(".")));
   const hidesValues = syntax.references.some(isSensitive);
@@ -125,7 +126,7 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
     ),
     evaluate(input) {
       const turns = turnsOf(input, STEPS_AT_ONCE);
-      let steps = bound(NOTHING);
+      let steps = mostSteps;
       if (needsExtent || !readsScalarsOnly(syntax, input)) {
         turns.extent ??= extentOf(input);
         const { extent } = turns;
@@ -168,8 +169,6 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
     return oneLine(text + part.slice(at - start));
   }
 }
-
-const NOTHING: Extent = { values: 0, longest: 0 };
 
 /** Evaluates where nobody waits, however long it takes, and says which part of it failed. Throws ConditionError. */
 export function evaluateApart(source: string): (input: ConditionInput) => ConditionOutcome {
