@@ -13,6 +13,8 @@ const dist = join(root, "dist");
 
 /** Native code stays a package of its own; ink's development tools are for those who develop ink. */
 const NOT_JOINED = ["koffi", "keytar", "react-devtools-core"];
+/** Started by path: by bin/agentid.js, and as a thread. */
+const PROGRAMS = ["client/run.js", "client/sandbox-entry.js", "policy/condition-worker.js"];
 const { commands } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).oclif;
 const helpers = commands.globPatterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => pattern.slice(1));
 // No commands, but what bin/agentid.js starts.
@@ -23,7 +25,7 @@ const ofCommands = [
 ];
 
 const program = await bundled({
-  entries: [...ofCommands.map((file) => `commands/${file}`), "client/run.js", "client/sandbox-entry.js"],
+  entries: [...ofCommands.map((file) => `commands/${file}`), ...PROGRAMS],
   // oclif asks for packages by name that a project may have for itself (ts-node, its plugins); ours has none.
   external: (name) => NOT_JOINED.some((each) => name === each || name.startsWith(`${each}/`)),
 });

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config } from "../config/config.js";
-import { CONFIG_FILE_NAME, ENTITIES_FILE_NAME, findProject, loadConfig } from "../config/load.js";
+import { CONFIG_FILE_NAME, ENTITIES_FILE_NAME, findProject, LOCK_FILE_NAME, loadConfig } from "../config/load.js";
+import { readLock } from "../config/lock-file.js";
 import { policyNamesOf } from "../policy/policy-names.js";
 import { loadPolicySet, type PolicySet } from "../policy/policy-set.js";
 import { problemLine } from "../policy/yaml-file.js";
@@ -21,9 +22,11 @@ export function projectDirectory(named: string | undefined): string {
 export async function offlineProject(
   named: string | undefined,
 ): Promise<{ config: Config; policies: PolicySet; warnings: readonly string[] }> {
-  const config = await loadConfig(join(projectDirectory(named), CONFIG_FILE_NAME));
+  const directory = projectDirectory(named);
+  const config = await loadConfig(join(directory, CONFIG_FILE_NAME));
+  const lock = await readLock(join(directory, LOCK_FILE_NAME));
   const entities = join(config.projectDirectory, ENTITIES_FILE_NAME);
-  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config), entities);
+  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config, lock), entities);
   if (set === undefined) {
     const errors = problems.filter(({ severity }) => severity === "error");
     throw new CodedError("policy-invalid", errors.map(problemLine).join("\n"));

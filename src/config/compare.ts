@@ -1,3 +1,4 @@
+import { canonicalize } from "json-canonicalize";
 import type {
   Config,
   IdentityConfig,
@@ -12,6 +13,7 @@ import type {
 } from "./config.js";
 import { describeEndpoint, describeOidc, describeRelationship } from "./describe-federation.js";
 import { formatDuration } from "./duration.js";
+import type { PinnedTools } from "./tool-pin.js";
 
 /** What a reload changes, and whether anything is permitted afterwards that was not before (D13). What cannot be shown narrower is wider. */
 export interface Comparison {
@@ -49,15 +51,42 @@ export function compareConfigs(old: Config, next: Config): Comparison {
 /** Compares what two locks let run. An identity without an entry cannot be launched, so a removed entry narrows. */
 export function compareLocks(old: Lock, next: Lock): Comparison {
   const names = [...new Set([...Object.keys(old.identities), ...Object.keys(next.identities)])].sort();
-  return summary(
-    names.flatMap((name): readonly Change[] => {
+  return summary([
+    ...names.flatMap((name): readonly Change[] => {
       const before = entryOf(old, name);
       const after = entryOf(next, name);
       if (before === undefined) return [{ line: `+ lock.${name}`, widens: true }];
       if (after === undefined) return [{ line: `- lock.${name}`, widens: false }];
       return lockedChanges(`lock.${name}`, before, after);
     }),
-  );
+    ...toolChanges(old.tools ?? {}, next.tools ?? {}),
+  ]);
+}
+
+/** A tool that is not pinned may say anything; a new pin only holds it to what it says. */
+function toolChanges(old: PinnedTools, next: PinnedTools): readonly Change[] {
+  return keysOfBoth(old, next).flatMap((service) => {
+    const [before, after] = [ownOf(old, service) ?? {}, ownOf(next, service) ?? {}];
+    return keysOfBoth(before, after).flatMap((tool): readonly Change[] => {
+      const at = `lock.tools.${service}.${tool}`;
+      const [was, is] = [ownOf(before, tool), ownOf(after, tool)];
+      if (was === undefined) return [{ line: `+ ${at}: ${is?.sha256}`, widens: false }];
+      if (is === undefined) return [{ line: `- ${at}: ${was.sha256}`, widens: true }];
+      const schemas = [was, is].map(({ inputSchema }) => canonicalize(inputSchema));
+      return [
+        ...differing(at, was.sha256, is.sha256, true),
+        ...differing(`${at}.inputSchema`, schemas[0], schemas[1], true),
+      ];
+    });
+  });
+}
+
+function keysOfBoth(one: object, other: object): readonly string[] {
+  return [...new Set([...Object.keys(one), ...Object.keys(other)])].sort();
+}
+
+function ownOf<Value>(record: Readonly<Record<string, Value>>, key: string): Value | undefined {
+  return Object.hasOwn(record, key) ? record[key] : undefined;
 }
 
 function entryOf(lock: Lock, name: string): LockedIdentity | undefined {

@@ -1,4 +1,5 @@
 import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
+import type { PinnedTools } from "./tool-pin.js";
 
 /** `agentid.yaml`, parsed, validated and with every default filled in. */
 export interface Config {
@@ -159,9 +160,11 @@ export type Upstream =
   /** The service speaks mutual TLS itself with its own SVID; the outbound leg connects to it and decides. */
   | { readonly kind: "mtls"; readonly host: string; readonly port: number };
 
-/** `agentid.lock`: digests of what may run (D8). */
+/** `agentid.lock`: digests of what may run, and of what tools say they are (D8). */
 export interface Lock {
   readonly identities: Readonly<Record<string, LockedIdentity>>;
+  /** Of services whose tools were pinned. */
+  readonly tools?: PinnedTools;
 }
 
 export interface LockedIdentity {

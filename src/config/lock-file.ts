@@ -12,7 +12,7 @@ import { parseYaml } from "./yaml-source.js";
 
 const MAX_BYTES = 16 * 1024 * 1024;
 
-const HEADER = `# agentid.lock pins what may run: digests of executables and agent scripts.
+const HEADER = `# agentid.lock pins what may run: digests of executables, agent scripts and MCP tool descriptions.
 # agentid writes it. Commit it, and read its difference in review as you read code.
 `;
 
@@ -30,6 +30,15 @@ const lockFile = z.strictObject({
       files: z.record(z.string(), sha256),
     }),
   ),
+  tools: z
+    .record(
+      z.string(),
+      z.record(
+        z.string(),
+        z.strictObject({ sha256, inputSchema: z.union([z.record(z.string(), z.unknown()), z.boolean()]) }),
+      ),
+    )
+    .optional(),
 });
 
 /** A project without a lock: nothing is pinned, so nothing that needs a pin may run. */
@@ -53,7 +62,8 @@ export async function readLock(file: string): Promise<Lock> {
       hint: "agentid.lock is written by agentid; restore it or remove it and pin again",
     });
   }
-  return { identities: checked.value.identities };
+  const { identities, tools } = checked.value;
+  return { identities, ...(tools !== undefined && { tools }) };
 }
 
 /**
@@ -85,7 +95,27 @@ export function formatLock(lock: Lock): string {
       { exe: { path: exe.path, sha256: exe.sha256 }, files: Object.fromEntries(sorted(files)) },
     ]),
   );
-  return HEADER + stringify({ version: 1, identities }, { lineWidth: 0, version: "1.2", schema: "core" });
+  const tools = lock.tools && {
+    tools: Object.fromEntries(
+      sorted(lock.tools).map(([service, pins]) => [
+        service,
+        Object.fromEntries(
+          sorted(pins).map(([tool, { sha256, inputSchema }]) => [
+            tool,
+            { sha256, inputSchema: keysSorted(inputSchema) },
+          ]),
+        ),
+      ]),
+    ),
+  };
+  return HEADER + stringify({ version: 1, identities, ...tools }, { lineWidth: 0, version: "1.2", schema: "core" });
+}
+
+/** The order of keys means nothing in JSON: a server that answers in another order changes no line. */
+function keysSorted(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(keysSorted);
+  return Object.fromEntries(sorted(value as Record<string, unknown>).map(([key, member]) => [key, keysSorted(member)]));
 }
 
 /** By code unit, so that the order is the same everywhere. */

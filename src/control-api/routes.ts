@@ -268,6 +268,24 @@ export const routes = {
     input: z.object({ name: z.string() }),
     output: z.object({ name: z.string(), changes: z.array(z.string()) }),
   },
+  pinTools: {
+    method: "POST",
+    path: "/v1/pin-tools",
+    input: z.object({
+      service: z.string(),
+      path: z.string().startsWith("/"),
+      accept: z.string().optional().describe("digest of what was shown; without it nothing is written"),
+    }),
+    output: z.object({
+      service: z.string(),
+      tools: z.number().int(),
+      digest: z.string(),
+      changes: z.array(z.string()),
+      widened: z.boolean(),
+      described: z.array(z.object({ tool: z.string(), text: z.string() })),
+      pinned: z.boolean(),
+    }),
+  },
   bundles: {
     method: "GET",
     path: "/v1/bundles",

@@ -23,6 +23,7 @@ import { type createLaunching, findByName } from "./launching.js";
 import { type Project, pinIdentity } from "./project.js";
 import type { Revoking } from "./revoking.js";
 import { type StatusSources, statusReport } from "./status-report.js";
+import { createToolPinning } from "./tool-pinning.js";
 
 export interface GatekeeperOptions {
   readonly platform: Platform;
@@ -140,7 +141,7 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
       const pin = await pinIdentity(identity, options.environment);
       if (pin === undefined) throw new CodedError("pin-failed", `${identity.name} asks for nothing that is pinned`);
       const { lock } = options.project();
-      const next = { identities: { ...lock.identities, [identity.name]: pin } };
+      const next = { ...lock, identities: { ...lock.identities, [identity.name]: pin } };
       const { changes } = compareLocks(lock, next);
       audit.append("pin", { identity: identity.name, why: "by command", changes: [...changes] }, { sync: true });
       await writeLock(join(options.projectDirectory, LOCK_FILE_NAME), next);
@@ -148,6 +149,7 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
       await reload.reloadNow({ accepted: true });
       return { name: identity.name, changes: [...changes] };
     },
+    pinTools: createToolPinning({ ...options, ...status }),
     audit: async ({ from, limit }) => ({
       size: audit.size,
       entries: (await audit.read(from, Math.min(limit, MAX_AUDIT_PAGE))).map((entry) => ({

@@ -33,7 +33,7 @@ export async function loadProject(directory: string, environment: NodeJS.Process
   const config = await loadConfig(join(directory, CONFIG_FILE_NAME));
   const lock = await readLock(join(directory, LOCK_FILE_NAME));
   const entities = join(directory, ENTITIES_FILE_NAME);
-  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config), entities);
+  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config, lock), entities);
   const lines = problems.map((problem) => `${problem.severity === "warning" ? "" : "error: "}${problemLine(problem)}`);
   if (set === undefined) {
     const errors = problems.filter(({ severity }) => severity === "error").map(problemLine);
@@ -116,5 +116,5 @@ async function completeLock(
     identities[identity.name] = pin;
     newlyPinned.push(identity.name);
   }
-  return { lock: newlyPinned.length === 0 ? lock : { identities }, newlyPinned };
+  return { lock: newlyPinned.length === 0 ? lock : { ...lock, identities }, newlyPinned };
 }

@@ -108,7 +108,8 @@ export async function startRelaying(
   };
 }
 
-function reachable(service: ServiceConfig, socketOf: (name: string) => string): RunningService {
+/** The service as the relay reaches it, once it runs. */
+export function reachable(service: ServiceConfig, socketOf: (name: string) => string): RunningService {
   const { upstream } = service;
   if (upstream.kind !== "command") return { ...service, upstream };
   return { ...service, upstream: { kind: "unix", path: socketOf(service.name) } };

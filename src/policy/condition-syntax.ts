@@ -1,10 +1,12 @@
 import type { ASTNode } from "@marcbachmann/cel-js";
-import { RE2JS } from "re2js";
 import { CodedError } from "../coded-error.js";
+import { MACROS } from "./condition-cost.js";
+import { KNOWN_MEMBERS, LINEAR_MATCHES, linearPattern, nameOurs, ZONED } from "./condition-environment.js";
+import { isTimeZone } from "./time-zone.js";
 
 /** `args.amount` in a condition: where it stands and which members it reads. */
-interface Reference {
-  /** As written: `args.amount`. */
+export interface Reference {
+  /** In one way of writing, whatever the source has: `args.amount`, `args["odd key"]`, `args.items[0]`. */
   readonly text: string;
   /** `["args", "amount"]`. */
   readonly path: readonly string[];
@@ -16,8 +18,8 @@ export interface ConditionSyntax {
   readonly references: readonly Reference[];
   /** Source ranges of the operands of the outermost `&&`, in order. */
   readonly conjuncts: readonly { readonly start: number; readonly end: number }[];
-  /** True where a macro (`all`, `exists`, `map` …) walks over a list, so that cost follows the size of the arguments. */
-  readonly walks: boolean;
+  /** Whether a variable is used other than by the references: an index that the caller chooses. */
+  readonly reachesFurther: boolean;
 }
 
 /** A condition is not one that we evaluate. `position` is an offset in its source. */
@@ -31,33 +33,17 @@ export class ConditionError extends CodedError<"condition-invalid"> {
   }
 }
 
-/** Members of the variables whose shape is known; `args` is whatever the caller sent. */
-export const KNOWN_MEMBERS: Readonly<Record<string, readonly string[] | undefined>> = {
-  args: undefined,
-  caller: ["id", "name", "trustDomain", "evidence", "launchedBy", "labels"],
-  subject: ["type", "id", "properties"],
-  user: ["id", "properties"],
-  actors: [],
-  action: ["name", "properties"],
-  resource: ["type", "id", "name", "tool", "uri", "prompt", "labels", "properties"],
-  request: ["method", "path", "query"],
-  context: undefined,
-  now: [],
-};
-
-export const LINEAR_MATCHES = "matchesLinear";
-const MACROS = new Set(["all", "exists", "exists_one", "map", "filter"]);
-const MAX_WALKS = 2;
+/** The bound of a condition is reckoned twice for each level. */
+const MAX_WALKS = 4;
 
 /**
- * Reads what a parsed condition refers to, and makes its `matches` calls linear-time by naming our RE2 function in place of the built-in one
- * (the built-in uses JavaScript's backtracking expressions: a 31-character input took 31 s). The pattern must be a literal, so that it is
- * compiled and its size judged when the file is loaded, never chosen by the caller.
+ * Reads what a parsed condition refers to, and puts our functions in place of the library's. The pattern of `matches` must be a literal, so that it
+ * is compiled and its size judged when the file is loaded, never chosen by the caller; a time zone that is a literal must exist.
  * Throws ConditionError.
  */
 export function readSyntax(root: ASTNode): ConditionSyntax {
   const references: Reference[] = [];
-  let walks = false;
+  let reachesFurther = false;
 
   const visit = (node: ASTNode, depth: number): void => {
     const reference = referenceOf(node);
@@ -66,32 +52,34 @@ export function readSyntax(root: ASTNode): ConditionSyntax {
       references.push(reference);
       return;
     }
-    let childDepth = depth;
-    if (node.op === "rcall") {
-      const [method, , parameters] = node.args;
-      if (method === "matches") nameLinearMatches(node, parameters);
-      const variable = parameters[0];
-      if (MACROS.has(method) || method === "bind") {
-        if (variable?.op === "id" && Object.hasOwn(KNOWN_MEMBERS, variable.args)) {
-          throw new ConditionError(`${variable.args} cannot be the variable of ${method}`, variable.start);
-        }
-      }
-      if (MACROS.has(method)) {
-        walks = true;
-        childDepth += 1;
-        if (childDepth > MAX_WALKS) {
-          throw new ConditionError(`${method} nested more than ${MAX_WALKS} deep`, node.start);
-        }
-      }
-    }
-    for (const child of childrenOf(node)) visit(child, childDepth);
+    if (node.op === "[]" || node.op === "[?]") reachesFurther = true;
+    if (node.op === "call") nameOurs(node);
+    for (const child of childrenOf(node)) visit(child, node.op === "rcall" ? depthBelow(node, depth) : depth);
   };
   visit(root, 0);
-  return { references, walks, conjuncts: conjunctsOf(root) };
+  return { references, conjuncts: conjunctsOf(root), reachesFurther };
 }
 
-function nameLinearMatches(node: ASTNode & { op: "rcall" }, parameters: readonly ASTNode[]): void {
-  const pattern = parameters[0];
+function depthBelow(node: ASTNode & { op: "rcall" }, depth: number): number {
+  nameOurs(node);
+  const [method, , parameters] = node.args;
+  if (method === LINEAR_MATCHES) checkPattern(node, parameters[0]);
+  const last = parameters.at(-1);
+  if (ZONED.has(method) && last?.op === "value" && !isTimeZone(String(last.args))) {
+    throw new ConditionError(`no such time zone: ${String(last.args)}`, last.start, "as Europe/Berlin, UTC or +02:00");
+  }
+  const variable = parameters[0];
+  if ((MACROS.has(method) || method === "bind") && variable?.op === "id") {
+    if (Object.hasOwn(KNOWN_MEMBERS, variable.args)) {
+      throw new ConditionError(`${variable.args} cannot be the variable of ${method}`, variable.start);
+    }
+  }
+  if (!MACROS.has(method)) return depth;
+  if (depth === MAX_WALKS) throw new ConditionError(`${method} nested more than ${MAX_WALKS} deep`, node.start);
+  return depth + 1;
+}
+
+function checkPattern(node: ASTNode, pattern: ASTNode | undefined): void {
   if (pattern?.op !== "value" || typeof pattern.args !== "string") {
     throw new ConditionError("the pattern of matches must be a literal string", pattern?.start ?? node.start);
   }
@@ -101,20 +89,6 @@ function nameLinearMatches(node: ASTNode & { op: "rcall" }, parameters: readonly
     const why = error instanceof Error ? error.message : String(error);
     throw new ConditionError(`matches: ${why} (RE2 syntax)`, pattern.start);
   }
-  // The parser's tuple is ours to change until the expression is checked for the first time.
-  (node.args as unknown as [string, ...unknown[]])[0] = LINEAR_MATCHES;
-}
-
-const compiledPatterns = new Map<string, RE2JS>();
-
-/** The compiled RE2 pattern; compiled when a condition is loaded, looked up when it is evaluated. Throws what RE2 says. */
-export function linearPattern(pattern: string): RE2JS {
-  let compiled = compiledPatterns.get(pattern);
-  if (compiled === undefined) {
-    compiled = RE2JS.compile(pattern);
-    compiledPatterns.set(pattern, compiled);
-  }
-  return compiled;
 }
 
 function referenceOf(node: ASTNode): Reference | undefined {
@@ -126,13 +100,30 @@ function referenceOf(node: ASTNode): Reference | undefined {
       path.push(at.args);
       break;
     }
-    if (at.op === ".") path.push(String(at.args[1]));
-    else if (at.op === "[]" && at.args[1].op === "value" && typeof at.args[1].args === "string")
-      path.push(at.args[1].args);
-    else return undefined;
+    const member = memberOf(at);
+    if (member === undefined || (at.op !== "." && at.op !== ".?" && at.op !== "[]" && at.op !== "[?]"))
+      return undefined;
+    path.push(member);
     at = at.args[0];
   }
-  return { text: node.input.slice(node.start, node.end), path: path.reverse(), start: node.start, end: node.end };
+  path.reverse();
+  return { text: pathText(path), path, start: node.start, end: node.end };
+}
+
+function memberOf(node: ASTNode): string | undefined {
+  if (node.op === "." || node.op === ".?") return String(node.args[1]);
+  if (node.op !== "[]" && node.op !== "[?]") return undefined;
+  const index = node.args[1];
+  if (index.op !== "value") return undefined;
+  return typeof index.args === "string" || typeof index.args === "bigint" ? String(index.args) : undefined;
+}
+
+/** A path as a condition would write it: `args.customer["first name"]`. */
+export function pathText([root = "", ...members]: readonly string[]): string {
+  return members.reduce((text, member) => {
+    if (/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(member)) return `${text}.${member}`;
+    return /^\d+$/.test(member) ? `${text}[${member}]` : `${text}[${JSON.stringify(member)}]`;
+  }, root);
 }
 
 function checkMembers(reference: Reference): void {

@@ -5,7 +5,8 @@ const MAX_RECORDED_JSON = 1024;
 /** A value as a condition's explanation shows it: JSON, short, every control, format and bidi character escaped. */
 export function displayValue(value: unknown): string {
   if (typeof value === "number" || typeof value === "boolean") return String(value);
-  const text = value instanceof Date ? `timestamp("${value.toISOString()}")` : (JSON.stringify(value) ?? "(absent)");
+  const text =
+    value instanceof Date ? `timestamp("${value.toISOString()}")` : (beginningOfJson(value, MAX_SHOWN) ?? "(absent)");
   const short = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
   return short.replaceAll(/[\p{C}\u2028\u2029]/gu, (character) =>
     [...Array(character.length).keys()]
@@ -14,13 +15,29 @@ export function displayValue(value: unknown): string {
   );
 }
 
-/** A value as a decision carries it into the record: as it is when small, else its beginning or its size. */
+/** A value as a decision carries it into the record: as it is when small, else its beginning or that it is large. */
 export function recordedValue(value: unknown): unknown {
   if (value instanceof Date) return value.toISOString();
   if (typeof value === "string" && value.length > MAX_RECORDED_TEXT) return `${value.slice(0, MAX_RECORDED_TEXT)}…`;
   if (typeof value === "object" && value !== null) {
-    const json = JSON.stringify(value);
-    if (json.length > MAX_RECORDED_JSON) return `(${json.length} characters of JSON)`;
+    const json = beginningOfJson(value, MAX_RECORDED_JSON) ?? "";
+    if (json.length > MAX_RECORDED_JSON) return `(more than ${MAX_RECORDED_JSON} characters of JSON)`;
   }
   return value;
+}
+
+/** The JSON of `value`, or, where that is longer than `most` characters, a beginning of it that is longer too: a megabyte is not written out to show a line. */
+function beginningOfJson(value: unknown, most: number): string | undefined {
+  if (typeof value === "string") return JSON.stringify(value.slice(0, most + 1));
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  const isList = Array.isArray(value);
+  let text = isList ? "[" : "{";
+  // Keys are listed, values only as far as they are shown.
+  for (const key of isList ? value.keys() : Object.keys(value)) {
+    if (text.length > most) return text;
+    if (text.length > 1) text += ",";
+    if (!isList) text += `${JSON.stringify(String(key).slice(0, most))}:`;
+    text += beginningOfJson((value as Record<string | number, unknown>)[key], most - text.length) ?? "null";
+  }
+  return text + (isList ? "]" : "}");
 }

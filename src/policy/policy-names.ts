@@ -1,5 +1,6 @@
 import { closest, distance } from "fastest-levenshtein";
-import type { Config, Labels } from "../config/config.js";
+import type { Config, Labels, Lock } from "../config/config.js";
+import type { PinnedTool } from "../config/tool-pin.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import type { IdentityParts } from "./pattern.js";
 
@@ -24,9 +25,11 @@ export interface NamedService {
   readonly identity: string;
   readonly protocol: "http" | "mcp";
   readonly labels?: Labels;
+  /** Its tools, where `agentid.lock` pins them. */
+  readonly tools?: Readonly<Record<string, PinnedTool>>;
 }
 
-export function policyNamesOf(config: Config): PolicyNames {
+export function policyNamesOf(config: Config, lock: Lock = { identities: {} }): PolicyNames {
   return {
     trustDomain: config.trustDomain,
     identities: config.identities.map((identity) => identity.name),
@@ -36,6 +39,7 @@ export function policyNamesOf(config: Config): PolicyNames {
       identity: service.id.name,
       protocol: service.protocol,
       ...(service.labels !== undefined && { labels: service.labels }),
+      ...pinned(service.name, lock),
     })),
     labels: new Map(config.identities.flatMap(({ name, labels }) => (labels === undefined ? [] : [[name, labels]]))),
     shadowed: config.identities.filter(({ shadow }) => shadow === true).map(({ name }) => name),
@@ -70,6 +74,11 @@ export function entryOf(name: string, { identities, withInstances = [] }: Policy
   if (withInstances.length === 0 || identities.includes(name)) return name;
   const above = name.slice(0, Math.max(0, name.lastIndexOf("/")));
   return withInstances.includes(above) ? above : name;
+}
+
+function pinned(service: string, { tools = {} }: Lock): Pick<NamedService, "tools"> {
+  const pins = Object.hasOwn(tools, service) ? tools[service] : undefined;
+  return pins === undefined ? {} : { tools: pins };
 }
 
 /** Whether `name` is that of an identity, or of what could be an instance of one. */

@@ -133,6 +133,13 @@ function recordedCall({ fields }: AuditEntry): RecordedCall {
   return { decision, call, request, complete };
 }
 
+/** `args.customer["first name"]` as the members that it names. */
+function membersIn(path: string): readonly string[] {
+  return [...path.matchAll(/\.?([a-zA-Z_][a-zA-Z0-9_]*)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]/g)].map(
+    ([, name, index, quoted]) => name ?? index ?? (JSON.parse(quoted ?? '""') as string),
+  );
+}
+
 /** `{"args.invoice.id": 1017}` as the arguments that it was read from. */
 function givenValues(values: Readonly<Record<string, unknown>>): {
   args: Record<string, unknown>;
@@ -143,7 +150,7 @@ function givenValues(values: Readonly<Record<string, unknown>>): {
   const query: Record<string, unknown> = Object.create(null);
   let cut = false;
   for (const [key, value] of Object.entries(values)) {
-    const [root, ...rest] = key.split(".");
+    const [root, ...rest] = membersIn(key);
     const members = root === "request" ? rest.slice(1) : rest;
     const into = root === "args" ? args : root === "request" && rest[0] === "query" ? query : undefined;
     const last = members.pop();

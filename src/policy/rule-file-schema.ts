@@ -144,6 +144,14 @@ const rule = z.strictObject({
     .optional()
     .describe("what the enforcement point must do besides: [approval]"),
   shadow: z.boolean().optional().describe("report what it would do, and do nothing"),
+  sensitive: z
+    .array(
+      z
+        .string()
+        .regex(/^args(\.[^.]+)+$|^request\.query(\.[^.]+)*$/, "must be an argument: args.card, args.customer.iban"),
+    )
+    .optional()
+    .describe("arguments whose values are neither shown in reasons nor recorded"),
   message: z.string().max(1000).optional().describe("what the caller is told when this rule is why it was refused"),
   description: z.string().max(1000).optional(),
 });

@@ -4,6 +4,7 @@ import { type Condition, compileCondition } from "./condition.js";
 import { ConditionError } from "./condition-syntax.js";
 import type { Entities } from "./entities.js";
 import { parseLimit, type RateLimit } from "./limit.js";
+import { againstPins } from "./pinned-tools.js";
 import type { PolicyNames } from "./policy-names.js";
 import type { Rule } from "./rule.js";
 import { readAction } from "./rule-action.js";
@@ -81,13 +82,14 @@ class RuleReader {
         ...this.#contextTerms(scope, path),
         ...this.#time(scope, path),
       ],
-      condition: text.when === undefined ? undefined : this.#condition(text.when, [...at, "when"]),
+      condition: text.when === undefined ? undefined : this.#condition(text.when, text.sensitive, [...at, "when"]),
       limit: text.limit === undefined ? undefined : this.#limit(text.limit, [...at, "limit"]),
       requires: (text.require ?? []).map((each) => obligationOf(text.name, each)),
       message: text.message,
       description: text.description,
     };
     checkProtocols(rule, scope, place);
+    this.#checkTools(rule, scope.resource === undefined ? [...path, "tools"] : [...path, "resource"], [...at, "when"]);
     const failed = this.#yaml.problems.slice(before).some((problem) => problem.severity === "error");
     return failed ? undefined : rule;
   }
@@ -116,6 +118,17 @@ class RuleReader {
     });
   }
 
+  #checkTools(rule: Rule, tools: PathInFile, when: PathInFile): void {
+    const { unpinned, unknownArguments } = againstPins(rule, this.#names.servicesAmong(rule.to));
+    for (const { message, hint } of unpinned) {
+      this.#yaml.warning("policy-unknown-name", tools, message, hint);
+    }
+    for (const { message, hint, position } of unknownArguments) {
+      const offset = this.#yaml.offsetInScalar(when, position);
+      this.#yaml.problem("policy-condition", when, `when: ${message}`, hint, offset);
+    }
+  }
+
   #time({ time }: ScopeText, path: PathInFile): readonly Term[] {
     if (time === undefined) return [];
     try {
@@ -135,9 +148,9 @@ class RuleReader {
     }
   }
 
-  #condition(source: string, at: PathInFile): Condition | undefined {
+  #condition(source: string, sensitive: readonly string[] = [], at: PathInFile): Condition | undefined {
     try {
-      return compileCondition(source);
+      return compileCondition(source, { sensitive });
     } catch (thrown) {
       const position = thrown instanceof ConditionError ? thrown.position : 0;
       const hint = thrown instanceof ConditionError ? thrown.hint : undefined;

@@ -38,6 +38,7 @@ export type RefusalCode =
   | "json-duplicate-key"
   | "json-ambiguous-key"
   | "json-depth"
+  | "json-keys"
   | "json-number"
   | "json-surrogate"
   | "jsonrpc-batch"

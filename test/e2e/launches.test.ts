@@ -339,7 +339,7 @@ describe.skipIf(python === undefined)("launches", () => {
       });
       const none = await tell(plain, command("research"));
       expect(none).toMatchObject({ status: 3, body: expect.stringContaining("may not administer") });
-      for (const args of ["entry pin research", "down"]) {
+      for (const args of ["entry pin research", "mcp pin payments --yes", "down"]) {
         const refused = await tell(lead, `run ${node} ${bin} ${args} --project ${project}`);
         expect(refused).toMatchObject({ status: 3, body: expect.stringContaining("may not administer") });
       }

@@ -1,6 +1,7 @@
 import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
+import { conditionMutants } from "./condition-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { policyMutants } from "./policy-mutants.ts";
@@ -422,6 +423,7 @@ export const mutants: readonly Mutant[] = [
   ...launchMutants,
   ...liarMutants,
   ...clientMutants,
+  ...conditionMutants,
   ...sandboxMutants,
   ...tokenMutants,
   ...policyMutants,

@@ -1,26 +1,16 @@
 import { expect, test } from "vitest";
-import { type ConditionInput, compileCondition } from "../../src/policy/condition.js";
+import {
+  type Condition,
+  type ConditionInput,
+  type ConditionOutcome,
+  compileCondition,
+} from "../../src/policy/condition.js";
+import { answeredAtOnce, conditionInputOf as input } from "./condition-input.js";
 
-const input = (args: Record<string, unknown>): ConditionInput => ({
-  args,
-  caller: {
-    ...{ id: "spiffe://shop.local/agents/billing", name: "agents/billing", trustDomain: "shop.local" },
-    ...{ evidence: "launch", launchedBy: [], labels: {} },
-  },
-  subject: { type: "spiffe", id: "spiffe://shop.local/agents/billing", properties: {} },
-  user: {},
-  actors: [],
-  action: { name: "tools/call", properties: {} },
-  resource: {
-    ...{ type: "mcp-tool", id: "spiffe://shop.local/mcp/payments", name: "mcp/payments", tool: "issue_refund" },
-    ...{ uri: "", prompt: "", labels: {}, properties: {} },
-  },
-  request: { method: "tools/call", path: "", query: {} },
-  context: {},
-  now: new Date(Date.UTC(2025, 0, 15, 12)),
-});
+const evaluated = (condition: Condition, given: ConditionInput): ConditionOutcome =>
+  answeredAtOnce(condition.evaluate(given));
 const outcome = (source: string, args: Record<string, unknown> = {}) =>
-  compileCondition(source).evaluate(input(args)).outcome;
+  evaluated(compileCondition(source), input(args)).outcome;
 
 test.each([
   ["args.amount <= 1000", { amount: 1000 }, "true"],
@@ -45,6 +35,28 @@ test.each([
   ["args.to.matches('^[a-z]+@shop[.]local$')", { to: "ann@shop.local" }, "true"],
   ["args.to.matches('^[a-z]+@shop[.]local$')", { to: "ann@shop.local.evil" }, "false"],
   ["args.to.all(t, t.matches('^a'))", { to: ["ab", "ac"] }, "true"],
+  ["args.customer.address.country == 'DE'", { customer: { address: { country: "DE" } } }, "true"],
+  [
+    "args.customer['first name'] == 'ann' && args['a-b'] == 'x'",
+    { customer: { "first name": "ann" }, "a-b": "x" },
+    "true",
+  ],
+  ["args.lines[1].price == 2", { lines: [{ price: 1 }, { price: 2 }] }, "true"],
+  ["args.lines[2].price == 2", { lines: [{ price: 1 }, { price: 2 }] }, "error"],
+  ["args.?customer.?address.?country.orValue('DE') == 'DE'", {}, "true"],
+  ["args.?customer.?address.?country.orValue('DE') == 'DE'", { customer: { address: { country: "FR" } } }, "false"],
+  ["args.lines[?0].?price.orValue(0) == 0", { lines: [] }, "true"],
+  ["has(args.customer.address)", { customer: {} }, "false"],
+  ["has(args.customer.address)", {}, "error"],
+  [
+    "args.s.lastIndexOf('ab') == 4 && args.s.lastIndexOf('ab', 3) == 2 && args.s.lastIndexOf('x') == -1",
+    { s: "ababab" },
+    "true",
+  ],
+  ["args.s.lastIndexOf('\u{1f600}') == 1 && args.s.lastIndexOf('') == 3", { s: "a\u{1f600}" }, "true"],
+  ["args.s.upperAscii() == 'STRA\u00dfE' && args.s.lowerAscii() == 'stra\u00dfe'", { s: "Stra\u00dfe" }, "true"],
+  ["duration(args.d) > duration('1m')", { d: "1h" }, "true"],
+  ["duration(args.d) > duration('1m')", { d: "1".repeat(1000) }, "error"],
   ["caller.name == 'agents/billing' && resource.tool == 'issue_refund'", {}, "true"],
   ["request.method == 'tools/call'", {}, "true"],
   ["now.getHours() >= 9 && now.getHours() < 18", {}, "true"],
@@ -59,22 +71,6 @@ test.each([
   expect(outcome(source, args)).toBe(expected);
 });
 
-test("matches takes linear time on the input that stalls JavaScript's expressions for half a minute", () => {
-  expect(outcome("args.text.matches('^(a+)+$')", { text: `${"a".repeat(50_000)}!` })).toBe("false");
-  expect(outcome("args.text.matches('^(a+)+$')", { text: "a".repeat(50_000) })).toBe("true");
-});
-
-test("text that is too long is an error, not a long wait", () => {
-  expect(outcome("args.text.matches('x')", { text: "y".repeat(65_537) })).toBe("error");
-});
-
-test("a walk over more values than a condition may walk over is an error, a short one is not", () => {
-  const walk = "args.items.all(i, args.items.exists(j, i == j))";
-  expect(outcome(walk, { items: Array.from({ length: 50 }, (_, i) => i) })).toBe("true");
-  expect(outcome(walk, { items: Array.from({ length: 5_000 }, (_, i) => i) })).toBe("error");
-  expect(outcome(walk, { items: ["x".repeat(70_000)] })).toBe("error");
-});
-
 test.each([
   ["args.amount <= 1000", { amount: 4200 }, "args.amount <= 1000: 4200 <= 1000 is false"],
   [
@@ -87,20 +83,60 @@ test.each([
     { a: 1.5, b: "z" },
     "args.a == 'x' || args.b == 'y': 1.5 == 'x' || \"z\" == 'y' is false",
   ],
-  ["args.amount <= 1000", {}, "args.amount <= 1000: no such key: amount"],
+  ["args.amount <= 1000", {}, "args.amount <= 1000: args.amount is missing"],
   ["args.amount <= 1000", { amount: "9" }, "args.amount <= 1000: no such overload: string <= int"],
   ["args.amount <= 1000", { amount: 9 }, "args.amount <= 1000: 9 <= 1000 is true"],
   ["false", {}, "false is false"],
 ])("%j with %j is explained", (source, args, expected) => {
   const condition = compileCondition(source);
   const given = input(args);
-  expect(condition.describe(given, condition.evaluate(given))).toBe(expected);
+  expect(condition.describe(given, evaluated(condition, given))).toBe(expected);
+});
+
+test.each([
+  ["args.customer.address.country == 'DE'", { customer: {} }, "args.customer.address is missing"],
+  ["args.customer.address.country == 'DE'", {}, "args.customer is missing"],
+  ["args.items.all(i, i.price < 5)", { items: [{}] }, "i.price is missing"],
+  ["args[args.key] == 1", { key: "nothing" }, "args[args.key] is missing"],
+])("%s says of %j which path is missing", (source, args, expected) => {
+  const condition = compileCondition(source);
+  expect(evaluated(condition, input(args))).toMatchObject({ outcome: "error", why: expected });
+});
+
+test("values are recorded under one way of writing their path, nested ones too", () => {
+  const condition = compileCondition(
+    "args['a b'].c == 1 && args.l[0].x == 2 && args.?q.?r.orValue(3) == 3 && args.m['k'] == 4",
+  );
+  const given = input({ "a b": { c: 1, secret: 9 }, l: [{ x: 2, secret: 9 }], q: { r: 3 }, m: { k: 4 } });
+  expect(condition.valuesUsed(given)).toEqual({ 'args["a b"].c': 1, "args.l[0].x": 2, "args.q.r": 3, "args.m.k": 4 });
+});
+
+test("a sensitive argument is neither recorded nor shown, whole or in part; the others are", () => {
+  const secret = "4111-1111";
+  const when =
+    "args.card.number.startsWith('4') && args.amount < 50 && args.card != {} && duration(args.card.number) > duration('1s')";
+  const condition = compileCondition(when, { sensitive: ["args.card"] });
+  for (const args of [
+    { card: { number: secret }, amount: 60 },
+    { card: { number: `x${secret}` }, amount: 40 },
+    { card: { number: secret }, amount: 40 },
+    { card: secret, amount: 40 },
+  ]) {
+    const given = input(args);
+    const outcome = evaluated(condition, given);
+    const said = JSON.stringify([outcome, condition.describe(given, outcome), condition.valuesUsed(given)]);
+    expect(said).not.toContain("4111");
+    expect(condition.valuesUsed(given)).toEqual({ "args.amount": args.amount });
+  }
+  const given = input({ card: { number: secret }, amount: 40 });
+  const open = compileCondition(when);
+  expect(JSON.stringify([open.describe(given, evaluated(open, given)), open.valuesUsed(given)])).toContain("4111");
 });
 
 test("an explanation escapes what the caller sent and keeps it short", () => {
   const condition = compileCondition("args.to == 'ann'");
   const given = input({ to: `\u001b[31m\u202e${"x".repeat(500)}` });
-  const text = condition.describe(given, condition.evaluate(given));
+  const text = condition.describe(given, evaluated(condition, given));
   expect(text).not.toMatch(/\p{C}/u);
   expect(text).toContain('"\\u001b[31m\\u202e');
   expect(text.length).toBeLessThan(150);
@@ -125,5 +161,5 @@ test.each([
   expect(condition.terms).toEqual(terms);
   for (const term of condition.terms) compileCondition(term);
   const none = input({ a: 0, b: 0, c: 0 });
-  expect(condition.describe(none, condition.evaluate(none))).toContain(": ");
+  expect(condition.describe(none, evaluated(condition, none))).toContain(": ");
 });

@@ -92,7 +92,7 @@ test("a deny whose condition fails with an error denies; an allow whose conditio
   });
   expect(decisions.decide(call("pay"))).toMatchObject({
     allowed: false,
-    reason: "denied by big: args.amount > 10: no such key: amount",
+    reason: "denied by big: args.amount > 10: args.amount is missing",
   });
   const careful = decisionsOf(allow("careful", "from: agents/*, to: payments", "args.amount < 10"));
   expect(careful.decide(call("pay", { amount: 5 })).allowed).toBe(true);

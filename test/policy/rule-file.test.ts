@@ -89,9 +89,29 @@ test.each([
     "cannot be the variable",
   ],
   [
-    "three nested walks",
-    "rules: [{ name: a, deny: {}, when: 'args.x.all(i, args.x.all(j, args.x.all(k, true)))' }]",
-    "nested more than 2",
+    "four nested walks",
+    "rules: [{ name: a, deny: {}, when: 'args.x.all(i, args.x.all(j, args.x.all(k, args.x.all(l, true))))' }]",
+    "too costly: args.x.all(i, args.x.all(j, args.x.all(k, ",
+  ],
+  [
+    "walks nested very deep",
+    `rules: [{ name: a, deny: {}, when: '${"args.x.all(i, ".repeat(5)}true${")".repeat(5)}' }]`,
+    "nested more than 4",
+  ],
+  [
+    "a pattern of thousands of instructions",
+    "rules: [{ name: a, deny: {}, when: 'args.x.matches(\"(a{900}|b{900}|c{900})*\")' }]",
+    "too costly: args.x.matches",
+  ],
+  [
+    "text that doubles with each binding",
+    `rules: [{ name: a, deny: {}, when: '${"cel.bind(t, t + t + t + t, ".repeat(9).replace("t + t + t + t", "args.s")}t == args.s${")".repeat(9)}' }]`,
+    "too costly",
+  ],
+  [
+    "a zone that does not exist",
+    "rules: [{ name: a, deny: {}, when: 'now.getHours(\"Europe/Belin\") < 9' }]",
+    "no such time zone: Europe/Belin",
   ],
   ["a condition too long", `rules: [{ name: a, deny: {}, when: '${"true && ".repeat(600)}true' }]`, "longer than"],
   [

@@ -117,6 +117,8 @@ describe("messages that could be read in two ways", () => {
       body,
     });
 
+  const keys = (count: number) => Array.from({ length: count }, (_, index) => `"k${index}":0`).join(",");
+
   interface BadMessage {
     readonly what: string;
     readonly body: string | Buffer;
@@ -154,6 +156,7 @@ describe("messages that could be read in two ways", () => {
     json("a number beyond a double", good.replace('"id":1}', '"id":1e400}'), "json-number"),
     json("a lone surrogate", good.replace("get_invoice", "get_\\ud800"), "json-surrogate"),
     json("nesting deeper than 64", good.replace('"id":1}', `"id":${"[".repeat(70)}${"]".repeat(70)}}`), "json-depth"),
+    json("an object of 10,001 keys", good.replace('"id":1}', `"id":1,${keys(10_000)}}`), "json-keys"),
     json("two documents", good + good, "json-malformed"),
     json("a comment", `${good}//`, "json-malformed"),
     json("single quotes", "{'a':1}", "json-malformed"),
