@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** What an identity rests on. */
-export const EVIDENCE = ["kernel", "launch", "parent", "weak", "certificate"] as const;
+const EVIDENCE = ["kernel", "launch", "parent", "weak", "certificate"] as const;
 
 const oneOrMore = (what: string) =>
   z.union([z.string().min(1), z.array(z.string().min(1)).min(1, "must not be empty")], {

@@ -135,15 +135,21 @@ const odd = fc.constantFrom<unknown>(
 const context = fc
   .record({
     user: fc.oneof({ weight: 5, arbitrary: fc.constantFrom("alice", undefined) }, { weight: 1, arbitrary: odd }),
-    actors: fc.oneof({ weight: 5, arbitrary: fc.constantFrom<unknown>(undefined, [id("agents/billing")]) }, { weight: 1, arbitrary: fc.constantFrom<unknown>(
-      undefined,
-      [],
-      [id("agents/billing")],
-      [id("agents/planner"), "x"],
-      "x",
-      [1],
-      [id("agents/planner"), id("agents/billing")],
-    ) }),
+    actors: fc.oneof(
+      { weight: 5, arbitrary: fc.constantFrom<unknown>(undefined, [id("agents/billing")]) },
+      {
+        weight: 1,
+        arbitrary: fc.constantFrom<unknown>(
+          undefined,
+          [],
+          [id("agents/billing")],
+          [id("agents/planner"), "x"],
+          "x",
+          [1],
+          [id("agents/planner"), id("agents/billing")],
+        ),
+      },
+    ),
     channel: fc.constantFrom<unknown>(undefined, "cli", "web", 1, ["cli"]),
   })
   .map((made) => Object.fromEntries(Object.entries(made).filter(([, value]) => value !== undefined)));
@@ -177,7 +183,9 @@ const properties = fc.constantFrom<object | undefined>(
 const request: fc.Arbitrary<AccessRequest> = fc
   .tuple(
     fc.oneof(
-      fc.constantFrom("agents/billing", "agents/billing", "agents/planner").map((name) => ({ type: "spiffe", id: id(name) })),
+      fc
+        .constantFrom("agents/billing", "agents/billing", "agents/planner")
+        .map((name) => ({ type: "spiffe", id: id(name) })),
       fc.constantFrom("alice", "alice", "bob", "carol").map((name) => ({ type: "user", id: name })),
     ),
     properties,
