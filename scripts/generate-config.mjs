@@ -1,4 +1,4 @@
-// Writes what follows from the schema of agentid.yaml: templates/agentid.schema.json and docs/configuration.md.
+// Writes what follows from the schemas of agentid.yaml, rule files and entities.yaml: templates/*.schema.json and docs/configuration.md.
 // With --check it writes nothing and fails when a file is not current.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { registerHooks } from "node:module";
@@ -19,7 +19,10 @@ registerHooks({
 
 const clone = dirname(dirname(fileURLToPath(import.meta.url)));
 const { configJsonSchema, configReference } = await import("../src/config/schema-document.ts");
+const { policyJsonSchemas } = await import("../src/policy/schema-document.ts");
+const policySchemas = Object.entries(policyJsonSchemas()).map(([name, text]) => [`templates/${name}`, text]);
 const generated = {
+  ...Object.fromEntries(policySchemas),
   "templates/agentid.schema.json": configJsonSchema(),
   "docs/configuration.md": configReference(),
 };

@@ -51,11 +51,11 @@ export function considerationLines(
   const width = Math.max(0, ...considered.map(({ rule }) => rule.length));
   const place = Math.max(0, ...considered.map(({ at }) => at.length));
   let about: string | undefined;
-  for (const { rule, at, outcome, detail, subject } of considered) {
+  for (const { rule, at, outcome, detail, subject, shadow } of considered) {
     if (subject !== about) lines.push(`         for ${subject}, which launched the caller`);
     about = subject;
     lines.push(
-      `           ${outcome === "matched" ? "✓" : "✗"} ${at.padEnd(place)}  ${rule.padEnd(width)}  ${displayText(detail, 160)}`,
+      `           ${outcome === "matched" ? "✓" : "✗"} ${at.padEnd(place)}  ${rule.padEnd(width)}  ${shadow === true ? "in shadow: " : ""}${displayText(detail, 160)}`,
     );
   }
   return lines;

@@ -159,7 +159,10 @@ function explanationLines(explanation: Explanation, width: number): TextLine[] {
     ...field("why", explanation.reason, width),
     ...field("rules", `${considered.length} considered`, width),
     ...considered.flatMap((rule) => [
-      line({ text: `  ${rule.rule}`, tone: "strong" }, `  ${rule.at}  ${rule.effect}`),
+      line(
+        { text: `  ${rule.rule}`, tone: "strong" },
+        `  ${rule.at}  ${rule.effect}${rule.shadow === true ? ", in shadow" : ""}`,
+      ),
       ...(rule.subject === undefined ? [] : field("", `for ${rule.subject}, which launched the caller`, width)),
       ...field("", `${rule.outcome}: ${rule.detail}`, width),
     ]),

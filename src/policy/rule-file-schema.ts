@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** What an identity rests on. */
-export const EVIDENCE = ["kernel", "launch", "parent", "weak", "certificate"] as const;
+const EVIDENCE = ["kernel", "launch", "parent", "weak", "certificate"] as const;
 
 const oneOrMore = (what: string) =>
   z.union([z.string().min(1), z.array(z.string().min(1)).min(1, "must not be empty")], {
@@ -14,15 +14,21 @@ const scalar = z.union([z.string(), z.number(), z.boolean(), z.null()], {
 const scalars = z.union([scalar, z.array(scalar).min(1, "must not be empty")], {
   error: "must be a value or a list of values",
 });
-const values = (what: string) => z.record(z.string().min(1), scalars).describe(what);
+/** What asks for nothing holds for everything, and is hardly what was meant. */
+const isSomething = (given: object) => Object.keys(given).length > 0;
+const values = (what: string) =>
+  z.record(z.string().min(1), scalars).refine(isSomething, "must not be empty").describe(what);
 const labels = z
   .record(z.string().min(1), oneOrMore("the value of a label"))
+  .refine(isSomething, "must not be empty")
   .describe("labels of agentid.yaml that it must have: { team: finance }");
 
-const user = z.strictObject({
-  id: oneOrMore("a user").optional().describe("the user's name, or a pattern"),
-  properties: values("what must be known of the user: { department: finance }").optional(),
-});
+const user = z
+  .strictObject({
+    id: oneOrMore("a user").optional().describe("the user's name, or a pattern"),
+    properties: values("what must be known of the user: { department: finance }").optional(),
+  })
+  .refine(isSomething, "must not be empty");
 
 const subject = z.strictObject({
   type: z
@@ -49,10 +55,12 @@ const subject = z.strictObject({
   properties: values("what must be known of the subject: { role: admin }").optional(),
 });
 
-const action = z.strictObject({
-  name: oneOrMore("an action").optional().describe("GET, resources/read, write, get_*"),
-  properties: values("what the action must come with: { soft: true }").optional(),
-});
+const action = z
+  .strictObject({
+    name: oneOrMore("an action").optional().describe("GET, resources/read, write, get_*"),
+    properties: values("what the action must come with: { soft: true }").optional(),
+  })
+  .refine(isSomething, "must not be empty");
 
 const resource = z.strictObject({
   type: z.string().min(1).optional().describe("http, mcp, mcp-tool, or a type of entities.yaml: record"),
@@ -67,15 +75,17 @@ const resource = z.strictObject({
   properties: values("what must be known of the resource: { status: active }").optional(),
 });
 
-const time = z.strictObject({
-  days: oneOrMore("a day").optional().describe("mon-fri, or a list of days"),
-  hours: oneOrMore("a span of hours")
-    .optional()
-    .describe("09:00-17:00, its end not included; 22:00-06:00 ends next day"),
-  zone: z.string().min(1).optional().describe("time zone of days, hours and dates: Europe/Berlin. Default: UTC"),
-  after: z.string().min(1).optional().describe("not before this: 2026-01-31, or 2026-01-31T09:00:00Z"),
-  before: z.string().min(1).optional().describe("no longer from this on"),
-});
+const time = z
+  .strictObject({
+    days: oneOrMore("a day").optional().describe("mon-fri, or a list of days"),
+    hours: oneOrMore("a span of hours")
+      .optional()
+      .describe("09:00-17:00, its end not included; 22:00-06:00 ends next day"),
+    zone: z.string().min(1).optional().describe("time zone of days, hours and dates: Europe/Berlin. Default: UTC"),
+    after: z.string().min(1).optional().describe("not before this: 2026-01-31, or 2026-01-31T09:00:00Z"),
+    before: z.string().min(1).optional().describe("no longer from this on"),
+  })
+  .refine(isSomething, "must not be empty");
 
 const scope = z.strictObject({
   from: oneOrMore("an identity").optional().describe("who calls: agents/billing, agents/*, agents/**, a SPIFFE ID"),

@@ -103,7 +103,7 @@ function mcpRequest(
 }
 
 /** Methods of MCP that are about the one resource in their `uri`. */
-export const RESOURCE_METHODS: ReadonlySet<string> = new Set([
+const RESOURCE_METHODS: ReadonlySet<string> = new Set([
   "resources/read",
   "resources/subscribe",
   "resources/unsubscribe",

@@ -71,8 +71,16 @@ describe("what is seen", () => {
 
   it("several files saved together, as one change", async () => {
     const { save, next, calls } = await watched(FILES, "policies", patient);
-    await Promise.all(["agentid.yaml", "agentid.lock", "policies/a.yaml", "policies/b.yml"].map((name) => save(name)));
-    expect(await next()).toEqual(["agentid.lock", "agentid.yaml", "policies/a.yaml", "policies/b.yml"]);
+    await Promise.all(
+      ["agentid.yaml", "agentid.lock", "entities.yaml", "policies/a.yaml", "policies/b.yml"].map((name) => save(name)),
+    );
+    expect(await next()).toEqual([
+      "agentid.lock",
+      "agentid.yaml",
+      "entities.yaml",
+      "policies/a.yaml",
+      "policies/b.yml",
+    ]);
     expect(calls).toHaveLength(1);
   });
 

@@ -100,6 +100,21 @@ test.each([
   expect({ allowed: decision.allowed, rule: decision.rule }).toEqual({ allowed, rule });
 });
 
+test("a deny about every identity is not about users, and one about users not about identities", () => {
+  const shut = (type: string) => `rules: [{ name: shut, deny: { subject: { type: ${type} } } }]`;
+  const all = "rules: [{ name: all, allow: { from: '**', resource: { type: record } } }]";
+  const billing = {
+    ...ask("", "read", "record-1"),
+    subject: { type: "spiffe", id: "spiffe://shop.local/agents/billing" },
+  };
+  const answers = (type: string) => {
+    const decisions = decisionsWith({ entities: ENTITIES }, RULES, all, shut(type));
+    return [billing, ask("alice", "read", "record-1")].map((request) => decisions.decide(request).allowed);
+  };
+  expect(answers("spiffe")).toEqual([false, true]);
+  expect(answers("user")).toEqual([true, false]);
+});
+
 test("the reasons name subject and resource, and what was looked at is kept", () => {
   const decisions = decisionsWith({ entities: ENTITIES }, RULES);
   expect(decisions.decide(ask("bob", "delete", "record-1")).reason).toBe(

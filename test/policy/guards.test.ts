@@ -114,6 +114,19 @@ describe("a limit", () => {
     expect(asked(decisions, 3, launched)).toEqual([true, true, false]);
   });
 
+  test("of an agent holds for what it has launched: helpers are no way around it", () => {
+    const decisions = decisionsWith({}, allow("limit: 2 per day"));
+    const from = (caller: string): AccessRequest => {
+      const request = call("x", {}, caller);
+      const properties = { launched_by: ["spiffe://shop.local/agents/billing"] };
+      return { ...request, subject: { ...request.subject, properties } };
+    };
+    expect(decisions.decide(call("x")).allowed).toBe(true);
+    expect(asked(decisions, 1, from("agents/planner"))).toEqual([true]);
+    expect(decisions.decide(from("agents/planner"))).toMatchObject({ allowed: false, rule: "a", conditional: true });
+    expect(decisions.decide(call("x", {}, "agents/planner")).allowed).toBe(true);
+  });
+
   test("goes on over a reload, also under new numbers, and not under another name", () => {
     const clock = movable();
     const limits = createLimitCounts(clock);

@@ -373,6 +373,11 @@ describe("names that cannot exist", () => {
     ["a user alone", `{ subject: { user: alice }, ${entity} }`, "does not say from whom"],
     ["nothing in particular", "{ from: '**', resource: { tool: x } }", "does not say to which service"],
     ["arguments as context", "{ from: '**', to: payments, context: { args: x } }", "args is no context of its own"],
+    ["labels that ask for nothing", `{ subject: { labels: {} }, ${entity} }`, "must not be empty"],
+    ["a user that asks for nothing", `{ subject: { id: '**', user: {} }, ${entity} }`, "must not be empty"],
+    ["properties that ask for nothing", `{ subject: { id: '**', properties: {} }, ${entity} }`, "must not be empty"],
+    ["an action that asks for nothing", `{ from: '**', action: {}, ${entity} }`, "must not be empty"],
+    ["a time that asks for nothing", "{ from: '**', to: payments, time: {} }", "must not be empty"],
     [
       "a caller without identity",
       `{ subject: { type: none }, ${entity} }`,
