@@ -94,7 +94,7 @@ export const conditionMutants: readonly Mutant[] = [
     id: "pinned-arguments",
     check: "an argument that no pinned tool of the rule has is refused",
     file: "src/policy/rule-file.ts",
-    find: "againstPins(rule, services);",
+    find: "againstPins(rule, this.#names.servicesAmong(rule.to));",
     replace: "againstPins(rule, []);",
     tests: ["test/policy/pinned-tools.test.ts"],
   },

@@ -67,7 +67,7 @@ export const liarMutants: readonly Mutant[] = [
   {
     id: "writers-kept-out",
     check: "D6: nothing is kept where the kernel lets a running executable be written",
-    file: "src/platform/linux-process.ts",
+    file: "src/platform/linux-filesystem.ts",
     find: "return major !== undefined && (lastOpen === undefined || Number(patch) > lastOpen);",
     replace: "return major !== undefined && lastOpen !== patch;",
     tests: ["test/attestation/hash-cache.test.ts"],
