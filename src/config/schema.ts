@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { DURATION_PATTERN, durationSeconds } from "./duration.js";
 import { federation, oidc } from "./federation-schema.js";
+import { policy } from "./policy-schema.js";
 import { text } from "./schema-text.js";
 import {
   checkArgument,
@@ -380,6 +381,7 @@ export const configFile = z
       default: "policies/",
       examples: ["policies/"],
     }).optional(),
+    policy: policy.optional(),
     lifetimes: lifetimes.meta({ description: "How long credentials are valid, as `300s`, `10m`, `24h`." }).optional(),
     upstreamAuthority: z
       .strictObject({

@@ -69,7 +69,7 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
     }
     const { widened, changes } = compareProjects(state.current, next);
     const wasFailed = state.kind === "failed";
-    if (changes.length === 0 && next.policies.digest === state.current.policies.digest && state.kind === "current") {
+    if (changes.length === 0 && next.policyDigest === state.current.policyDigest && state.kind === "current") {
       return undefined;
     }
     const after = reloadTransition(state, {
@@ -132,7 +132,7 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
   ): void {
     audit.append(
       kind,
-      { widened, changes, config: next.config.digest, policy: next.policies.digest },
+      { widened, changes, config: next.config.digest, policy: next.policyDigest },
       { sync: widened },
     );
   }
@@ -149,7 +149,7 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
       outcome,
       widened,
       changes: [...changes],
-      policyDigest: project.policies.digest,
+      policyDigest: project.policyDigest,
       ...(error === undefined ? {} : { error }),
     }) as ReloadEvent;
   }
@@ -174,7 +174,7 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
       }),
     refuse(sequence) {
       const { current, changes } = requirePending(sequence);
-      audit.append("reload.refused", { changes, policy: current.policies.digest }, { sync: true });
+      audit.append("reload.refused", { changes, policy: current.policyDigest }, { sync: true });
       state = { kind: "current", current };
       pending = undefined;
       return emit("refused", current, true, changes);

@@ -4,7 +4,6 @@ import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
 import type { DecisionPoint } from "../policy/access-request.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
-import type { PolicySet } from "../policy/policy-set.js";
 import { createRelay, type Relay } from "../relay/relay.js";
 import type { RunningService } from "../relay/running-service.js";
 import type { Attesting } from "./attesting.js";
@@ -33,8 +32,9 @@ export async function startRelaying(
 ): Promise<Relaying> {
   const { clock, audit, bus, undo, problem, folders, platform, options } = foundation;
   const explanations = createExplanations();
-  const decisionPointOf = (set: PolicySet): DecisionPoint => createDecisionPoint(set, { clock, random: randomBytes });
-  let decisionPoint = decisionPointOf(foundation.project.policies);
+  const decisionPointOf = ({ policies, engines: { engines, rules } }: Project): DecisionPoint =>
+    createDecisionPoint(policies, { clock, random: randomBytes, engines: engines.map((one) => one.open({ clock })), rules });
+  let decisionPoint = decisionPointOf(foundation.project);
   const relay = createRelay({
     attestor,
     registry,
@@ -66,7 +66,7 @@ export async function startRelaying(
   function decideBy(project: Project): void {
     // Together and without a gap: from here on every question is asked of this project.
     foundation.project = project;
-    decisionPoint = decisionPointOf(project.policies);
+    decisionPoint = decisionPointOf(project);
     registry.update(project.config, project.lock);
   }
 

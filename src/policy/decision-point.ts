@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { messageOf } from "../coded-error.js";
 import type { Clock } from "../platform/clock.js";
 import type {
@@ -12,6 +11,8 @@ import type {
 } from "./access-request.js";
 import { decisionIds } from "./decision-id.js";
 import type { JudgeUse, PolicyEngine, Possibility, Verdict } from "./engine.js";
+import { policyDigest } from "./engines/policy-digest.js";
+import type { RulesScope } from "./engines/scope.js";
 import { questionsAbove } from "./launch-chain.js";
 import { identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
@@ -23,6 +24,8 @@ export interface DecisionPointOptions {
   readonly random: (size: number) => Uint8Array;
   /** Besides our rules: Cedar, Rego, other decision points. */
   readonly engines?: readonly PolicyEngine[];
+  /** What our rules are asked about; everything if left out. */
+  readonly rules?: RulesScope;
 }
 
 /**
@@ -31,12 +34,13 @@ export interface DecisionPointOptions {
  */
 export function createDecisionPoint(
   set: PolicySet,
-  { clock, random, engines = [] }: DecisionPointOptions,
+  { clock, random, engines = [], rules }: DecisionPointOptions,
 ): DecisionPoint {
   const nextId = decisionIds(random);
   const ownTrustDomain = set.names.trustDomain.name;
-  const all = [createRulesEngine(set.rules, { names: set.names, digest: set.digest, clock }), ...engines];
-  const digest = all.length === 1 ? set.digest : digestOf(all);
+  const ourRules = createRulesEngine(set.rules, { names: set.names, digest: set.digest, clock });
+  const all = [rules === undefined ? ourRules : { ...ourRules, isAsked: rules.isAsked }, ...engines];
+  const digest = policyDigest(set.digest, engines, rules?.items);
 
   const decisionOf = (request: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
     const started = performance.now();
@@ -190,12 +194,6 @@ function together(verdicts: readonly Judged[]): Judged {
 function obligationsOf(verdicts: readonly Judged[]): readonly Obligation[] {
   const byId = new Map(verdicts.flatMap(({ obligations }) => obligations.map((each) => [each.id, each] as const)));
   return [...byId.values()];
-}
-
-function digestOf(engines: readonly PolicyEngine[]): string {
-  const digest = createHash("sha256");
-  for (const engine of engines) digest.update(`${engine.name.length}:${engine.name}${engine.digest}`);
-  return digest.digest("hex");
 }
 
 const DENIED: Judged = {
