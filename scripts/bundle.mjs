@@ -11,15 +11,20 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const built = join(root, "build");
 const dist = join(root, "dist");
 
-/** Native code stays a package of its own; ink's development tools are for those who develop ink. */
-const NOT_JOINED = ["koffi", "keytar", "react-devtools-core"];
+/** Native code and WebAssembly stay packages of their own; ink's development tools are for those who develop ink. */
+const NOT_JOINED = ["koffi", "keytar", "react-devtools-core", "@cedar-policy/cedar-wasm"];
 const { commands } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).oclif;
 const helpers = commands.globPatterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => pattern.slice(1));
 // index.js is no command, but what bin/agentid.js starts.
 const ofCommands = ["index.js", ...globSync("**/*.js", { cwd: join(built, "commands") }).filter(isCommand)];
 
 const program = await bundled({
-  entries: [...ofCommands.map((file) => `commands/${file}`), "client/run.js", "client/sandbox-entry.js"],
+  entries: [
+    ...ofCommands.map((file) => `commands/${file}`),
+    "client/run.js",
+    "client/sandbox-entry.js",
+    "policy/engines/rego-thread.js",
+  ],
   // oclif asks for packages by name that a project may have for itself (ts-node, its plugins); ours has none.
   external: (name) => NOT_JOINED.some((each) => name === each || name.startsWith(`${each}/`)),
 });

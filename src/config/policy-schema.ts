@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { EngineConfig, PolicyConfig, ScopeItem } from "./config.js";
 import { durationSeconds } from "./duration.js";
 import { text } from "./schema-text.js";
-import { checkDecisionPointUrl, checkPath } from "./values.js";
+import { checkDecisionPointUrl, checkPath, type ValueCheck } from "./values.js";
 
 /** The part of `agentid.yaml` that says which engines judge what. */
 
@@ -55,6 +55,9 @@ const entrypoint = text(
 const typeName = (value: string) =>
   /^[A-Za-z_]\w*(::[A-Za-z_]\w*)*$/.test(value) ? undefined : "not the name of a Cedar type, as in Shop::Agent";
 
+const checkIdentifier: ValueCheck = (value) =>
+  value.startsWith("unix:") ? "an identifier is an https:// address" : checkDecisionPointUrl(value);
+
 const engine = z
   .strictObject({
     name,
@@ -100,12 +103,13 @@ const engine = z
       examples: ["http://127.0.0.1:8181"],
     }).optional(),
     path: text(
-      (value) => (/^[A-Za-z_][\w.-]*(\/[\w.-]+)*$/.test(value) ? undefined : "write the path below /v1/data as in finance/allow"),
+      (value) =>
+        /^[A-Za-z_][\w.-]*(\/[\w.-]+)*$/.test(value) ? undefined : "write the path below /v1/data as in finance/allow",
       { description: "OPA: the document below `/v1/data/` that answers.", examples: ["finance/allow"] },
     ).optional(),
-    authzen: text(checkDecisionPointUrl, {
+    authzen: text(checkIdentifier, {
       description:
-        "Identifier of an AuthZEN decision point, exactly as its metadata gives it; plain `http://` or `unix:` on this machine only.",
+        "Identifier of an AuthZEN decision point, exactly as its metadata gives it; plain `http://` on this machine only.",
       examples: ["https://pdp.example"],
     }).optional(),
     tokenFile: text(checkPath, {
@@ -113,7 +117,8 @@ const engine = z
       examples: ["secrets/pdp-token"],
     }).optional(),
     ca: text(checkPath, {
-      description: "Over https: PEM file of the authorities that may sign the server's certificate. Default: those of the Web PKI.",
+      description:
+        "Over https: PEM file of the authorities that may sign the server's certificate. Default: those of the Web PKI.",
       examples: ["ca/pdp.pem"],
     }).optional(),
     timeout: timeout.optional(),
@@ -122,7 +127,10 @@ const engine = z
   .superRefine((written, context) => {
     const kinds = KINDS.filter((kind) => written[kind] !== undefined);
     if (kinds.length !== 1) {
-      context.addIssue({ code: "custom", message: `needs exactly one of ${KINDS.join(", ").replace(/, (\w+)$/, " and $1")}` });
+      context.addIssue({
+        code: "custom",
+        message: `needs exactly one of ${KINDS.join(", ").replace(/, (\w+)$/, " and $1")}`,
+      });
       return;
     }
     const [kind] = kinds;
@@ -159,7 +167,9 @@ export const policy = z
       .meta({
         description:
           "Cedar, Rego, and decision points elsewhere. Of the engines that are asked about a resource all must permit, the rules among them; what no engine is asked about is denied.",
-        examples: [[{ name: "finance", rego: "policies/finance.rego", entrypoint: "finance/allow", scope: ["invoices"] }]],
+        examples: [
+          [{ name: "finance", rego: "policies/finance.rego", entrypoint: "finance/allow", scope: ["invoices"] }],
+        ],
       })
       .optional(),
   })
@@ -243,6 +253,15 @@ export function engineFiles({ engines }: PolicyConfig): readonly string[] {
       default:
         return [engine.ca, engine.tokenFile].filter((path) => path !== undefined);
     }
+  });
+}
+
+/** What of the engines nobody else is to see: tokens, and the sockets at which they are asked. */
+export function engineSecrets({ engines }: PolicyConfig): readonly string[] {
+  return engines.flatMap((engine) => {
+    if (engine.kind !== "opa" && engine.kind !== "authzen") return [];
+    const socket = engine.url.startsWith("unix:") ? engine.url.slice("unix:".length) : undefined;
+    return [engine.tokenFile, socket].filter((path) => path !== undefined);
   });
 }
 

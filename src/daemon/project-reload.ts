@@ -1,5 +1,6 @@
 import type { AuditLog } from "../audit/audit-log.js";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
+import { engineFiles } from "../config/policy-schema.js";
 import { type ReloadState, reloadStarted, reloadTransition } from "../config/reload.js";
 import { watchProject } from "../config/watch.js";
 import type { AgentidEvent } from "../control-api/events.js";
@@ -113,7 +114,8 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
     } catch (thrown) {
       return broken(thrown);
     }
-    const moved = next.config.policiesDirectory !== state.current.config.policiesDirectory;
+    const followed = ({ config }: Project) => [config.policiesDirectory, ...engineFiles(config.policy)].join("\n");
+    const moved = followed(next) !== followed(state.current);
     state = { kind: "current", current: next };
     pending = undefined;
     // What was saved in the new folder before it was watched is looked at once it is.
@@ -130,11 +132,7 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
     widened: boolean,
     changes: readonly string[],
   ): void {
-    audit.append(
-      kind,
-      { widened, changes, config: next.config.digest, policy: next.policyDigest },
-      { sync: widened },
-    );
+    audit.append(kind, { widened, changes, config: next.config.digest, policy: next.policyDigest }, { sync: widened });
   }
 
   function emit(

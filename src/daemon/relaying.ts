@@ -33,7 +33,12 @@ export async function startRelaying(
   const { clock, audit, bus, undo, problem, folders, platform, options } = foundation;
   const explanations = createExplanations();
   const decisionPointOf = ({ policies, engines: { engines, rules } }: Project): DecisionPoint =>
-    createDecisionPoint(policies, { clock, random: randomBytes, engines: engines.map((one) => one.open({ clock })), rules });
+    createDecisionPoint(policies, {
+      clock,
+      random: randomBytes,
+      engines: engines.map((one) => one.open({ clock })),
+      rules,
+    });
   let decisionPoint = decisionPointOf(foundation.project);
   const relay = createRelay({
     attestor,

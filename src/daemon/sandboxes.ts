@@ -8,6 +8,7 @@ import type { ExpectedProgram, GrantedLaunch } from "../attestation/launched-pro
 import type { LaunchRegistry } from "../attestation/launches.js";
 import { CodedError, messageOf } from "../coded-error.js";
 import type { Config, LaunchConfig } from "../config/config.js";
+import { engineFiles, engineSecrets } from "../config/policy-schema.js";
 import { type DoorAnswer, type DoorRequest, doorRequest, type SandboxGrant } from "../control-api/sandbox-view.js";
 import { CONFIG_FILE, socketPathIn } from "../platform/directories.js";
 import type { Platform } from "../platform/platform.js";
@@ -224,9 +225,10 @@ interface Door {
 
 function planFor(launch: SandboxedLaunch, door: string, options: SandboxesOptions): SandboxPlan {
   const config = options.config();
-  const { projectDirectory, policiesDirectory, services, upstreamAuthority, federation, oidc } = config;
+  const { projectDirectory, policiesDirectory, services, upstreamAuthority, federation, oidc, policy } = config;
   const sockets = services.flatMap(({ upstream }) => (upstream.kind === "unix" ? [upstream.path] : []));
-  const keys = [upstreamAuthority?.key, federation.endpoint?.web?.key, oidc?.web?.key].filter(
+  const secrets = engineSecrets(policy);
+  const keys = [upstreamAuthority?.key, federation.endpoint?.web?.key, oidc?.web?.key, ...secrets].filter(
     (key) => key !== undefined,
   );
   try {
@@ -247,6 +249,7 @@ function planFor(launch: SandboxedLaunch, door: string, options: SandboxesOption
           join(projectDirectory, "agentid.lock"),
           join(projectDirectory, "entities.yaml"),
           policiesDirectory,
+          ...engineFiles(policy).filter((path) => !secrets.includes(path)),
           ...(config.file === undefined ? [] : [config.file]),
         ],
         workingDirectory: launch.launch.workingDirectory,

@@ -7,6 +7,7 @@ import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { AccessRequest, Decision, DecisionPoint, SubjectProperties } from "./access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "./access-request-of.js";
 import { createDecisionPoint } from "./decision-point.js";
+import { type LoadedEngines, NO_ENGINES } from "./engines/load-engines.js";
 import { isIdentityName, nearestHint, type PolicyNames } from "./policy-names.js";
 import { isFixtureFile, type PolicySet } from "./policy-set.js";
 import { type PathInFile, type PolicyProblem, YamlFile } from "./yaml-file.js";
@@ -67,9 +68,14 @@ const NOON: Clock = { now: () => Date.UTC(2025, 0, 15, 12), after: () => () => {
 export async function runPolicyTests(
   directory: string,
   set: PolicySet,
-  clock: Clock = NOON,
+  { clock = NOON, engines = NO_ENGINES }: { readonly clock?: Clock; readonly engines?: LoadedEngines } = {},
 ): Promise<PolicyTestReport> {
-  const decisions = createDecisionPoint(set, { clock, random: (size) => new Uint8Array(size) });
+  const decisions = createDecisionPoint(set, {
+    clock,
+    random: (size) => new Uint8Array(size),
+    engines: engines.engines.map((engine) => engine.open({ clock })),
+    rules: engines.rules,
+  });
   const problems: PolicyProblem[] = [];
   const tests: PolicyTest[] = [];
   for (const name of await fixtureFilesIn(directory)) {

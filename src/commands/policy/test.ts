@@ -9,8 +9,8 @@ export default class PolicyTest extends AgentidCommand {
 
   async run(): Promise<unknown> {
     const { flags } = await this.parse(PolicyTest);
-    const { config, policies } = await offlineProject(flags.project);
-    const report = await runPolicyTests(config.policiesDirectory, policies);
+    const { config, policies, engines } = await offlineProject(flags.project);
+    const report = await runPolicyTests(config.policiesDirectory, policies, { engines });
     for (const { name, at, expectations } of report.tests) {
       this.log(`${expectations.every(({ passed }) => passed) ? "✓" : "✗"} ${name}  (${at})`);
       for (const { call, passed, difference, decision } of expectations) {

@@ -15,9 +15,14 @@ export async function findEvaluationEndpoint(server: RemoteServer, identifier: s
   // The well-known part comes between host and path.
   const tenant = pathname === "/" ? "" : pathname;
   const { body } = await server.get(`/.well-known/authzen-configuration${tenant}`);
-  const { policy_decision_point: said, access_evaluation_endpoint: endpoint } = (body ?? {}) as Readonly<Record<string, unknown>>;
+  const { policy_decision_point: said, access_evaluation_endpoint: endpoint } = (body ?? {}) as Readonly<
+    Record<string, unknown>
+  >;
   if (said !== identifier) {
-    throw new CodedError("engine-answer", `says in its metadata that it is ${JSON.stringify(said) ?? "nobody"}, not ${identifier}`);
+    throw new CodedError(
+      "engine-answer",
+      `says in its metadata that it is ${JSON.stringify(said) ?? "nobody"}, not ${identifier}`,
+    );
   }
   if (typeof endpoint !== "string" || !URL.canParse(endpoint)) {
     throw new CodedError("engine-answer", "names no access_evaluation_endpoint in its metadata");

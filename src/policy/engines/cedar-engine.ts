@@ -4,7 +4,7 @@ import type { Clock } from "../../platform/clock.js";
 import type { AccessRequest, ConsideredRule } from "../access-request.js";
 import type { PolicyEngine, Possibility, Verdict } from "../engine.js";
 import { isSessionMethod } from "../ruled-request.js";
-import { cedarLibrary, type CedarLibrary, policySetSlots, schemaSlots } from "./cedar-library.js";
+import { type CedarLibrary, cedarLibrary, policySetSlots, schemaSlots } from "./cedar-library.js";
 import { CedarIndex, type CedarPolicy, entityKey, readCedarPolicies } from "./cedar-policies.js";
 import { type CedarQuestion, cedarMapping, plain } from "./cedar-request.js";
 import { type CedarSchema, readCedarSchema, uidText } from "./cedar-schema.js";
@@ -21,7 +21,8 @@ export async function loadCedarEngine(config: CedarEngineConfig, context: Engine
   const { projectDirectory, names, entities } = context;
   const files = await readEngineFiles(config.policies, projectDirectory, [".cedar"]);
   const schemaFile = config.schema === undefined ? undefined : await readEngineFile(config.schema, projectDirectory);
-  const entityFile = config.entities === undefined ? undefined : await readEngineFile(config.entities, projectDirectory);
+  const entityFile =
+    config.entities === undefined ? undefined : await readEngineFile(config.entities, projectDirectory);
   const cedar = await cedarLibrary();
   const schema = schemaFile && readCedarSchema(cedar, schemaFile);
   const { policies, problems } = readCedarPolicies(cedar, files, schema);
@@ -123,10 +124,14 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
     const candidates = candidatesFor(question);
     const couldBePermitted = candidates.some(({ permits }) => permits);
     const session = isSession(request);
-    if (!couldBePermitted && !session) return refused({ rule: "default", reason: `${noPermit} ${described(question)}` }, false);
+    if (!couldBePermitted && !session)
+      return refused({ rule: "default", reason: `${noPermit} ${described(question)}` }, false);
     const answer = authorize(question, sliceOf(candidates));
     if (answer.type === "failure") {
-      return refused({ rule: "default", reason: `Cedar cannot judge it: ${answer.errors.map(({ message }) => message).join("; ")}` });
+      return refused({
+        rule: "default",
+        reason: `Cedar cannot judge it: ${answer.errors.map(({ message }) => message).join("; ")}`,
+      });
     }
     const { decision, diagnostics } = answer.response;
     const [error] = diagnostics.errors;
@@ -167,7 +172,8 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
     };
     const there = policies.filter((policy) => principal.includes(entityKey(policy.scope.principal)) && isThere(policy));
     const shut = there.some(
-      ({ permits, unconditional, scope }) => !permits && unconditional && scope.action.op === "All" && scope.resource.op !== "is",
+      ({ permits, unconditional, scope }) =>
+        !permits && unconditional && scope.action.op === "All" && scope.resource.op !== "is",
     );
     return shut || caller === "" || service === "" ? undefined : there.find(({ permits }) => permits);
   };
@@ -176,7 +182,8 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
     const request: AccessRequest = {
       subject: { type: "spiffe", id: caller },
       action: { name: tool === undefined ? "initialize" : "tools/call" },
-      resource: tool === undefined ? { type: "mcp", id: service } : { type: "mcp-tool", id: service, properties: { tool } },
+      resource:
+        tool === undefined ? { type: "mcp", id: service } : { type: "mcp-tool", id: service, properties: { tool } },
     };
     const question = ask(request);
     if (tool === undefined) return reaches(caller, service, question) !== undefined;
@@ -190,7 +197,11 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
     const question = ask(request);
     const candidates = candidatesFor(question);
     const tried = candidates.slice(0, MAX_EXPLAINED).map((policy): ConsideredRule => {
-      const base = { rule: engineRule(config.name, policy.id), at: policy.at, effect: policy.permits ? ("allow" as const) : ("deny" as const) };
+      const base = {
+        rule: engineRule(config.name, policy.id),
+        at: policy.at,
+        effect: policy.permits ? ("allow" as const) : ("deny" as const),
+      };
       const answer = authorize(question, sliceOf([policy]));
       if (answer.type === "failure") {
         return { ...base, outcome: "condition-error", detail: answer.errors.map(({ message }) => message).join("; ") };
@@ -199,12 +210,22 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
       const [error] = errors;
       if (error !== undefined) return { ...base, outcome: "condition-error", detail: error.error.message };
       const met = reason.includes(policy.id);
-      return { ...base, outcome: met ? "matched" : "condition-false", detail: met ? "its conditions are met" : "its conditions are not met" };
+      return {
+        ...base,
+        outcome: met ? "matched" : "condition-false",
+        detail: met ? "its conditions are met" : "its conditions are not met",
+      };
     });
     if (candidates.some(({ permits }) => permits)) return tried;
     return [
       ...tried,
-      { rule: engineRule(config.name, "default"), at: "", effect: "deny", outcome: "matched", detail: `${noPermit} ${described(question)}` },
+      {
+        rule: engineRule(config.name, "default"),
+        at: "",
+        effect: "deny",
+        outcome: "matched",
+        detail: `${noPermit} ${described(question)}`,
+      },
     ];
   };
 
@@ -253,5 +274,7 @@ function readCedarEntities(
 function inexactNumber(value: unknown): number | undefined {
   if (typeof value === "number") return Number.isSafeInteger(value) ? undefined : value;
   if (typeof value !== "object" || value === null) return undefined;
-  return Object.values(value).map(inexactNumber).find((found) => found !== undefined);
+  return Object.values(value)
+    .map(inexactNumber)
+    .find((found) => found !== undefined);
 }

@@ -83,10 +83,14 @@ export function readCedarPolicies(
       const { line } = positionIn(file.bytes, piece.start);
       const policy = policyOf(piece.text, parsed.json, `${file.shown}:${line}`);
       const twin = policies.get(policy.id);
-      if (twin !== undefined) wrong(`policy ${policy.id} is already at ${twin.at}: decisions name policies, so names are unique`);
+      if (twin !== undefined)
+        wrong(`policy ${policy.id} is already at ${twin.at}: decisions name policies, so names are unique`);
       policies.set(policy.id, policy);
       if (schema === undefined) continue;
-      const answer = cedar.validate({ schema: schema.source, policies: { staticPolicies: { [policy.id]: piece.text } } });
+      const answer = cedar.validate({
+        schema: schema.source,
+        policies: { staticPolicies: { [policy.id]: piece.text } },
+      });
       if (answer.type === "failure") {
         for (const { message, help } of answer.errors) wrong(message, 0, help);
         continue;
@@ -96,7 +100,12 @@ export function readCedarPolicies(
         ["warning", answer.validationWarnings],
       ] as const) {
         for (const { error } of found) {
-          wrong(error.message.replace(`for policy \`${policy.id}\`, `, ""), error.sourceLocations?.[0]?.start, error.help, severity);
+          wrong(
+            error.message.replace(`for policy \`${policy.id}\`, `, ""),
+            error.sourceLocations?.[0]?.start,
+            error.help,
+            severity,
+          );
         }
       }
     }
@@ -182,7 +191,9 @@ export function entityKey(constraint: PolicyJson["principal"] | PolicyJson["reso
   }
 }
 
-function uidOf(uid: { readonly type: string; readonly id: string } | { readonly __entity: { type: string; id: string } }): string {
+function uidOf(
+  uid: { readonly type: string; readonly id: string } | { readonly __entity: { type: string; id: string } },
+): string {
   const { type, id } = "__entity" in uid ? uid.__entity : uid;
   return uidText(type, id);
 }

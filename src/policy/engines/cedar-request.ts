@@ -6,10 +6,10 @@ import type { Entities } from "../entities.js";
 import { identityParts } from "../pattern.js";
 import type { PolicyNames } from "../policy-names.js";
 import { isSessionMethod } from "../ruled-request.js";
-import type { KnownUser } from "./known-request.js";
 import type { Keys } from "./cedar-policies.js";
 import { type CedarSchema, uidText } from "./cedar-schema.js";
 import { Budget, cedarRecord } from "./cedar-values.js";
+import type { KnownUser } from "./known-request.js";
 
 export interface CedarQuestion {
   readonly principal: TypeAndId;
@@ -50,7 +50,9 @@ export function cedarMapping(mapping: CedarMapping): (request: AccessRequest, no
   const qualified = (type: string) => (namespace === undefined ? type : `${namespace}::${type}`);
   const typeNames = knownTypes(mapping);
   const taken = new Set(typeNames.values());
-  const services = new Map(names.services.map(({ name, identity }) => [SpiffeId.of(names.trustDomain, identity).toString(), name]));
+  const services = new Map(
+    names.services.map(({ name, identity }) => [SpiffeId.of(names.trustDomain, identity).toString(), name]),
+  );
   const actionType = qualified("Action");
 
   const typeOf = (type: string): string => {
@@ -58,7 +60,8 @@ export function cedarMapping(mapping: CedarMapping): (request: AccessRequest, no
     if (known !== undefined) return qualified(known);
     const made = pascalCase(type);
     // Whoever may name types must not be able to name somebody else's.
-    if (made === undefined || taken.has(made)) throw new CodedError("cedar-types", `${type} has no type of its own in Cedar`);
+    if (made === undefined || taken.has(made))
+      throw new CodedError("cedar-types", `${type} has no type of its own in Cedar`);
     return qualified(made);
   };
 
@@ -71,12 +74,17 @@ export function cedarMapping(mapping: CedarMapping): (request: AccessRequest, no
     const service = { type: typeOf("mcp"), id: services.get(resource.id) ?? resource.id };
     const asked = resourceOf(resource, service, typeOf);
     if (resource.type === "mcp-tool") slice.add(service, { name: service.id }, []);
-    slice.add(asked, { name: asked.id, ...resource.properties }, resource.type === "mcp-tool" ? [service] : groupsOf(resource.properties));
+    slice.add(
+      asked,
+      { name: asked.id, ...resource.properties },
+      resource.type === "mcp-tool" ? [service] : groupsOf(resource.properties),
+    );
     const declared = schema?.contextOf(actionType, action.name);
     const { user, ...context } = { ...request.context };
     const known = user as KnownUser | undefined;
     const delegated = known && { type: typeOf("user"), id: known.id };
-    if (known !== undefined && delegated !== undefined) slice.add(delegated, known.properties, groupsOf(known.properties));
+    if (known !== undefined && delegated !== undefined)
+      slice.add(delegated, known.properties, groupsOf(known.properties));
     const ours: Record<string, CedarValueJson> = {
       now: { __extn: { fn: "datetime", arg: now.toISOString() } },
       ...(delegated !== undefined && { user: { __entity: delegated } }),
@@ -138,7 +146,11 @@ function knownTypes({ types, entities }: CedarMapping): ReadonlyMap<string, stri
   const known = new Map(Object.entries({ ...STANDARD_TYPES, ...types }));
   for (const type of entities.types) {
     const made = known.get(type) ?? pascalCase(type);
-    if (made === undefined) throw new CodedError("cedar-types", `the type ${type} of entities.yaml has no name in Cedar: give it one in types`);
+    if (made === undefined)
+      throw new CodedError(
+        "cedar-types",
+        `the type ${type} of entities.yaml has no name in Cedar: give it one in types`,
+      );
     known.set(type, made);
   }
   const owners = new Map<string, string>();
@@ -146,7 +158,11 @@ function knownTypes({ types, entities }: CedarMapping): ReadonlyMap<string, stri
     const other = owners.get(name);
     // An HTTP service and an MCP server are one type: services by name.
     const both = [type, other].every((each) => each === "http" || each === "mcp");
-    if (other !== undefined && !both) throw new CodedError("cedar-types", `${type} and ${other} would both be ${name} in Cedar: give one another name in types`);
+    if (other !== undefined && !both)
+      throw new CodedError(
+        "cedar-types",
+        `${type} and ${other} would both be ${name} in Cedar: give one another name in types`,
+      );
     owners.set(name, type);
   }
   return known;

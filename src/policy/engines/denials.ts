@@ -24,7 +24,15 @@ export function refused({ rule, at, reason, message }: Judgement, conditional = 
 /** The one line that explains the verdict of an engine that does not show its rules. */
 export function consideredAs(engine: string, verdict: Verdict): readonly ConsideredRule[] {
   const { allowed, rule, at, reason } = verdict;
-  return [{ rule: engineRule(engine, rule), at: at ?? "", effect: allowed ? "allow" : "deny", outcome: "matched", detail: reason }];
+  return [
+    {
+      rule: engineRule(engine, rule),
+      at: at ?? "",
+      effect: allowed ? "allow" : "deny",
+      outcome: "matched",
+      detail: reason,
+    },
+  ];
 }
 
 export function engineRule(engine: string, rule: string): string {

@@ -52,8 +52,10 @@ export async function readEngineFiles(
     .filter((name) => endings.some((ending) => name.endsWith(ending)))
     .filter((name) => !name.split(sep).some((step) => step.startsWith(".")))
     .sort();
-  if (names.length === 0) throw new EngineFileError("policy-file-unreadable", shown, `holds no ${endings.join(" or ")}`);
-  if (names.length > MAX_FILES) throw new EngineFileError("policy-file-too-large", shown, `more than ${MAX_FILES} files`);
+  if (names.length === 0)
+    throw new EngineFileError("policy-file-unreadable", shown, `holds no ${endings.join(" or ")}`);
+  if (names.length > MAX_FILES)
+    throw new EngineFileError("policy-file-too-large", shown, `more than ${MAX_FILES} files`);
   const files: EngineFile[] = [];
   for (const name of names) files.push(await readEngineFile(join(path, name), projectDirectory));
   return files;

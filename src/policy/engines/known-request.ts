@@ -40,7 +40,10 @@ function knownUser(given: unknown, entities: Entities): KnownUser | undefined {
   if (given === undefined || given === null) return undefined;
   const { id, properties } = typeof given === "string" ? { id: given, properties: undefined } : partsOf(given);
   if (typeof id !== "string" || id === "") throw unreadableUser();
-  if (properties !== undefined && (typeof properties !== "object" || properties === null || Array.isArray(properties))) {
+  if (
+    properties !== undefined &&
+    (typeof properties !== "object" || properties === null || Array.isArray(properties))
+  ) {
     throw unreadableUser();
   }
   return { id, properties: overlaid(entities.get("user", id), properties as Properties | undefined) };

@@ -73,6 +73,8 @@ export function compareEngines(
   });
   return {
     widened: changed.some(({ was, engine }) => engine.narrows?.(was) !== true),
-    changes: changed.map(({ was, engine }) => `~ engine ${engine.name}: ${was.digest.slice(0, 8)} → ${engine.digest.slice(0, 8)}`),
+    changes: changed.map(
+      ({ was, engine }) => `~ engine ${engine.name}: ${was.digest.slice(0, 8)} → ${engine.digest.slice(0, 8)}`,
+    ),
   };
 }

@@ -1,6 +1,6 @@
 import type { Clock } from "../../platform/clock.js";
-import type { Entities } from "../entities.js";
 import type { PolicyEngine } from "../engine.js";
+import type { Entities } from "../entities.js";
 import type { PolicyNames } from "../policy-names.js";
 import type { PolicyProblem } from "../yaml-file.js";
 import type { Scope } from "./scope.js";

@@ -1,5 +1,5 @@
-import { gunzip } from "node:zlib";
 import { promisify } from "node:util";
+import { gunzip } from "node:zlib";
 import { CodedError } from "../../coded-error.js";
 
 const unzip = promisify(gunzip);
@@ -58,5 +58,8 @@ function filesIn(tar: Buffer): ReadonlyMap<string, Buffer> {
 function textIn(header: Buffer, start: number, length: number): string {
   const field = header.subarray(start, start + length);
   const end = field.indexOf(0);
-  return field.subarray(0, end === -1 ? length : end).toString("utf8").trim();
+  return field
+    .subarray(0, end === -1 ? length : end)
+    .toString("utf8")
+    .trim();
 }

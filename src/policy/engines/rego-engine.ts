@@ -4,12 +4,21 @@ import type { PolicyEngine, Verdict } from "../engine.js";
 import type { PolicyProblem } from "../yaml-file.js";
 import { consideredAs, refused } from "./denials.js";
 import { verdictOf } from "./engine-answer.js";
-import { digestOf, type EngineFile, EngineFileError, fileProblem, readEngineFile, readEngineFiles, shownPath, textOf } from "./engine-files.js";
+import {
+  digestOf,
+  type EngineFile,
+  EngineFileError,
+  fileProblem,
+  readEngineFile,
+  readEngineFiles,
+  shownPath,
+  textOf,
+} from "./engine-files.js";
 import { knownRequest } from "./known-request.js";
 import type { EngineContext, EngineLoad } from "./loaded-engine.js";
 import { readRegoBundle } from "./rego-bundle.js";
 import { compileRego } from "./rego-compile.js";
-import { createRegoThreads } from "./rego-threads.js";
+import { regoThreads } from "./rego-threads.js";
 
 /** What the thread is handed must be written out on the event loop: milliseconds for a megabyte. */
 const MAX_INPUT_CHARACTERS = 1024 * 1024;
@@ -22,7 +31,7 @@ export async function loadRegoEngine(config: RegoEngineConfig, context: EngineCo
   const dataFile = config.data === undefined ? undefined : await readEngineFile(config.data, projectDirectory);
   const bundle = await readRegoBundle(bytes);
   const data = dataFile === undefined ? bundle.data : jsonOf(dataFile);
-  const threads = createRegoThreads({ wasm: bundle.wasm, entrypoint, data }, timeoutMillis);
+  const threads = regoThreads({ wasm: bundle.wasm, entrypoint, data }, timeoutMillis);
   await threads.check().catch((cause: Error) => {
     throw new EngineFileError("policy-rego", shown, cause.message);
   });
@@ -49,7 +58,11 @@ export async function loadRegoEngine(config: RegoEngineConfig, context: EngineCo
 
 async function sourceOf(
   { source, entrypoint }: RegoEngineConfig,
-  { projectDirectory, cacheDirectory, environment }: Pick<EngineContext, "projectDirectory" | "cacheDirectory" | "environment">,
+  {
+    projectDirectory,
+    cacheDirectory,
+    environment,
+  }: Pick<EngineContext, "projectDirectory" | "cacheDirectory" | "environment">,
 ): Promise<{ readonly files: readonly EngineFile[]; readonly bytes: Buffer; readonly shown: string }> {
   if ("bundle" in source) {
     const { bytes, shown } = await readEngineFile(source.bundle, projectDirectory);

@@ -85,7 +85,8 @@ function parseRfc3339(text: unknown): bigint {
   if (match === null) throw new Error(`${JSON.stringify(text)} is no time of RFC 3339`);
   const [, day, time, fraction = "", zone] = match;
   const millis = Date.parse(`${day}T${time}${zone}`);
-  if (Number.isNaN(millis) || !isCalendarDay(day ?? "")) throw new Error(`${JSON.stringify(text)} is no time of RFC 3339`);
+  if (Number.isNaN(millis) || !isCalendarDay(day ?? ""))
+    throw new Error(`${JSON.stringify(text)} is no time of RFC 3339`);
   return BigInt(millis) * BigInt(NANOS_PER_MILLI) + BigInt(fraction.padEnd(9, "0"));
 }
 
@@ -114,7 +115,8 @@ function parseLayout(layout: unknown, value: unknown): bigint {
     const known = LAYOUT.find(([token]) => layout.startsWith(token, at));
     const [token, part, form] = known ?? [layout[at] ?? "", undefined, undefined];
     // Whatever else could be a part of Go's reference time would be read otherwise there.
-    if (known === undefined && /[0-9A-Za-z]/.test(token) && token !== "T") throw new Error(`layout ${layout} is not known here`);
+    if (known === undefined && /[0-9A-Za-z]/.test(token) && token !== "T")
+      throw new Error(`layout ${layout} is not known here`);
     pattern += part === undefined ? token.replace(/[\\^$.*+?()[\]{}|]/, "\\$&") : `(?<${part}>${form})`;
     at += token.length;
   }
@@ -125,7 +127,7 @@ function parseLayout(layout: unknown, value: unknown): bigint {
 }
 
 const UNITS: Readonly<Record<string, bigint>> = {
-  ...{ ns: 1n, us: 1_000n, "µs": 1_000n, "μs": 1_000n, ms: 1_000_000n },
+  ...{ ns: 1n, us: 1_000n, µs: 1_000n, μs: 1_000n, ms: 1_000_000n },
   ...{ s: 1_000_000_000n, m: 60_000_000_000n, h: 3_600_000_000_000n },
 };
 
@@ -135,7 +137,8 @@ function parseDuration(text: unknown): bigint {
   let nanos = 0n;
   for (const [, whole = "0", fraction = "", unit = ""] of rest.matchAll(/(\d+)(?:\.(\d+))?(ns|us|µs|μs|ms|s|m|h)/g)) {
     const scale = UNITS[unit] ?? 0n;
-    nanos += BigInt(whole) * scale + (BigInt(fraction === "" ? "0" : fraction) * scale) / 10n ** BigInt(fraction.length);
+    nanos +=
+      BigInt(whole) * scale + (BigInt(fraction === "" ? "0" : fraction) * scale) / 10n ** BigInt(fraction.length);
   }
   return sign === "-" ? -nanos : nanos;
 }
@@ -145,7 +148,11 @@ function addDate(nanos: unknown, years: unknown, months: unknown, days: unknown)
   if (Array.isArray(nanos) && nanos[1] !== "UTC" && nanos[1] !== "") throw new Error("time.add_date is in UTC only");
   const millis = millisOf(zoned);
   const date = new Date(Math.floor(millis));
-  date.setUTCFullYear(date.getUTCFullYear() + Number(years), date.getUTCMonth() + Number(months), date.getUTCDate() + Number(days));
+  date.setUTCFullYear(
+    date.getUTCFullYear() + Number(years),
+    date.getUTCMonth() + Number(months),
+    date.getUTCDate() + Number(days),
+  );
   const rest = Math.round((millis - Math.floor(millis)) * NANOS_PER_MILLI);
   return BigInt(date.getTime()) * BigInt(NANOS_PER_MILLI) + BigInt(rest);
 }
@@ -207,7 +214,9 @@ async function answerTo(question: RegoQuestion): Promise<RegoAnswer> {
   try {
     policy ??= await load();
     now = question.now;
-    const results = policy.evaluate(encoder.encode(question.input).buffer, entrypoint) as readonly { readonly result?: unknown }[];
+    const results = policy.evaluate(encoder.encode(question.input).buffer, entrypoint) as readonly {
+      readonly result?: unknown;
+    }[];
     const [first, second] = results;
     if (second !== undefined) throw new Error("the policy has more than one answer");
     return { kind: "value", json: first?.result === undefined ? undefined : JSON.stringify(first.result) };

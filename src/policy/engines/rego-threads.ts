@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import { CodedError, messageOf } from "../../coded-error.js";
 import type { RegoAnswer, RegoQuestion, RegoThreadData } from "./rego-thread.js";
@@ -19,7 +20,7 @@ const MAX_WAITING = 1_000;
 /** Starting a thread and compiling the policy in it is no part of a decision. */
 const START_MILLIS = 10_000;
 /** A thread that nobody has asked anything for so long ends; the next question starts another. */
-const IDLE_MILLIS = 10 * 60_000;
+const IDLE_MILLIS = 5 * 60_000;
 const MEBIBYTES = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 16, stackSizeMb: 4 };
 
 interface Waiting {
@@ -28,7 +29,24 @@ interface Waiting {
   reject(error: CodedError): void;
 }
 
-export function createRegoThreads(data: RegoThreadData, timeoutMillis: number): RegoThreads {
+const known = new Map<string, WeakRef<RegoThreads>>();
+
+/** The threads of this policy: a project that is loaded again with the same one goes on with them. */
+export function regoThreads(data: RegoThreadData, timeoutMillis: number): RegoThreads {
+  const { wasm, entrypoint, data: json } = data;
+  const key = createHash("sha256")
+    .update(wasm)
+    .update(JSON.stringify([entrypoint, json, timeoutMillis]))
+    .digest("hex");
+  const there = known.get(key)?.deref();
+  if (there !== undefined) return there;
+  for (const [each, threads] of known) if (threads.deref() === undefined) known.delete(each);
+  const made = createRegoThreads(data, timeoutMillis);
+  known.set(key, new WeakRef(made));
+  return made;
+}
+
+function createRegoThreads(data: RegoThreadData, timeoutMillis: number): RegoThreads {
   const threads = new Set<Thread>();
   const waiting: Waiting[] = [];
 
@@ -105,7 +123,13 @@ class Thread {
     this.ready = promise;
     this.#started = { resolve, reject };
     // What a policy prints is for nobody, and a policy has no business with the environment.
-    this.#worker = new Worker(program(), { workerData: data, stdout: true, stderr: true, env: {}, resourceLimits: MEBIBYTES });
+    this.#worker = new Worker(program(), {
+      workerData: data,
+      stdout: true,
+      stderr: true,
+      env: {},
+      resourceLimits: MEBIBYTES,
+    });
     this.#worker.on("message", (answer: RegoAnswer) => this.#heard(answer));
     this.#worker.on("error", (error) => this.#end(`the policy's thread failed: ${messageOf(error)}`));
     this.#worker.on("exit", () => this.#end("the policy's thread ended"));
@@ -134,15 +158,18 @@ class Thread {
 
   #heard(answer: RegoAnswer): void {
     const state = this.#state;
-    if (state.kind === "starting") {
-      if (answer.kind === "ready") return this.#started.resolve(), this.#rest();
-      return this.#end(answer.kind === "failed" ? answer.message : "the policy's thread answers before it is asked");
+    if (state.kind === "starting" && answer.kind === "ready") {
+      this.#started.resolve();
+      this.#rest();
+    } else if (state.kind === "starting") {
+      this.#end(answer.kind === "failed" ? answer.message : "the policy's thread answers before it is asked");
+    } else if (state.kind === "busy") {
+      this.#rest(() => {
+        if (answer.kind === "value") state.with.resolve(answer.json);
+        else
+          state.with.reject(new CodedError("engine-failed", answer.kind === "failed" ? answer.message : "no answer"));
+      });
     }
-    if (state.kind !== "busy") return;
-    this.#rest(() => {
-      if (answer.kind === "value") state.with.resolve(answer.json);
-      else state.with.reject(new CodedError("engine-failed", answer.kind === "failed" ? answer.message : "no answer"));
-    });
   }
 
   #rest(before?: () => void): void {

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { type Dispatcher, Pool } from "undici";
 import { CodedError, messageOf } from "../../coded-error.js";
 
@@ -56,7 +55,9 @@ export function remoteServer({ url, timeoutMillis, token, ca }: RemoteServerOpti
     } catch (thrown) {
       if (thrown instanceof CodedError) throw thrown;
       if (signal.aborted) throw new CodedError("engine-timeout", `no answer within ${timeoutMillis} ms`);
-      throw new CodedError("engine-unreachable", `cannot be asked: ${messageOf(thrown) || String(thrown)}`, { cause: thrown });
+      throw new CodedError("engine-unreachable", `cannot be asked: ${messageOf(thrown) || String(thrown)}`, {
+        cause: thrown,
+      });
     }
   };
 
@@ -75,7 +76,8 @@ async function bodyOf({ statusCode, headers, body }: Dispatcher.ResponseData): P
   let size = 0;
   for await (const chunk of body as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > MAX_ANSWER_BYTES) throw new CodedError("engine-answer", `its answer is larger than ${MAX_ANSWER_BYTES} bytes`);
+    if (size > MAX_ANSWER_BYTES)
+      throw new CodedError("engine-answer", `its answer is larger than ${MAX_ANSWER_BYTES} bytes`);
     chunks.push(chunk);
   }
   const type = String(headers["content-type"] ?? "");

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
-import type { AuthzenEngineConfig, OpaEngineConfig } from "../../config/config.js";
 import { CodedError, messageOf } from "../../coded-error.js";
+import type { AuthzenEngineConfig, OpaEngineConfig } from "../../config/config.js";
 import type { AccessRequest, Properties } from "../access-request.js";
 import type { PolicyEngine, Verdict } from "../engine.js";
 import { type AuthzenEndpoint, findEvaluationEndpoint } from "./authzen-metadata.js";
@@ -43,7 +43,8 @@ export function loadAuthzenEngine(config: AuthzenEngineConfig, context: EngineCo
       const { headers, body } = await server.post(path, bounded(request), { "x-request-id": id });
       const echoed = headers["x-request-id"];
       // "the PDP MUST include the same": some leave it out, none may answer somebody else's question.
-      if (echoed !== undefined && echoed !== id) throw new CodedError("engine-answer", "its answer is to another request");
+      if (echoed !== undefined && echoed !== id)
+        throw new CodedError("engine-answer", "its answer is to another request");
       return decisionOf(body, name);
     };
   });
@@ -53,7 +54,10 @@ function decisionOf(body: unknown, name: string): Verdict {
   if (!isObject(body)) throw new CodedError("engine-answer", "its answer is no object");
   const { decision, context } = body;
   if (typeof decision !== "boolean") {
-    throw new CodedError("engine-answer", `its decision is ${JSON.stringify(decision) ?? "missing"}, not true or false`);
+    throw new CodedError(
+      "engine-answer",
+      `its decision is ${JSON.stringify(decision) ?? "missing"}, not true or false`,
+    );
   }
   if (context !== undefined && context !== null && !isObject(context)) {
     throw new CodedError("engine-answer", "its context is no object");
@@ -71,7 +75,8 @@ async function loadRemote(
   connected: (server: RemoteServer) => (request: AccessRequest) => Promise<Verdict>,
 ): Promise<EngineLoad> {
   const { name, url, timeoutMillis } = config;
-  const tokenFile = config.tokenFile === undefined ? undefined : await readEngineFile(config.tokenFile, projectDirectory);
+  const tokenFile =
+    config.tokenFile === undefined ? undefined : await readEngineFile(config.tokenFile, projectDirectory);
   const caFile = config.ca === undefined ? undefined : await readEngineFile(config.ca, projectDirectory);
   const token = tokenFile && textOf(tokenFile).trim();
   if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
@@ -90,7 +95,14 @@ async function loadRemote(
         return refused({ rule: name, reason: `${name} ${messageOf(thrown)}` });
       }
     };
-    return { name, digest, isAsked, judge, consider: (_, verdict) => consideredAs(name, verdict), couldAllow: () => true };
+    return {
+      name,
+      digest,
+      isAsked,
+      judge,
+      consider: (_, verdict) => consideredAs(name, verdict),
+      couldAllow: () => true,
+    };
   };
   return { engine: { name, digest, open }, problems: [] };
 }
@@ -98,7 +110,10 @@ async function loadRemote(
 function bounded(body: object): string {
   const text = JSON.stringify(body);
   if (text.length > MAX_REQUEST_CHARACTERS) {
-    throw new CodedError("engine-request", `is not asked: the request is larger than ${MAX_REQUEST_CHARACTERS} characters`);
+    throw new CodedError(
+      "engine-request",
+      `is not asked: the request is larger than ${MAX_REQUEST_CHARACTERS} characters`,
+    );
   }
   return text;
 }
