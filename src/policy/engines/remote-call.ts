@@ -68,8 +68,11 @@ export function remoteServer({ url, timeoutMillis, token, ca }: RemoteServerOpti
 }
 
 async function bodyOf({ statusCode, headers, body }: Dispatcher.ResponseData): Promise<unknown> {
+  // What is left of an answer may still fail when nobody reads it any more.
+  body.on("error", () => undefined);
   if (statusCode !== 200) {
-    body.destroy();
+    // Read to its end, the connection can be used again.
+    await body.dump({ limit: MAX_ANSWER_BYTES }).catch(() => undefined);
     throw new CodedError("engine-refused", `answered with status ${statusCode}`);
   }
   const chunks: Buffer[] = [];
