@@ -1,11 +1,12 @@
-import type { AuthorizationAnswer, EntityJson } from "@cedar-policy/cedar-wasm/nodejs";
+import type { EntityJson } from "@cedar-policy/cedar-wasm/nodejs";
 import type { CedarEngineConfig } from "../../config/config.js";
 import type { Clock } from "../../platform/clock.js";
 import type { AccessRequest, ConsideredRule } from "../access-request.js";
 import type { PolicyEngine, Possibility, Verdict } from "../engine.js";
 import { isSessionMethod } from "../ruled-request.js";
-import { type CedarLibrary, cedarLibrary, policySetSlots, schemaSlots } from "./cedar-library.js";
-import { CedarIndex, type CedarPolicy, entityKey, readCedarPolicies } from "./cedar-policies.js";
+import { cedarEvaluator } from "./cedar-evaluator.js";
+import { type CedarLibrary, cedarLibrary } from "./cedar-library.js";
+import { type CedarPolicy, entityKey, readCedarPolicies } from "./cedar-policies.js";
 import { type CedarQuestion, cedarMapping, plain } from "./cedar-request.js";
 import { type CedarSchema, readCedarSchema, uidText } from "./cedar-schema.js";
 import { engineRule, permitted, refused } from "./denials.js";
@@ -77,56 +78,21 @@ interface OpenCedar {
 
 function openCedar({ cedar, config, context, engine, schema, questionOf, clock }: OpenCedar): PolicyEngine {
   const { policies } = engine;
-  const index = new CedarIndex(policies);
+  const evaluator = cedarEvaluator(cedar, policies, schema);
   const byId = new Map(policies.map((policy) => [policy.id, policy]));
-  const numbers = new Map(policies.map((policy, number) => [policy, number]));
-  /** Parsed sets are known by the policies in them. */
-  const slices = new Map<string, readonly CedarPolicy[]>();
   const noPermit = `no policy of ${config.name} permits`;
 
   const ask = (request: AccessRequest): CedarQuestion =>
     questionOf(knownRequest(request, context.entities), new Date(clock.now()));
 
-  const candidatesFor = ({ keys }: CedarQuestion): readonly CedarPolicy[] =>
-    index.candidates(keys.action, keys.principal, keys.resource);
-
-  const sliceOf = (candidates: readonly CedarPolicy[]): readonly CedarPolicy[] => {
-    const key = candidates
-      .map((policy) => numbers.get(policy) ?? 0)
-      .sort((a, b) => a - b)
-      .join();
-    const known = slices.get(key);
-    if (known !== undefined) return known;
-    if (slices.size >= MAX_SLICES) slices.clear();
-    slices.set(key, candidates);
-    return candidates;
-  };
-
-  const authorize = (question: CedarQuestion, slice: readonly CedarPolicy[]): AuthorizationAnswer => {
-    const { principal, action, resource, context: given, entities } = question;
-    const preparsedPolicySetId = policySetSlots.nameOf(slice, (name) => {
-      const parsed = cedar.preparsePolicySet(name, {
-        staticPolicies: Object.fromEntries(slice.map(({ id, text }) => [id, text])),
-      });
-      if (parsed.type === "failure") throw new Error(parsed.errors[0]?.message ?? "the policies cannot be parsed");
-    });
-    const call = { principal, action, resource, context: given, entities, preparsedPolicySetId };
-    if (schema === undefined) return cedar.statefulIsAuthorized(call);
-    const preparsedSchemaName = schemaSlots.nameOf(schema, (name) => {
-      const parsed = cedar.preparseSchema(name, schema.source);
-      if (parsed.type === "failure") throw new Error(parsed.errors[0]?.message ?? "the schema cannot be parsed");
-    });
-    return cedar.statefulIsAuthorized({ ...call, preparsedSchemaName, validateRequest: true });
-  };
-
   const judge = (request: AccessRequest): Verdict => {
     const question = ask(request);
-    const candidates = candidatesFor(question);
+    const candidates = evaluator.candidates(question.keys);
     const couldBePermitted = candidates.some(({ permits }) => permits);
     const session = isSession(request);
     if (!couldBePermitted && !session)
       return refused({ rule: "default", reason: `${noPermit} ${described(question)}` }, false);
-    const answer = authorize(question, sliceOf(candidates));
+    const answer = evaluator.evaluate(question, candidates);
     if (answer.type === "failure") {
       return refused({
         rule: "default",
@@ -187,7 +153,7 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
     };
     const question = ask(request);
     if (tool === undefined) return reaches(caller, service, question) !== undefined;
-    const candidates = candidatesFor(question);
+    const candidates = evaluator.candidates(question.keys);
     // `is T in E` is known by its type alone: such a forbid may be about something else.
     const shut = candidates.some(({ permits, unconditional, scope }) => !permits && unconditional && exact(scope));
     return !shut && candidates.some(({ permits }) => permits);
@@ -195,14 +161,14 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
 
   const consider = (request: AccessRequest): readonly ConsideredRule[] => {
     const question = ask(request);
-    const candidates = candidatesFor(question);
+    const candidates = evaluator.candidates(question.keys);
     const tried = candidates.slice(0, MAX_EXPLAINED).map((policy): ConsideredRule => {
       const base = {
         rule: engineRule(config.name, policy.id),
         at: policy.at,
         effect: policy.permits ? ("allow" as const) : ("deny" as const),
       };
-      const answer = authorize(question, sliceOf([policy]));
+      const answer = evaluator.evaluate(question, [policy]);
       if (answer.type === "failure") {
         return { ...base, outcome: "condition-error", detail: answer.errors.map(({ message }) => message).join("; ") };
       }
@@ -231,8 +197,6 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
 
   return { name: config.name, digest: engine.digest, isAsked: context.isAsked, judge, consider, couldAllow };
 }
-
-const MAX_SLICES = 4096;
 
 function isSession({ action, resource }: AccessRequest): boolean {
   return resource.type === "mcp" && isSessionMethod(action.name);

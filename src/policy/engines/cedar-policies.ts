@@ -81,7 +81,7 @@ export function readCedarPolicies(
         continue;
       }
       const { line } = positionIn(file.bytes, piece.start);
-      const policy = policyOf(piece.text, parsed.json, `${file.shown}:${line}`);
+      const policy = policyOf(piece.text, parsed.json, `${file.shown}:${line}`, policies);
       const twin = policies.get(policy.id);
       if (twin !== undefined)
         wrong(`policy ${policy.id} is already at ${twin.at}: decisions name policies, so names are unique`);
@@ -119,10 +119,19 @@ export function readCedarPolicies(
   return { policies: [...policies.values()], problems };
 }
 
-function policyOf(text: string, json: PolicyJson, at: string): CedarPolicy {
+/** `refunds.cedar:3`; with its folder where another is called so, with a number where it shares its line. */
+function unnamed(at: string, taken: ReadonlyMap<string, unknown>): string {
+  const short = at.slice(at.lastIndexOf("/") + 1);
+  if (!taken.has(short)) return short;
+  let id = at;
+  for (let number = 2; taken.has(id); number += 1) id = `${at} (${number})`;
+  return id;
+}
+
+function policyOf(text: string, json: PolicyJson, at: string, taken: ReadonlyMap<string, unknown>): CedarPolicy {
   const { effect, conditions, annotations = {}, principal, action, resource } = json;
   return {
-    id: annotations.id ?? at.slice(at.lastIndexOf("/") + 1),
+    id: annotations.id ?? unnamed(at, taken),
     at,
     text,
     permits: effect === "permit",

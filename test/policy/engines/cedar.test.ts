@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
+import { systemClock } from "../../../src/platform/clock.js";
 import type { AccessRequest } from "../../../src/policy/access-request.js";
+import type { Verdict } from "../../../src/policy/engine.js";
 import { policySetSlots } from "../../../src/policy/engines/cedar-library.js";
 import { call, decisionsOf, type EngineProject, http, id, loadProject, message, record } from "./engine-project.js";
 
@@ -8,6 +10,11 @@ const cedar = (policies: string, more: EngineProject & { engine?: object } = {})
   files: { "policies/shop.cedar": policies, ...more.files },
   engines: [{ name: "corporate", cedar: "policies/shop.cedar", ...more.engine }],
 });
+
+const NOTHING_DECIDED: Verdict = {
+  ...{ allowed: false, rule: "", at: undefined, reason: "", message: undefined },
+  ...{ values: {}, conditional: false, obligations: [] },
+};
 
 const REFUNDS = `@id("small-refunds")
 permit(principal == Agent::"spiffe://shop.local/agents/billing", action == Action::"tools/call", resource == Tool::"payments/issue_refund")
@@ -257,6 +264,22 @@ test("semicolons in strings and comments, and letters of many bytes, leave every
   expect(considered.filter(({ rule }) => rule.startsWith("corporate"))).toEqual([
     expect.objectContaining({ rule: "corporate: first;", at: "policies/shop.cedar:2", outcome: "condition-false" }),
     expect.objectContaining({ rule: "corporate: second", at: "policies/shop.cedar:5", outcome: "matched" }),
+  ]);
+});
+
+test("policies without a name are called by file and line, also where two share a line or a file's name", async () => {
+  const { loaded, problems } = await loadProject({
+    files: {
+      "p/x.cedar": "permit(principal, action, resource);forbid(principal, action, resource);",
+      "p/q/x.cedar": "permit(principal, action, resource);",
+    },
+    engines: [{ name: "corporate", cedar: "p" }],
+  });
+  expect(problems).toEqual([]);
+  const [engine] = loaded?.engines ?? [];
+  const considered = await engine?.open({ clock: systemClock }).consider(call("t"), NOTHING_DECIDED);
+  expect(considered?.map(({ rule }) => rule).sort()).toEqual([
+    ...["corporate: p/x.cedar:1", "corporate: p/x.cedar:1 (2)", "corporate: x.cedar:1"],
   ]);
 });
 
