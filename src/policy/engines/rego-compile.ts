@@ -69,8 +69,9 @@ function findOpa(environment: CompileOptions["environment"]): string {
 
 /** The first place that opa names, in a file as the project has it. */
 function compileError(thrown: unknown, files: readonly EngineFile[]): Error {
-  const output = typeof thrown === "object" && thrown !== null && "stderr" in thrown ? String(thrown.stderr) : "";
-  const text = output.trim() === "" ? String(thrown) : output.trim();
+  const { stdout = "", stderr = "" } = thrown as { readonly stdout?: string; readonly stderr?: string };
+  // What is wrong with a policy is said on the standard output.
+  const text = `${stdout}${stderr}`.trim() || String(thrown);
   const place = /(?:^|\s)(?:\S*\/)?in\/(\S+?):(\d+):\s*(.*)/.exec(text);
   const file = files.find(({ shown }) => shown === place?.[1]);
   if (place === null || file === undefined) return new CodedError("opa-failed", `opa build: ${text.slice(0, 2_000)}`);
