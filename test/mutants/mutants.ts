@@ -1,6 +1,7 @@
 import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
+import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
@@ -396,5 +397,6 @@ export const mutants: readonly Mutant[] = [
   ...launchMutants,
   ...liarMutants,
   ...clientMutants,
+  ...engineMutants,
   ...sandboxMutants,
 ];
