@@ -174,16 +174,19 @@ function probe(bubblewrap: string): boolean {
   );
 }
 
-/** Node, and of ours what the entry loads. */
+/** Node, and of ours what the entry loads; `agentid` for agents that launch sub-agents. */
 function ownLibrary(): readonly Mount[] {
   const read = (source: string, at: string): Mount => ({ show: "read", source: realpathSync(source), at });
   const dist = dirname(dirname(fileURLToPath(import.meta.url)));
+  const bin = join(dirname(dist), "bin");
   const modules = dirname(dirname(fileURLToPath(import.meta.resolve("koffi"))));
   const natives = join(modules, "@koromix");
   return [
     read(process.execPath, INSIDE.node),
     read(dist, `${INSIDE.library}/dist`),
     read(join(dirname(dist), "package.json"), `${INSIDE.library}/package.json`),
+    read(join(bin, "agentid.js"), `${INSIDE.library}/bin/agentid.js`),
+    read(join(bin, "inside"), INSIDE.bin),
     read(join(modules, "koffi"), `${INSIDE.library}/node_modules/koffi`),
     ...(existsSync(natives) ? [read(natives, `${INSIDE.library}/node_modules/@koromix`)] : []),
   ];

@@ -1,4 +1,5 @@
 import { leadsOut } from "../sandbox/private-paths.js";
+import { INSIDE } from "../sandbox/view.js";
 
 const KEPT = "AGENTID_KEPT_";
 
@@ -16,7 +17,9 @@ export function insideEnvironment(
     else if (keepEnv.includes(name)) inside[`${KEPT}${name}`] = value;
     else if (!leadsOut(name)) inside[name] = value;
   }
-  return { ...inside, TMPDIR: "/tmp", TMP: "/tmp", TEMP: "/tmp" };
+  const { PATH } = inside;
+  const path = PATH === undefined ? {} : { PATH: `${PATH}:${INSIDE.bin}` };
+  return { ...inside, ...path, TMPDIR: "/tmp", TMP: "/tmp", TEMP: "/tmp" };
 }
 
 export function unwrapped(environment: Readonly<Record<string, string | undefined>>): Record<string, string> {

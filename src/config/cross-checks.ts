@@ -10,7 +10,7 @@ import type { YamlSource } from "./yaml-source.js";
 export const STANDARD_LIFETIMES = { x509: 600, jwt: 300, ca: 86_400 } as const;
 
 /** What an entry of `identities` may say without saying whose identity it is. */
-const NOT_GROUNDS: readonly string[] = ["dnsNames", "hint"];
+const NOT_GROUNDS: readonly string[] = ["dnsNames", "hint", "federatesWith"];
 
 /**
  * What one value cannot know of another: names, references, and numbers that bound each other.

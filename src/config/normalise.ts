@@ -86,6 +86,9 @@ function identityOf(
     service: entry.service,
     dnsNames: entry.dnsNames ?? [],
     hint: entry.hint ?? "",
+    ...(entry.labels !== undefined && { labels: entry.labels }),
+    ...(entry.shadow === true && { shadow: true }),
+    ...(entry.federatesWith !== undefined && { federatesWith: entry.federatesWith }),
   };
 }
 
@@ -153,6 +156,7 @@ function serviceOf(
     protocol,
     upstream: upstreamOf(upstream, projectDirectory),
     listenPort: entry.listen,
+    ...(entry.labels !== undefined && { labels: entry.labels }),
   };
 }
 

@@ -129,9 +129,12 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
       }
     },
     explain: ({ decision }) => options.explanations.explain(decision),
+    denials: async () => ({ denials: await options.explanations.denials() }),
     acceptReload: ({ sequence }) => reload.accept(sequence),
     refuseReload: ({ sequence }) => reload.refuse(sequence),
-    rotate: ({ name }) => ({ rotated: [...keeper.rotate(name === undefined ? undefined : known(name).id)] }),
+    rotate: async ({ name }) => ({
+      rotated: name === undefined ? [...(await keeper.rotateAll())] : [keeper.rotate(known(name).id)],
+    }),
     async pin({ name }) {
       const identity = known(name);
       const pin = await pinIdentity(identity, options.environment);

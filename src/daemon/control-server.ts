@@ -1,9 +1,9 @@
-import { chmodSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { z } from "zod";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { type Problem, type RouteName, routes } from "../control-api/routes.js";
+import { listenPrivately } from "./private-socket.js";
 import { descriptorOf } from "./socket-descriptor.js";
 
 /** Who asks: the descriptor of the connection, for which the kernel names the process at its other end. */
@@ -28,8 +28,9 @@ export type ControlHandlers = {
 };
 
 export interface ControlServerOptions {
-  readonly handlers: ControlHandlers;
-  readonly subscribe: (since: number | undefined, listener: (event: AgentidEvent) => void) => () => void;
+  /** A route that is not among them is not found. */
+  readonly handlers: Partial<ControlHandlers>;
+  readonly subscribe?: (since: number | undefined, listener: (event: AgentidEvent) => void) => () => void;
   /** Throws CodedError `not-administrator` with the reason; asked for every request, not once a connection (D25), and again when its body has come. */
   readonly admit: (peer: ControlPeer, route: RouteName) => ControlRight;
 }
@@ -101,17 +102,20 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     const parsed = route.input.safeParse(raw);
     if (!parsed.success) throw new CodedError("bad-request", parsed.error.issues.map(describeIssue).join("; "));
     if (name === "events") return streamEvents(request, response, (parsed.data as { since?: number }).since);
-    const handler = options.handlers[name] as (input: unknown, peer: AdmittedPeer) => unknown;
+    const handler = options.handlers[name] as ((input: unknown, peer: AdmittedPeer) => unknown) | undefined;
+    if (handler === undefined) throw new CodedError("not-found", `${name} is not answered here`);
     const output = await handler(parsed.data, peer);
     response.writeHead(200, { "content-type": "application/json" });
     response.end(JSON.stringify(output));
   }
 
   function streamEvents(request: IncomingMessage, response: ServerResponse, since: number | undefined): void {
+    const { subscribe } = options;
+    if (subscribe === undefined) throw new CodedError("not-found", "events are not told here");
     response.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
     response.flushHeaders();
     streams.add(response);
-    const unsubscribe = options.subscribe(since, (event) => {
+    const unsubscribe = subscribe(since, (event) => {
       if (response.writableLength > MAX_WAITING_BYTES) response.destroy();
       else response.write(`${JSON.stringify(event)}\n`);
     });
@@ -122,19 +126,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
   }
 
   return {
-    listen(path) {
-      return new Promise((resolve, reject) => {
-        server.once("error", reject);
-        // The umask closes the moment between bind and chmod in which others could connect.
-        const umask = process.umask(0o177);
-        server.listen(path, () => {
-          chmodSync(path, 0o600);
-          server.off("error", reject);
-          resolve();
-        });
-        process.umask(umask);
-      });
-    },
+    listen: (path) => listenPrivately(server, path),
     close() {
       for (const stream of streams) stream.end();
       return new Promise((resolve) => {

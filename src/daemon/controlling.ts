@@ -65,10 +65,12 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     SPIFFE_ENDPOINT_SOCKET: workloadApi,
     AGENTID_CONTROL: control,
     ...Object.fromEntries(
-      foundation.project.config.services.map(({ name }) => [
-        `AGENTID_URL_${name.toUpperCase().replaceAll("-", "_")}`,
-        relaying.relay.addressesOf(name)?.url ?? "",
-      ]),
+      foundation.project.config.services.flatMap(({ name }) => {
+        const variable = name.toUpperCase().replaceAll("-", "_");
+        const { url = "", mtls } = relaying.relay.addressesOf(name) ?? {};
+        const direct = mtls?.ofRelay ? [[`AGENTID_MTLS_${variable}`, `${mtls.host}:${mtls.port}`]] : [];
+        return [[`AGENTID_URL_${variable}`, url], ...direct];
+      }),
     ),
   });
   const revoking = createRevoking({
@@ -93,6 +95,10 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     stateDirectory: folders.state,
     workloadApi: workloadApi.replace(/^unix:\/\//, ""),
     environment: options.environment,
+    refusedInside({ pid, uid }, route, reason) {
+      audit.append("control.refused", { route, pid, uid, reason });
+      bus.emit({ event: "process", change: "refused", pid, uid, detail: `control: ${reason}` });
+    },
   });
   undo.push(() => sandboxes.close());
   let dashboard: { readonly pid: number; readonly startTime: bigint } | undefined;

@@ -43,16 +43,6 @@ export async function startIssuing(foundation: Foundation, { launches }: Attesti
     clock,
     onProblem: (thrown) => problem("error", "upstream-authority", messageOf(thrown)),
   });
-  const authority = createTrustDomainAuthority({
-    trustDomain,
-    lifetimeSeconds: () => foundation.project.config.lifetimes.caSeconds,
-    upstream: () => upstream.current,
-    keyStore: await openKeyStore(foundation),
-    clock,
-    audit,
-    onProblem: (thrown) => problem("error", "authority", messageOf(thrown)),
-  });
-  undo.push(() => authority.close());
   const revocations = createRevocations({
     store: keepsNothing(foundation)
       ? createMemoryRevocationStore()
@@ -61,6 +51,17 @@ export async function startIssuing(foundation: Foundation, { launches }: Attesti
     onProblem: (thrown) => problem("error", "revocation", messageOf(thrown)),
   });
   undo.push(() => revocations.close());
+  const authority = createTrustDomainAuthority({
+    trustDomain,
+    lifetimeSeconds: () => foundation.project.config.lifetimes.caSeconds,
+    upstream: () => upstream.current,
+    keyStore: await openKeyStore(foundation),
+    revocations,
+    clock,
+    audit,
+    onProblem: (thrown) => problem("error", "authority", messageOf(thrown)),
+  });
+  undo.push(() => authority.close());
   const issued = createIssuedCredentials();
   const foreign = openForeignBundles({
     ours: trustDomain,
@@ -73,7 +74,6 @@ export async function startIssuing(foundation: Foundation, { launches }: Attesti
     trustDomain,
     createTrustBundles(authority, {
       refusalOf: (id, chain) => revocations.refusalOf(id, chain) ?? refusalOfLaunch(registry, trustDomain, id, chain),
-      revokedBy: (keyId) => revocations.revokedBy(keyId),
       onChange: (listener) => revocations.onChange(listener),
     }),
     foreign,
@@ -92,6 +92,8 @@ export async function startIssuing(foundation: Foundation, { launches }: Attesti
     onProblem: (thrown) => problem("error", "svid", messageOf(thrown)),
   });
   undo.push(() => keeper.close());
+  // The next launch as the same identity is another one's work: what it presents shall not be what this one may have left somewhere.
+  undo.push(launches.onEnded(({ name }) => keeper.forgetJwtSvids(name)));
   const witKeeper = createWitKeeper({
     authority,
     registry,

@@ -26,6 +26,7 @@ import { INSIDE } from "../sandbox/view.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { AdmittedPeer } from "./control-server.js";
 import type { EventBus } from "./event-bus.js";
+import { type SharedWalls, widerThan } from "./launch-socket.js";
 import type { Project } from "./project.js";
 import type { Sandboxes } from "./sandboxes.js";
 
@@ -58,12 +59,17 @@ export interface LaunchingOptions {
 /**
  * Grants a launch (D7): only what the entry and the lock pin may run as NAME. The launcher is the process at the other end of the connection; it
  * becomes the command, and its identity begins when it has. What an agent has started may launch only the sub-agents that the agent's entry names.
- * A sandboxed launch is granted at the door inside its sandbox. Throws CodedError `launch-refused` with the difference.
+ * A sandboxed launch is granted at the door inside its sandbox; what an agent inside launches stands in the same `walls`. Throws CodedError
+ * `launch-refused` with the difference.
  */
 export function createLaunching(options: LaunchingOptions) {
   const { attestor, launches, registry, audit, bus } = options;
 
-  return async function launch(request: LaunchRequest, { fd, right }: AdmittedPeer): Promise<LaunchGrant> {
+  return async function launch(
+    request: LaunchRequest,
+    { fd, right }: AdmittedPeer,
+    walls?: SharedWalls,
+  ): Promise<LaunchGrant> {
     const launcher = await attestor.ofUnixSocket(fd);
     try {
       const { pid, uid, startTime, execGeneration } = launcher.facts;
@@ -97,7 +103,7 @@ export function createLaunching(options: LaunchingOptions) {
       }
       const difference = commandDifference(wanted, request);
       if (difference !== undefined) return refuse(`${identity.name} is granted for another command`, difference);
-      const sandboxed = request.sandbox === true;
+      const sandboxed = request.sandbox === true || walls !== undefined;
       if (wanted.sandbox !== undefined && !sandboxed) {
         return refuse(
           `${identity.name} runs in a sandbox only: its entry has \`sandbox\``,
@@ -108,6 +114,13 @@ export function createLaunching(options: LaunchingOptions) {
         return refuse(
           `${identity.name} asks for \`exe\` or \`parent\`, which the kernel vouches for of no process inside a sandbox`,
           "`launch` alone pins the program already: take them out of its entry",
+        );
+      }
+      const shown = walls && widerThan(walls, wanted);
+      if (shown !== undefined) {
+        return refuse(
+          `the sandbox that it would stand in shows ${shown}, which the sandbox of ${identity.name} does not`,
+          `its entry would have to name it in \`launch.sandbox\`, or the agent above it be launched without it`,
         );
       }
       const instance = instanceOf(request, identity, wanted, refuse);
@@ -140,7 +153,7 @@ export function createLaunching(options: LaunchingOptions) {
           exePath: pinned.exe.path,
           exeSha256: pinned.exe.sha256,
           files: pinned.files,
-          ...(sandboxed && { sandbox: { read: wanted.sandbox?.read ?? [], write: wanted.sandbox?.write ?? [] } }),
+          ...(sandboxed && { sandbox: shownBy(walls ?? wanted.sandbox) }),
         });
       };
       const grant = {
@@ -149,7 +162,8 @@ export function createLaunching(options: LaunchingOptions) {
         setEnv: { ...options.environmentOf() },
         keepEnv: [...wanted.keepEnv],
       };
-      if (sandboxed) {
+      const inside = insideOnly(grant.setEnv, walls !== undefined || wanted.subagents.length > 0);
+      if (sandboxed && walls === undefined) {
         const sandbox = await options.sandboxes
           .prepare({
             asker: { pid, startTime },
@@ -169,14 +183,22 @@ export function createLaunching(options: LaunchingOptions) {
             },
             record,
             refused,
+            subagents: wanted.subagents.length === 0 ? undefined : launch,
           })
           .catch((thrown: unknown) => refuse(messageOf(thrown), hintOf(thrown)));
-        if (sandbox.wall === "namespaces") return { ...grant, setEnv: insideOnly(grant.setEnv), sandbox };
+        if (sandbox.wall === "namespaces") return { ...grant, setEnv: inside, sandbox };
         Object.assign(grant, { setEnv: withoutControl(grant.setEnv), sandbox });
       }
       try {
-        launches.begin({ ...granted, launcher: { pid, startTime, execGeneration }, descendants, expected });
+        walls?.require(pid);
+        launches.begin({
+          ...granted,
+          launcher: { pid, startTime, execGeneration },
+          descendants,
+          expected: { ...expected, otherMounts: walls !== undefined },
+        });
       } catch (thrown) {
+        if (codeOf(thrown) === "launch-refused") return refuse(messageOf(thrown), hintOf(thrown));
         if (codeOf(thrown) !== "instance-taken") throw thrown;
         return refuse(messageOf(thrown), "another name, or --instance auto");
       }
@@ -189,7 +211,7 @@ export function createLaunching(options: LaunchingOptions) {
         launches.withdraw(pid, startTime);
         throw thrown;
       }
-      return grant;
+      return walls === undefined ? grant : { ...grant, setEnv: inside };
     } finally {
       launcher.close();
     }
@@ -294,9 +316,17 @@ function asksForExecutables({ facts }: IdentityConfig): boolean {
 
 type Variables = Readonly<Record<string, string>>;
 
-/** Inside, the Workload API has another path, and control does not exist. */
-function insideOnly(variables: Variables): Record<string, string> {
-  return { ...withoutControl(variables), SPIFFE_ENDPOINT_SOCKET: `unix://${INSIDE.workloadApi}` };
+/** Inside, the Workload API has another path, and control does not exist; who may launch sub-agents asks for them at a socket that answers nothing else. */
+function insideOnly(variables: Variables, mayLaunch: boolean): Record<string, string> {
+  return {
+    ...withoutControl(variables),
+    SPIFFE_ENDPOINT_SOCKET: `unix://${INSIDE.workloadApi}`,
+    ...(mayLaunch && { AGENTID_CONTROL: `unix://${INSIDE.launchSocket}` }),
+  };
+}
+
+function shownBy({ read, write }: Pick<SharedWalls, "read" | "write"> = { read: [], write: [] }) {
+  return { read, write };
 }
 
 function withoutControl({ AGENTID_CONTROL: _, ...variables }: Variables): Record<string, string> {

@@ -2,12 +2,12 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
-import type { DecisionPoint } from "../policy/access-request.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
+import { opened } from "../policy/engines/load-engines.js";
 import { createRelay, type Relay } from "../relay/relay.js";
 import type { RunningService } from "../relay/running-service.js";
 import type { Attesting } from "./attesting.js";
-import { createExplanations, type Explanations } from "./explanations.js";
+import { createExplanations, type Explanations, type PolicyInForce } from "./explanations.js";
 import { type Foundation, savePins } from "./foundation.js";
 import type { Issuing } from "./issuing.js";
 import type { Project } from "./project.js";
@@ -32,24 +32,21 @@ export async function startRelaying(
 ): Promise<Relaying> {
   const { clock, audit, bus, undo, problem, folders, platform, options } = foundation;
   const explanations = createExplanations();
-  const decisionPointOf = ({ policies, engines: { engines, rules } }: Project): DecisionPoint =>
-    createDecisionPoint(policies, {
-      clock,
-      random: randomBytes,
-      engines: engines.map((one) => one.open({ clock })),
-      rules,
-    });
-  let decisionPoint = decisionPointOf(foundation.project);
+  const inForce = ({ policies: set, engines }: Project): PolicyInForce => ({
+    set,
+    point: createDecisionPoint(set, { clock, random: randomBytes, ...opened(engines, clock) }),
+  });
+  let policy = inForce(foundation.project);
   const relay = createRelay({
     attestor,
     registry,
     svids: keeper,
     bundles,
-    decisionPoint: () => decisionPoint,
+    decisionPoint: () => policy.point,
     audit,
     clock,
     emit: (event) => bus.emit(event),
-    onDecision: (call) => explanations.remember(call, decisionPoint, new Date(clock.now())),
+    onDecision: (call) => explanations.remember(call, policy, new Date(clock.now())),
     // Own ports as well as own sockets: the derived ones follow from this path.
     projectDirectory: options.ownSockets ? folders.runtime : foundation.projectDirectory,
   });
@@ -71,7 +68,7 @@ export async function startRelaying(
   function decideBy(project: Project): void {
     // Together and without a gap: from here on every question is asked of this project.
     foundation.project = project;
-    decisionPoint = decisionPointOf(project);
+    policy = inForce(project);
     registry.update(project.config, project.lock);
   }
 

@@ -1,24 +1,22 @@
 import { randomBytes } from "node:crypto";
-import { chmodSync, closeSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
-import { userInfo } from "node:os";
-import { dirname, isAbsolute, join } from "node:path";
+import { closeSync } from "node:fs";
 import type { Caller, CallerAttestor } from "../attestation/caller.js";
 import type { ExpectedProgram, GrantedLaunch } from "../attestation/launched-process.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
-import { CodedError, messageOf } from "../coded-error.js";
+import { CodedError } from "../coded-error.js";
 import type { Config, LaunchConfig } from "../config/config.js";
-import { engineFiles, engineSecrets } from "../config/policy-schema.js";
-import { type DoorAnswer, type DoorRequest, doorRequest, type SandboxGrant } from "../control-api/sandbox-view.js";
-import { CONFIG_FILE, socketPathIn } from "../platform/directories.js";
+import type { DoorAnswer, DoorRequest, SandboxGrant } from "../control-api/sandbox-view.js";
+import { socketPathIn } from "../platform/directories.js";
 import type { Platform } from "../platform/platform.js";
 import type { Relay } from "../relay/relay.js";
-import { hostFiles } from "../sandbox/host-files.js";
-import { planSandbox, type SandboxPlan, SandboxWishError } from "../sandbox/plan.js";
-import { descriptorOf } from "./socket-descriptor.js";
+import type { SandboxPlan } from "../sandbox/plan.js";
+import { type LaunchInside, type LaunchSocket, openLaunchSocket, type RefusedInside } from "./launch-socket.js";
+import { type Door, openDoor } from "./sandbox-door.js";
+import { type OwnPlaces, planLaunch } from "./sandbox-plan.js";
+import { requireConfined, requireDescent } from "./sandbox-walls.js";
 
 /** What of the daemon a sandbox is made with. */
-export interface SandboxesOptions {
+export interface SandboxesOptions extends OwnPlaces {
   readonly platform: Platform;
   readonly attestor: CallerAttestor;
   readonly launches: LaunchRegistry;
@@ -26,11 +24,8 @@ export interface SandboxesOptions {
   /** Network namespaces of sandboxes: who is in one has no identity but by its launch. */
   readonly networks: Set<string>;
   readonly config: () => Config;
-  readonly runtimeDirectory: string;
-  readonly stateDirectory: string;
-  /** Path of its socket. */
-  readonly workloadApi: string;
-  readonly environment: NodeJS.ProcessEnv;
+  /** Puts on record that somebody inside asked for what he may not. */
+  readonly refusedInside: RefusedInside;
 }
 
 export interface SandboxedLaunch {
@@ -48,6 +43,8 @@ export interface SandboxedLaunch {
   /** Called before the answer, when process `pid` inside is granted the launch. */
   readonly record: (pid: number) => void;
   readonly refused: (reason: string) => void;
+  /** Grants launches of the sub-agents that its entry names, in the same walls. Undefined where it names none: then nobody can ask inside. */
+  readonly subagents: LaunchInside | undefined;
 }
 
 export interface Sandboxes {
@@ -60,22 +57,20 @@ export interface Sandboxes {
   close(): Promise<void>;
 }
 
-/** From the grant until somebody inside asks: bubblewrap and Node start meanwhile. */
-const DOOR_OPEN_MS = 30_000;
-/** From connecting at the door until the question is there, and from the answer until the connection ends. */
-const PATIENCE_AT_DOOR_MS = 5_000;
-/** One comes through; a few more may try. */
-const MAX_AT_DOOR = 4;
-/** Who has gone comes through no door. */
-const WATCH_ASKER_MS = 250;
-const MAX_REQUEST_BYTES = 64 * 1024;
+/** A launch from the grant to the end of its sandbox. */
+interface Prepared {
+  readonly launch: SandboxedLaunch;
+  readonly plan: SandboxPlan;
+  readonly launchSocket: LaunchSocket | undefined;
+  admitted: boolean;
+}
+
 /** The kernel ends everything inside with the agent; until then it stays known as inside. */
 const FORGET_AFTER_MS = 60_000;
-const MUST_BE_APART = ["user", "mnt", "pid", "net", "ipc"] as const;
 
 export function createSandboxes(options: SandboxesOptions): Sandboxes {
-  const { platform, launches, relay } = options;
-  const doors = new Set<() => void>();
+  const { platform, launches, relay, attestor, runtimeDirectory } = options;
+  const doors = new Set<Door>();
   const running = new Map<string, () => Promise<void>>();
   const ended = new Map<NodeJS.Timeout, () => void>();
   launches.onGone(({ pid, startTime }) => void end(keyOf(pid, startTime)));
@@ -87,17 +82,14 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
   }
 
   /** Everything that is asked of the process at the door. Returns what it is to execute. */
-  async function admit(
-    inside: Caller,
-    request: DoorRequest,
-    { launch, plan, isOpen, shut }: Door,
-  ): Promise<DoorAnswer> {
+  async function admit(inside: Caller, request: DoorRequest, door: Door, prepared: Prepared): Promise<DoorAnswer> {
+    const { launch, plan, launchSocket } = prepared;
     const { pid, startTime, execGeneration } = inside.facts;
     requireDescent(platform, pid, launch.asker);
     requireConfined(platform, pid, plan);
     const expected = await launch.expected();
     // From here until it is shut without a pause: one process comes through.
-    if (!isOpen())
+    if (!door.isOpen())
       throw new CodedError("launch-refused", "the door of this launch is shut", { hint: "launch it again" });
     const name = platform.networkOf(pid);
     const network = platform.openNetwork(pid);
@@ -117,10 +109,14 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       network.close();
       throw thrown;
     }
-    shut();
-    if (name !== undefined) options.networks.add(name);
+    prepared.admitted = true;
+    door.shut();
+    if (name !== undefined) {
+      options.networks.add(name);
+      launchSocket?.admitFrom(name);
+    }
     running.set(keyOf(pid, startTime), async () => {
-      await closeListeners();
+      await Promise.all([closeListeners(), launchSocket?.close()]);
       if (name === undefined) return network.close();
       // Held open it keeps its name: freed, the kernel would give that to the next sandbox, which would then be forgotten in its place.
       const timer = setTimeout(() => {
@@ -140,70 +136,59 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
     return { executable: expected.exePath, argv: [...expected.argv] };
   }
 
-  async function answerAtDoor(connection: Socket, door: Door): Promise<void> {
-    let answer: DoorAnswer;
-    try {
-      // At accept: the kernel's word on who connected.
-      const inside = await options.attestor.ofUnixSocket(descriptorOf(connection));
-      try {
-        answer = await admit(inside, doorRequest.parse(JSON.parse(await firstLine(connection))), door);
-      } finally {
-        inside.close();
-      }
-    } catch (thrown) {
-      const hint = thrown instanceof CodedError ? thrown.hint : undefined;
-      answer = { refused: messageOf(thrown), ...(hint === undefined ? {} : { hint }) };
-      try {
-        door.launch.refused(answer.refused);
-      } catch (unrecorded) {
-        answer = { ...answer, refused: `${answer.refused} (not on record: ${messageOf(unrecorded)})` };
-      }
-    }
-    connection.setTimeout(PATIENCE_AT_DOOR_MS, () => connection.destroy());
-    connection.end(`${JSON.stringify(answer)}\n`);
+  async function openLaunchSocketFor(
+    { launch: { sandbox }, subagents }: SandboxedLaunch,
+    plan: SandboxPlan,
+    path: string,
+  ): Promise<LaunchSocket | undefined> {
+    if (subagents === undefined) return undefined;
+    const { read, write } = sandbox ?? { read: [], write: [] };
+    const walls = { read, write, require: (pid: number) => requireConfined(platform, pid, plan) };
+    return openLaunchSocket(path, { platform, launches, launch: subagents, walls, refused: options.refusedInside });
+  }
+
+  async function openFor(prepared: Prepared, path: string): Promise<void> {
+    const { launch, launchSocket } = prepared;
+    const door: Door = await openDoor({
+      path,
+      asker: platform.openProcess({ pid: launch.asker.pid }),
+      attestor,
+      admit: (inside, request, here) => admit(inside, request, here, prepared),
+      refused: launch.refused,
+      onShut() {
+        doors.delete(door);
+        if (!prepared.admitted) void launchSocket?.close();
+      },
+    });
+    doors.add(door);
   }
 
   return {
     async prepare(launch) {
-      const path = socketPathIn(options.runtimeDirectory, `door-${randomBytes(8).toString("hex")}`);
-      const plan = planFor(launch, path, options);
+      const nameOfSocket = (kind: string) =>
+        socketPathIn(runtimeDirectory, `${kind}-${randomBytes(8).toString("hex")}`);
+      const door = nameOfSocket("door");
+      const asking = launch.subagents === undefined ? undefined : nameOfSocket("launch");
+      const { granted, executable, files } = launch;
+      const wanted = { name: granted.name, launch: launch.launch, executable, files, door, launchSocket: asking };
+      const plan = planLaunch(wanted, options.config(), options);
       const grant: SandboxGrant = {
         view: { ...plan.view, mounts: [...plan.view.mounts] },
         ports: [...relay.ports()],
         wall: platform.name === "darwin" ? "profile" : "namespaces",
       };
       if (grant.wall === "profile") return grant;
-      const connections = new Set<Socket>();
-      const door = createServer((connection) => {
-        connections.add(connection);
-        connection.once("close", () => connections.delete(connection));
-        connection.on("error", () => connection.destroy());
-        const here: Door = { launch, plan, isOpen: () => doors.has(shut), shut: () => shut(connection) };
-        answerAtDoor(connection, here).catch(() => connection.destroy());
-      });
-      door.maxConnections = MAX_AT_DOOR;
-      const asker = platform.openProcess({ pid: launch.asker.pid });
-      const shut = (but?: Socket) => {
-        if (!doors.delete(shut)) return;
-        clearTimeout(timer);
-        clearInterval(watch);
-        asker.close();
-        door.close();
-        for (const connection of connections) if (connection !== but) connection.destroy();
-      };
-      const timer = setTimeout(() => shut(), DOOR_OPEN_MS).unref();
-      const watch = setInterval(() => asker.isAlive() || shut(), WATCH_ASKER_MS).unref();
-      doors.add(shut);
+      const launchSocket = asking === undefined ? undefined : await openLaunchSocketFor(launch, plan, asking);
       try {
-        await listenPrivately(door, path);
+        await openFor({ launch, plan, launchSocket, admitted: false }, door);
       } catch (thrown) {
-        shut();
+        await launchSocket?.close();
         throw thrown;
       }
       return grant;
     },
     async close() {
-      for (const shut of doors) shut();
+      for (const door of doors) door.shut();
       await Promise.all([...running.keys()].map(end));
       // The names stay: who is still inside must not become anybody else while the rest stops.
       for (const [timer, release] of ended) {
@@ -213,106 +198,6 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       ended.clear();
     },
   };
-}
-
-interface Door {
-  readonly launch: SandboxedLaunch;
-  readonly plan: SandboxPlan;
-  isOpen(): boolean;
-  /** For everybody else. */
-  shut(): void;
-}
-
-function planFor(launch: SandboxedLaunch, door: string, options: SandboxesOptions): SandboxPlan {
-  const config = options.config();
-  const { projectDirectory, policiesDirectory, services, upstreamAuthority, federation, oidc, policy } = config;
-  const sockets = services.flatMap(({ upstream }) => (upstream.kind === "unix" ? [upstream.path] : []));
-  const secrets = engineSecrets(policy);
-  const keys = [upstreamAuthority?.key, federation.endpoint?.web?.key, oidc?.web?.key, ...secrets].filter(
-    (key) => key !== undefined,
-  );
-  try {
-    return planSandbox(
-      {
-        projectDirectory,
-        homes: homesOf(options.environment),
-        // A socket is hidden with its folder: whoever replaces the socket outside must not uncover it inside.
-        hidden: [
-          options.stateDirectory,
-          join(projectDirectory, ".agentid"),
-          dirname(options.runtimeDirectory),
-          ...sockets.map((path) => (dirname(path) === projectDirectory ? path : dirname(path))),
-          ...keys,
-        ],
-        protected: [
-          join(projectDirectory, CONFIG_FILE),
-          join(projectDirectory, "agentid.lock"),
-          join(projectDirectory, "entities.yaml"),
-          policiesDirectory,
-          ...engineFiles(policy).filter((path) => !secrets.includes(path)),
-          ...(config.file === undefined ? [] : [config.file]),
-        ],
-        workingDirectory: launch.launch.workingDirectory,
-        executable: launch.executable,
-        files: launch.files,
-        read: launch.launch.sandbox?.read ?? [],
-        write: launch.launch.sandbox?.write ?? [],
-        workloadApi: options.workloadApi,
-        door,
-      },
-      hostFiles,
-    );
-  } catch (thrown) {
-    if (!(thrown instanceof SandboxWishError)) throw thrown;
-    throw new CodedError("launch-refused", `the sandbox of ${launch.granted.name} cannot be made: ${thrown.message}`, {
-      hint: `see launch.sandbox of ${launch.granted.name} in ${CONFIG_FILE}`,
-      cause: thrown,
-    });
-  }
-}
-
-/** The account's home, and what this terminal takes for it. */
-function homesOf({ HOME }: NodeJS.ProcessEnv): readonly string[] {
-  const named = HOME !== undefined && isAbsolute(HOME) ? [HOME] : [];
-  return [...new Set([...named, ...accountHome()].map(hostFiles.real))];
-}
-
-function accountHome(): readonly string[] {
-  try {
-    return [userInfo().homedir];
-  } catch {
-    return []; // a user without an account
-  }
-}
-
-/** The process at the door must come from the process that asked, whatever stands in between. */
-function requireDescent(platform: Platform, pid: number, asker: { pid: number; startTime: bigint }): void {
-  const comesFrom = platform
-    .ancestors(pid)
-    .some((ancestor) => ancestor.pid === asker.pid && ancestor.startTime === asker.startTime);
-  if (!comesFrom) throw unconfined(`process ${pid} does not descend from process ${asker.pid}, which asked`);
-}
-
-/** The walls, by the kernel's word and not by that of the program that was asked to build them. */
-function requireConfined(platform: Platform, pid: number, { hidden, readOnly, writable }: SandboxPlan): void {
-  const confinement = platform.confinementOf(pid);
-  const shared = MUST_BE_APART.filter((kind) => !confinement.apart.has(kind));
-  if (shared.length > 0) throw unconfined(`it shares the ${shared.join(", ")} namespace with everybody`);
-  if (!confinement.powerless) throw unconfined("it has capabilities");
-  if (!confinement.noNewPrivileges || !confinement.filtered) throw unconfined("its system calls are not filtered");
-  const seen = hidden.find((path) => confinement.sees(path));
-  if (seen !== undefined) throw unconfined(`it sees ${seen}`);
-  const open = readOnly.find((path) => confinement.sees(path) && !confinement.findsReadOnly(path));
-  if (open !== undefined) throw unconfined(`it may write ${open}`);
-  // Somebody who may write beside such a folder could have put a link in its place while it was mounted.
-  const other = writable.find((path) => hostFiles.real(path) !== path || !confinement.sees(path));
-  if (other !== undefined) throw unconfined(`another folder stands at ${other}`);
-}
-
-function unconfined(how: string): CodedError {
-  return new CodedError("launch-refused", `the process is not in the sandbox of this launch: ${how}`, {
-    hint: "agentid run --sandbox makes it",
-  });
 }
 
 function takeListeners(
@@ -341,44 +226,4 @@ function takeListeners(
 
 function keyOf(pid: number, startTime: bigint): string {
   return `${pid}:${startTime}`;
-}
-
-function listenPrivately(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    // The umask closes the moment between bind and chmod in which others could connect.
-    const umask = process.umask(0o177);
-    server.listen(path, () => {
-      chmodSync(path, 0o600);
-      resolve();
-    });
-    process.umask(umask);
-  });
-}
-
-/** Rejects when the connection ends, or patience does, before a line is there. */
-function firstLine(connection: Socket): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let text = "";
-    const settle = (settled: () => void): void => {
-      clearTimeout(timer);
-      // What still comes is thrown away.
-      connection.off("data", read);
-      connection.off("close", gone);
-      settled();
-    };
-    const fail = (why: string): void => settle(() => reject(new CodedError("bad-request", why)));
-    const gone = (): void => fail("the connection ended before it asked");
-    const read = (chunk: string): void => {
-      text += chunk;
-      const end = text.indexOf("\n");
-      if (end !== -1) settle(() => resolve(text.slice(0, end)));
-      else if (text.length > MAX_REQUEST_BYTES) fail("the request is too long");
-    };
-    const timer = setTimeout(() => fail("nothing was asked in time"), PATIENCE_AT_DOOR_MS).unref();
-    if (connection.destroyed) return gone();
-    connection.setEncoding("utf8");
-    connection.on("data", read);
-    connection.once("close", gone);
-  });
 }

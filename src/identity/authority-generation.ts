@@ -7,7 +7,12 @@ import { createJwtAuthority, type JwtAuthority, restoreJwtAuthority } from "./jw
 import type { StoredAuthorities, StoredAuthority, StoredOldAuthority } from "./key-store.js";
 import type { UpstreamAuthority } from "./upstream-authority.js";
 import { createWitAuthority, restoreWitAuthority, type WitAuthority } from "./wit-authority.js";
-import { createX509Authority, restoreX509Authority, type X509Authority } from "./x509-authority.js";
+import {
+  createX509Authority,
+  type RevocationListRequest,
+  restoreX509Authority,
+  type X509Authority,
+} from "./x509-authority.js";
 
 /** What verifiers know of an authority. */
 export interface KnownAuthority {
@@ -30,10 +35,11 @@ export interface KnownAuthority {
 export interface OldAuthority extends KnownAuthority {
   readonly tainted: boolean;
   /**
-   * Signs the list of what it has issued and is no longer believed. Its key stays in this process's memory for that and is on no disk:
-   * absent after a restart, and the daemon's own verifiers do not need it.
+   * The list of what it has issued and is no longer believed. Its key stays in this process's memory to sign it and is on no disk: after a restart it is the last
+   * list that it signed, without what was revoked since. The daemon's own verifiers do not need it.
    */
   readonly revocationList: X509Authority["revocationList"] | undefined;
+  readonly signsRevocations: boolean;
 }
 
 /** An X.509, a JWT and a WIT authority that live and are replaced together. */
@@ -72,7 +78,12 @@ export function isBelow(authority: KnownAuthority, upstream: UpstreamAuthority |
 
 /** An authority without what it could sign SVIDs with. */
 export function oldPart({ x509, jwt: _jwt, wit: _wit, ...known }: AuthorityGeneration): OldAuthority {
-  return { ...known, tainted: false, revocationList: (request) => x509.revocationList(request) };
+  return {
+    ...known,
+    tainted: false,
+    revocationList: (request) => x509.revocationList(request),
+    signsRevocations: true,
+  };
 }
 
 /** Everything that verifiers must know: who signs, who will, and who signed what is still valid. */
@@ -90,17 +101,21 @@ function withoutCopies(roots: readonly Buffer[]): readonly Buffer[] {
   return roots.filter((root, index) => roots.findIndex((other) => other.equals(root)) === index);
 }
 
-/** The slots as the key store keeps them. */
-export function storedForm({ active, prepared, old }: GenerationSlots): StoredAuthorities {
+/** The slots as the key store keeps them; `about` says what a revocation list now has to tell of a generation. */
+export function storedForm(
+  { active, prepared, old }: GenerationSlots,
+  about: (keyId: string) => RevocationListRequest,
+): StoredAuthorities {
   return {
     active: storedAuthority(active),
     prepared: prepared === undefined ? undefined : storedAuthority(prepared),
-    old: old.map(({ x509Certificate, upstreamChain, tainted, jwtPublicKey, witPublicKey }) => ({
+    old: old.map(({ keyId, x509Certificate, upstreamChain, tainted, jwtPublicKey, witPublicKey, revocationList }) => ({
       x509Certificate: x509Certificate.toString("base64"),
       ...storedChain(upstreamChain),
       ...(tainted ? { tainted } : {}),
       jwtPublicKey,
       witPublicKey,
+      revocationList: revocationList?.(about(keyId)).toString("base64"),
     })),
   };
 }
@@ -158,6 +173,7 @@ function restoreOldAuthority(stored: StoredOldAuthority): OldAuthority {
   const { x509, notBefore, notAfter } = parseCertificate(Buffer.from(stored.x509Certificate, "base64"));
   const x509Certificate = Buffer.from(x509.raw);
   const upstreamChain = restoreChain(stored);
+  const { revocationList: list } = stored;
   return {
     keyId: subjectKeyIdentifier(x509.publicKey.export({ format: "der", type: "spki" })).toString("hex"),
     x509Certificate,
@@ -168,6 +184,7 @@ function restoreOldAuthority(stored: StoredOldAuthority): OldAuthority {
     notBefore: new Date(notBefore),
     notAfter: new Date(notAfter),
     tainted: stored.tainted === true,
-    revocationList: undefined,
+    revocationList: list === undefined ? undefined : () => Buffer.from(list, "base64"),
+    signsRevocations: false,
   };
 }

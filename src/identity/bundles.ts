@@ -8,11 +8,10 @@ import type { TrustDomainAuthority } from "./trust-domain-authority.js";
 export interface TrustBundles extends X509BundleSource, JwtBundleSource, WitBundleSource {}
 
 /** What of the revocations verifiers must know. */
-export type BundleRevocations = Pick<Revocations, "refusalOf" | "revokedBy" | "onChange">;
+export type BundleRevocations = Pick<Revocations, "refusalOf" | "onChange">;
 
 const NOTHING_REVOKED: BundleRevocations = {
   refusalOf: () => undefined,
-  revokedBy: () => [],
   onChange: () => () => undefined,
 };
 
@@ -60,7 +59,7 @@ export function createTrustBundles(
     },
     refusalOf: (id, chain) => revocations.refusalOf(id, chain),
     revocationLists() {
-      lists ??= authority.revocationLists((keyId) => revocations.revokedBy(keyId));
+      lists ??= authority.revocationLists();
       return lists;
     },
     onBundleChange: (listener) => listeners.add(listener),

@@ -35,6 +35,7 @@ const oldAuthority = z.strictObject({
   tainted: z.literal(true).optional(),
   jwtPublicKey: publicKey("jwt-svid"),
   witPublicKey: publicKey("wit-svid").optional(),
+  revocationList: z.base64().optional(),
 });
 const authorities = z.strictObject({
   active: authority,

@@ -109,7 +109,7 @@ interface Held<Svid, By> {
 /** Rotation at half of life ±10 %, so that many identities issued together do not stay together (as SPIRE). */
 const JITTER = 0.1;
 /** Replacements made in one turn of the event loop, about 3 ms: calls go on between the turns of a mass rotation. */
-const REPLACEMENTS_A_TURN = 16;
+export const REPLACEMENTS_A_TURN = 16;
 /** SVIDs looked at in one turn, most of which are usually not due: under 1 ms. */
 const LOOKS_A_TURN = 500;
 /** Sweeps are at least this far apart, except while one is being continued. */

@@ -19,6 +19,8 @@ export interface StoredOldAuthority {
   readonly jwtPublicKey: Jwk;
   /** Absent from what the first version saved. */
   readonly witPublicKey?: Jwk | undefined;
+  /** The last revocation list that it signed, good until its end. Absent from what earlier versions saved. */
+  readonly revocationList?: string | undefined;
 }
 
 /** What must survive a restart so that the trust domain stays the same. */

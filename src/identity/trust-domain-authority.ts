@@ -34,7 +34,7 @@ import {
 import type { KeyStore } from "./key-store.js";
 import { createListeners } from "./listeners.js";
 import { onceAt } from "./once-at.js";
-import type { RevokedEntry } from "./revocation-list.js";
+import type { Revocations } from "./revocations.js";
 import type { UpstreamAuthority } from "./upstream-authority.js";
 
 /** The trust domain's own authority: what is signed with now, and everything that verifiers must know. */
@@ -68,8 +68,8 @@ export interface TrustDomainAuthority {
   revoke(keyId: string): KnownAuthority;
   /** True if what the X.509 or WIT authority `keyId` has signed may still be handed out: it is active, or old and not tainted. */
   vouches(keyId: string): boolean;
-  /** DER revocation lists: of the active authority, and of old ones as long as this process has their keys. `revoked` are serial numbers (hex) by generation. */
-  revocationLists(revoked: (keyId: string) => readonly RevokedEntry[]): readonly Buffer[];
+  /** DER revocation lists: of the active authority, and of old ones; of those whose keys a former process had, the last that it signed. */
+  revocationLists(): readonly Buffer[];
   /** Looks at the clock anew, after it has jumped. */
   wake(): void;
   /** The set of roots or keys changed. The returned function unsubscribes. */
@@ -89,6 +89,8 @@ export interface TrustDomainAuthorityOptions {
   /** The authority above ours, read at each look at the clock: when it changes, a successor is prepared and activated. */
   readonly upstream?: () => UpstreamAuthority | undefined;
   readonly keyStore: KeyStore;
+  /** What revocation lists say. */
+  readonly revocations?: Pick<Revocations, "revokedBy" | "onChange">;
   readonly clock: Clock;
   /** Every transition is recorded and synced before anyone hears of it (D20). */
   readonly audit: AuditLog;
@@ -134,6 +136,8 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
     },
   };
   const due = () => dueTransition(slots, clock.now(), demands);
+  const listed = (keyId: string) => ({ revoked: options.revocations?.revokedBy(keyId) ?? [], now: clock.now() });
+  const save = (kept: GenerationSlots): void => keyStore.save(storedForm(kept, listed));
 
   let slots = openSlots();
   let bundle = bundleOf(slots);
@@ -143,19 +147,30 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
   let transiting = false;
   catchUp();
   schedule();
+  const forgetRevocations = options.revocations?.onChange(keepLists);
+
+  /** The lists of authorities that sign nothing else any more, for whoever runs when their keys are gone. */
+  function keepLists(): void {
+    if (!slots.old.some(({ signsRevocations }) => signsRevocations)) return;
+    try {
+      save(slots);
+    } catch (thrown) {
+      options.onProblem?.(thrown);
+    }
+  }
 
   function openSlots(): GenerationSlots {
     const stored = keyStore.load();
     if (stored !== undefined) {
       const restored = restoreSlots(trustDomain, stored);
       if (!isComplete(stored)) {
-        keyStore.save(storedForm(restored));
+        save(restored);
         record("complete", restored);
       }
       return restored;
     }
     const fresh = { active: life.create(), prepared: undefined, old: [] };
-    keyStore.save(storedForm(fresh));
+    save(fresh);
     record("create", fresh);
     return fresh;
   }
@@ -167,7 +182,7 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
   /** Saved and recorded first: if either fails, nothing has changed. Then verifiers hear of it, then signers. */
   function change(transition: RecordedTransition, after: GenerationSlots): void {
     const before = slots;
-    keyStore.save(storedForm(after));
+    save(after);
     record(transition, after);
     slots = after;
     transiting = true;
@@ -299,12 +314,11 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
       const has = (one: KnownAuthority) => one.keyId === keyId || one.witPublicKey?.kid === keyId;
       return has(active) || old.some((one) => has(one) && !one.tainted);
     },
-    revocationLists(revoked) {
+    revocationLists() {
       const { active, old } = upToDate();
-      const list = (keyId: string) => ({ revoked: revoked(keyId), now: clock.now() });
       return [
-        active.x509.revocationList(list(active.keyId)),
-        ...old.flatMap((one) => one.revocationList?.(list(one.keyId)) ?? []),
+        active.x509.revocationList(listed(active.keyId)),
+        ...old.flatMap((one) => one.revocationList?.(listed(one.keyId)) ?? []),
       ];
     },
     wake() {
@@ -319,6 +333,7 @@ export function createTrustDomainAuthority(options: TrustDomainAuthorityOptions)
     close() {
       closed = true;
       cancel();
+      forgetRevocations?.();
     },
   };
 }

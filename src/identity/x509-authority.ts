@@ -41,7 +41,8 @@ interface IssuedX509Svid {
 }
 
 /** What verifiers must be told about certificates that this authority has issued and that are no longer believed. */
-interface RevocationListRequest {
+/** What a revocation list has to tell. */
+export interface RevocationListRequest {
   readonly revoked: readonly RevokedEntry[];
   /** ms. */
   readonly now: number;

@@ -8,15 +8,18 @@ import type {
   Explained,
   Obligation,
   Properties,
+  ShadowOutcome,
 } from "./access-request.js";
 import { decisionIds } from "./decision-id.js";
 import type { JudgeUse, PolicyEngine, Possibility, Verdict } from "./engine.js";
 import { policyDigest } from "./engines/policy-digest.js";
 import type { RulesScope } from "./engines/scope.js";
 import { questionsAbove } from "./launch-chain.js";
+import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
 import { identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { createRulesEngine } from "./rules-engine.js";
+import { settled } from "./settlement.js";
 
 export interface DecisionPointOptions {
   readonly clock: Clock;
@@ -26,6 +29,8 @@ export interface DecisionPointOptions {
   readonly engines?: readonly PolicyEngine[];
   /** What our rules are asked about; everything if left out. */
   readonly rules?: RulesScope;
+  /** What has been counted so far: it goes on over a reload. Left out, counting begins here. */
+  readonly limits?: LimitCounts;
 }
 
 /**
@@ -34,24 +39,39 @@ export interface DecisionPointOptions {
  */
 export function createDecisionPoint(
   set: PolicySet,
-  { clock, random, engines = [], rules }: DecisionPointOptions,
+  { clock, random, engines = [], rules, limits = createLimitCounts(clock) }: DecisionPointOptions,
 ): DecisionPoint {
   const nextId = decisionIds(random);
   const ownTrustDomain = set.names.trustDomain.name;
-  const ourRules = createRulesEngine(set.rules, { names: set.names, digest: set.digest, clock });
-  const all = [rules === undefined ? ourRules : { ...ourRules, isAsked: rules.isAsked }, ...engines];
+  const { names, entities } = set;
+  const unscoped = createRulesEngine(set.rules, { names, entities, digest: set.digest, clock, limits });
+  const ourRules = rules === undefined ? unscoped : { ...unscoped, isAsked: rules.isAsked };
+  const all = [ourRules, ...engines];
   const digest = policyDigest(set.digest, engines, rules?.items);
 
   const decisionOf = (request: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
     const started = performance.now();
-    const decided = ({ rule, message, ...verdict }: Judged): Decision => ({
-      id: id(),
-      ...verdict,
-      rule,
-      message: verdict.allowed ? undefined : message,
-      policyDigest: digest,
-      durationMicros: (performance.now() - started) * 1000,
-    });
+    const decided = (judged: Judged): Decision => {
+      const verdict = settled(judged, use);
+      const { allowed, retryAfterMs, shadow } = verdict;
+      return {
+        id: id(),
+        allowed,
+        engine: verdict.engine,
+        rule: verdict.rule,
+        at: verdict.at,
+        reason: verdict.reason,
+        message: allowed ? undefined : verdict.message,
+        policyDigest: digest,
+        values: verdict.values,
+        conditional: verdict.conditional,
+        deniedAbove: verdict.deniedAbove,
+        obligations: verdict.obligations,
+        durationMicros: (performance.now() - started) * 1000,
+        ...(retryAfterMs !== undefined && { retryAfterMs }),
+        ...(shadow !== undefined && { shadow }),
+      };
+    };
     const failed = (thrown: unknown): Decision => decided({ ...DENIED, reason: messageOf(thrown) });
     try {
       const judged = judge(request, use);
@@ -63,6 +83,10 @@ export function createDecisionPoint(
 
   const judge = (request: AccessRequest, use: JudgeUse): Judged | Promise<Judged> => {
     const above = questionsAbove(request);
+    // Most requests are a question to one engine about one caller.
+    if (all.length === 1 && above.length === 0 && ourRules.isAsked(request)) {
+      return judgedBy(ourRules, request, use, false);
+    }
     const asked = all.filter((engine) => engine.isAsked(request));
     if (asked.length === 0) throw new Error("no engine is asked about this resource");
     const answers = [request, ...above].flatMap((question, index) =>
@@ -75,8 +99,7 @@ export function createDecisionPoint(
 
   const judgedBy = (engine: PolicyEngine, question: AccessRequest, use: JudgeUse, isAbove: boolean) => {
     const judged = (verdict: Verdict): Judged => {
-      const own = { ...verdict, engine: engine.name, deniedAbove: undefined };
-      return isAbove ? ofLauncher(question, own) : own;
+      return isAbove ? ofLauncher(question, judgedAs(verdict, engine.name)) : judgedAs(verdict, engine.name);
     };
     const failed = (thrown: unknown): Judged => judged({ ...DENIED, reason: messageOf(thrown) });
     try {
@@ -177,6 +200,25 @@ interface Judged extends Verdict {
   readonly engine: string;
   /** The agent above the caller that was judged; the caller itself where undefined. */
   readonly deniedAbove: string | undefined;
+  readonly retryAfterMs?: number;
+}
+
+function judgedAs(verdict: Verdict, engine: string): Judged {
+  const { allowed, rule, at, reason, message, values, conditional, obligations, draws, shadow } = verdict;
+  const judged = {
+    allowed,
+    engine,
+    rule,
+    at,
+    reason,
+    message,
+    values,
+    conditional,
+    obligations,
+    deniedAbove: undefined,
+  };
+  if (draws === undefined && shadow === undefined) return judged;
+  return { ...judged, ...(draws !== undefined && { draws }), ...(shadow !== undefined && { shadow }) };
 }
 
 /** All must permit. Of several denials one that no other arguments would help counts, else the nearest to the caller. */
@@ -187,8 +229,18 @@ function together(verdicts: readonly Judged[]): Judged {
   const denials = verdicts.filter(({ allowed }) => !allowed);
   const values: Properties = Object.assign({}, ...verdicts.map((verdict) => verdict.values));
   const decisive = denials.find(({ conditional }) => !conditional) ?? denials[0];
-  if (decisive !== undefined) return { ...decisive, values };
-  return { ...own, values, obligations: obligationsOf(verdicts) };
+  const shadow = shadowOf(verdicts, denials.length);
+  const shared = { values, ...(shadow.length > 0 && { shadow }) };
+  if (decisive !== undefined) return { ...decisive, ...shared };
+  const draws = verdicts.flatMap((verdict) => verdict.draws ?? []);
+  return { ...own, ...shared, obligations: obligationsOf(verdicts), ...(draws.length > 0 && { draws }) };
+}
+
+/** The answer would be another one only where no other denial stands beside. */
+function shadowOf(verdicts: readonly Judged[], denials: number): readonly ShadowOutcome[] {
+  return verdicts.flatMap(({ allowed, shadow = [] }) =>
+    shadow.map((each) => ({ ...each, differs: each.differs && denials === (allowed ? 0 : 1) })),
+  );
 }
 
 function obligationsOf(verdicts: readonly Judged[]): readonly Obligation[] {

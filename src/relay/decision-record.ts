@@ -1,9 +1,10 @@
-import { hash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import type { AuditFields, AuditValue } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
 import { decisionIds } from "../policy/decision-id.js";
+import { requestDigest } from "../policy/replay.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
@@ -70,6 +71,7 @@ export function recordDecision(
     ...(launchedBy.length > 0 && { launchedBy }),
     service: service.name,
     serviceId: service.id.toString(),
+    protocol: service.protocol,
     action,
     target,
     engine: decision.engine,
@@ -80,7 +82,7 @@ export function recordDecision(
     policyDigest: decision.policyDigest,
     values: auditValue(decision.values),
     // The digest binds the record to one request without keeping its arguments.
-    requestDigest: request === undefined ? null : digestOf(request),
+    requestDigest: request === undefined ? null : requestDigest(request),
   });
   exchange.decision = decision;
   parts.emit({
@@ -199,10 +201,6 @@ function inline(value: Json): string {
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   const members = Object.entries(value).map(([key, member]) => `${key}:${inline(member)}`);
   return `{${members.join(", ")}}`;
-}
-
-function digestOf(request: AccessRequest): string {
-  return hash("sha256", JSON.stringify(request));
 }
 
 function appended(parts: RelayParts, kind: "decision" | "call", fields: AuditFields): void {

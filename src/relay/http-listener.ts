@@ -2,6 +2,7 @@ import type { Server as HttpServer, IncomingMessage, ServerOptions, ServerRespon
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { codeOf } from "../coded-error.js";
+import { listenOnDescriptor } from "./listen.js";
 import type { RefusalCode } from "./refusal.js";
 
 /** Limits and parser of every HTTP listener of the relay: HTTP/1.1, Node's strict parser (D16). */
@@ -87,6 +88,29 @@ export function prepareHttpListener(
       await closed;
       clearTimeout(timer);
     },
+  };
+}
+
+/**
+ * Serves on sockets that listen inside a sandbox, each by a server of its own; the descriptors pass to them. They are among `listeners`, a leg's own, until the
+ * end that is returned.
+ */
+export function listenInsideOn(
+  descriptors: readonly number[],
+  newServer: () => { readonly server: HttpServer; readonly listener: HttpListener },
+  listeners: Set<HttpListener>,
+): () => Promise<void> {
+  const inside = descriptors.map((fd) => {
+    const { server, listener } = newServer();
+    // A socket that is none ends as an error of its server: nobody is served on it.
+    server.on("error", () => void listener.close(0));
+    listenOnDescriptor(server, fd);
+    listeners.add(listener);
+    return listener;
+  });
+  return async () => {
+    for (const listener of inside) listeners.delete(listener);
+    await Promise.all(inside.map((listener) => listener.close(0)));
   };
 }
 

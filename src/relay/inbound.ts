@@ -1,7 +1,8 @@
 import type { ServerResponse } from "node:http";
-import { createServer } from "node:https";
+import { createServer, type Server } from "node:https";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
+import { bundlesFor } from "../identity/federates-with.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
@@ -9,12 +10,18 @@ import { type Exchange, filled, newExchange, type RelayParts, type Step, type St
 import { forward } from "./forward.js";
 import { headerOf, TICKET_HEADER } from "./headers.js";
 import { inboundNames, type ListenerNames } from "./host-check.js";
-import { endWith, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
+import {
+  endWith,
+  type HttpListener,
+  httpListenerOptions,
+  listenInsideOn,
+  prepareHttpListener,
+} from "./http-listener.js";
 import { listenOnLoopback } from "./listen.js";
 import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "./mutual-tls.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
-import { Refusal } from "./refusal.js";
+import { Refusal, type RefusalCode } from "./refusal.js";
 import { parseRequest, readMcpMessage } from "./request-steps.js";
 import type { RunningService } from "./running-service.js";
 import type { Tickets } from "./tickets.js";
@@ -24,6 +31,8 @@ import type { UpstreamConnection } from "./upstream.js";
 export interface InboundLeg {
   readonly host: "127.0.0.1";
   readonly port: number;
+  /** Also takes connections on sockets that listen inside a sandbox; the descriptors pass to it. Returns the end of that. */
+  listenInside(descriptors: readonly number[]): () => Promise<void>;
   close(graceMs: number): Promise<void>;
 }
 
@@ -39,9 +48,11 @@ const MAX_DELAY_MS = 2 ** 31 - 1;
 
 /** Listens on a free port of 127.0.0.1 with the service's SVID. Throws CodedError `not-ready`, `identity-unknown`, `cannot-listen`. */
 export async function openInboundLeg(
-  parts: RelayParts,
+  relay: RelayParts,
   leg: { service: () => RunningService; upstream: () => UpstreamConnection; tickets: Tickets },
 ): Promise<InboundLeg> {
+  const bundles = bundlesFor(relay.bundles, () => relay.registry.find(leg.service().id.toString()));
+  const parts: RelayParts = { ...relay, bundles };
   const peers = new Map<Duplex, Connected>();
   let names: ListenerNames = inboundNames(0, "", "");
   const steps: readonly Step[] = [
@@ -52,49 +63,61 @@ export async function openInboundLeg(
     forwardToService(parts, leg.upstream),
   ];
   const { id, name } = leg.service();
-  const server = createServer(
-    {
-      ...httpListenerOptions,
-      ...secureContextOptions(parts.svids.x509Svid(id)),
-      requestCert: true,
-      // Node verifies nothing: `admit` does, before a byte of a request is read.
-      rejectUnauthorized: false,
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      ALPNProtocols: ["http/1.1"],
-    },
-    (request, response) => {
-      holdOpenFor(peers.get(request.socket), request.socket, response, parts);
-      void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response));
-    },
-  );
-  const refused = (socket: Duplex, code: string, reason: string) => {
+  const refused = (socket: Duplex, code: RefusalCode, reason: string) => {
     const caller = peers.get(socket)?.peer.id.toString() ?? "(none)";
     recordRefusedConnection(parts, { leg: "inbound", service: leg.service(), caller, callerDetail: "", code, reason });
   };
-  const listener = prepareHttpListener(server, refused);
-  admitVerifiedOnly(server, parts, peers, (socket, { code, reason }) => {
-    refused(socket, "certificate-refused", `${reason} (${code})`);
-    endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
-  });
+  const listeners = new Set<HttpListener>();
+  const servers = new Set<Server>();
+  const newServer = () => {
+    const server = createServer(
+      {
+        ...httpListenerOptions,
+        ...secureContextOptions(parts.svids.x509Svid(id)),
+        requestCert: true,
+        // Node verifies nothing: `admit` does, before a byte of a request is read.
+        rejectUnauthorized: false,
+        handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+        ALPNProtocols: ["http/1.1"],
+      },
+      (request, response) => {
+        holdOpenFor(peers.get(request.socket), request.socket, response, parts);
+        void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response));
+      },
+    );
+    const listener = prepareHttpListener(server, refused);
+    admitVerifiedOnly(server, parts, peers, (socket, { code, reason }) => {
+      refused(socket, "certificate-refused", `${reason} (${code})`);
+      endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
+    });
+    servers.add(server);
+    for (const end of ["close", "error"]) server.once(end, () => servers.delete(server));
+    return { server, listener };
+  };
 
-  const forgetRotation = parts.svids.onRotation(id, (svid) => server.setSecureContext(secureContextOptions(svid)));
+  const forgetRotation = parts.svids.onRotation(id, (svid) => {
+    for (const server of servers) server.setSecureContext(secureContextOptions(svid));
+  });
   const dropDistrusted = () => {
     for (const [socket, { peer }] of peers) if (!stillTrusted(peer, parts.bundles, parts.clock)) socket.destroy();
   };
   const forgetBundles = parts.bundles.onBundleChange(dropDistrusted);
   // The end of an instance, and of an agent above a caller.
   const forgetRegistry = parts.registry.onChange(dropDistrusted);
+  const { server, listener } = newServer();
+  listeners.add(listener);
   const port = (await listenOnLoopback(server, "127.0.0.1", 0, name)) ?? 0;
   names = inboundNames(port, name, id.trustDomain.name);
 
   return {
     host: "127.0.0.1",
     port,
+    listenInside: (descriptors) => listenInsideOn(descriptors, newServer, listeners),
     async close(graceMs) {
       forgetRotation();
       forgetBundles();
       forgetRegistry();
-      await listener.close(graceMs);
+      await Promise.all([...listeners].map((one) => one.close(graceMs)));
     },
   };
 }

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { type BigIntStats, closeSync, fstatSync } from "node:fs";
 import type { Server } from "node:net";
 import { CodedError, codeOf } from "../coded-error.js";
 
@@ -42,4 +43,22 @@ export function listenOnLoopback(
       resolve(typeof address === "object" && address !== null ? address.port : port);
     });
   });
+}
+
+/** Takes `fd` over. Node closes what it cannot listen on, but not what is of no kind that it knows; both are an error of the server. */
+export function listenOnDescriptor(server: Server, fd: number): void {
+  const before = fstatSync(fd, { bigint: true });
+  server.listen({ fd });
+  if (server.listening) return;
+  const now = statOf(fd);
+  // Its number may be another thread's file by now.
+  if (now?.ino === before.ino && now.dev === before.dev) closeSync(fd);
+}
+
+function statOf(fd: number): BigIntStats | undefined {
+  try {
+    return fstatSync(fd, { bigint: true });
+  } catch {
+    return undefined; // closed
+  }
 }

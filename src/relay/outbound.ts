@@ -1,5 +1,4 @@
-import { type BigIntStats, closeSync, fstatSync } from "node:fs";
-import { createServer, type Server } from "node:http";
+import { createServer } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
@@ -12,7 +11,7 @@ import { type Exchange, filled, newExchange, type RelayParts, type Step, type St
 import { forward } from "./forward.js";
 import { TICKET_HEADER } from "./headers.js";
 import { type ListenerNames, outboundNames } from "./host-check.js";
-import { type HttpListener, httpListenerOptions, prepareHttpListener } from "./http-listener.js";
+import { type HttpListener, httpListenerOptions, listenInsideOn, prepareHttpListener } from "./http-listener.js";
 import { listenOnLoopback } from "./listen.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
@@ -94,20 +93,7 @@ export async function openOutboundLeg(
 
   return {
     port,
-    listenInside(network, descriptors) {
-      const inside = descriptors.map((fd) => {
-        const { server, listener } = newServer(network);
-        // A socket that is none ends as an error of its server: nobody is served on it.
-        server.on("error", () => void listener.close(0));
-        listenOn(server, fd);
-        listeners.add(listener);
-        return listener;
-      });
-      return async () => {
-        for (const listener of inside) listeners.delete(listener);
-        await Promise.all(inside.map((listener) => listener.close(0)));
-      };
-    },
+    listenInside: (network, descriptors) => listenInsideOn(descriptors, () => newServer(network), listeners),
     recheckCallers() {
       for (const [socket, { who }] of connections) {
         if (who === undefined || "nobody" in who) continue;
@@ -118,24 +104,6 @@ export async function openOutboundLeg(
       await Promise.all([...listeners].map((listener) => listener.close(graceMs)));
     },
   };
-}
-
-/** Takes `fd` over. Node closes what it cannot listen on, but not what is of no kind that it knows; both are an error of the server. */
-function listenOn(server: Server, fd: number): void {
-  const before = fstatSync(fd, { bigint: true });
-  server.listen({ fd });
-  if (server.listening) return;
-  const now = statOf(fd);
-  // Its number may be another thread's file by now.
-  if (now?.ino === before.ino && now.dev === before.dev) closeSync(fd);
-}
-
-function statOf(fd: number): BigIntStats | undefined {
-  try {
-    return fstatSync(fd, { bigint: true });
-  } catch {
-    return undefined; // closed
-  }
 }
 
 /** Begins attestation at accept, once a connection. */

@@ -15,7 +15,7 @@ interface ServiceAddresses {
   /** Base URL of the outbound leg, for programs that know nothing of TLS: `http://127.0.0.1:21234`. */
   readonly url: string;
   /** Where it takes mutual TLS: the inbound leg, or the service itself. */
-  readonly mtls: { readonly host: string; readonly port: number };
+  readonly mtls: { readonly host: string; readonly port: number; readonly ofRelay: boolean };
 }
 
 /** The enforcement point between agents and services. */
@@ -26,10 +26,11 @@ export interface Relay {
   update(services: readonly RunningService[]): Promise<void>;
   /** Undefined for a service that is not running. */
   addressesOf(name: string): ServiceAddresses | undefined;
-  /** The ports of the outbound legs, where callers find the services. */
+  /** The ports of both legs of each service, where callers find it. */
   ports(): readonly number[];
   /**
-   * Takes calls on sockets that listen on `ports()` inside `network`; callers are named by the tables of that network. The descriptors pass to the relay.
+   * Takes calls on sockets that listen on `ports()` inside `network`: on the outbound legs callers are named by the tables of that network, on the inbound
+   * legs by their certificates. The descriptors pass to the relay.
    * Returns the end of that; a service that goes takes its own with it.
    */
   listenInside(network: NetworkView, descriptors: ReadonlyMap<number, readonly number[]>): () => Promise<void>;
@@ -125,13 +126,17 @@ export function createRelay(parts: RelayParts): Relay {
       const one = legs.get(name);
       if (one === undefined) return undefined;
       const { host, port } = one.target();
-      return { url: `http://127.0.0.1:${one.outbound.port}`, mtls: { host, port } };
+      const mtls = { host, port, ofRelay: one.inbound !== undefined };
+      return { url: `http://127.0.0.1:${one.outbound.port}`, mtls };
     },
-    ports: () => [...legs.values()].map(({ outbound }) => outbound.port),
+    ports: () =>
+      [...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),
     listenInside(network, descriptors) {
-      const ends = [...legs.values()].map(({ outbound }) =>
-        outbound.listenInside(network, descriptors.get(outbound.port) ?? []),
-      );
+      const on = (port: number) => descriptors.get(port) ?? [];
+      const ends = [...legs.values()].flatMap(({ outbound, inbound }) => [
+        outbound.listenInside(network, on(outbound.port)),
+        ...(inbound ? [inbound.listenInside(on(inbound.port))] : []),
+      ]);
       return async () => {
         await Promise.all(ends.map((end) => end()));
       };

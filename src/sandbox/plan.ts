@@ -30,6 +30,7 @@ export interface SandboxWish {
   readonly write: readonly string[];
   readonly workloadApi: string;
   readonly door: string;
+  readonly launchSocket?: string | undefined;
 }
 
 /** Made of one wish and the file system as it is: what will be visible, and what must not be, for the check afterwards. */
@@ -92,6 +93,9 @@ export function planSandbox(wish: SandboxWish, files: HostFiles): SandboxPlan {
       ...withoutRepeats(shown),
       { show: "read", source: wish.workloadApi, at: INSIDE.workloadApi },
       { show: "read", source: wish.door, at: INSIDE.door },
+      ...(wish.launchSocket === undefined
+        ? []
+        : [{ show: "read" as const, source: wish.launchSocket, at: INSIDE.launchSocket }]),
     ],
     workingDirectory: wish.workingDirectory,
   };

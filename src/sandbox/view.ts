@@ -19,8 +19,11 @@ export interface SandboxView {
 export const INSIDE = {
   workloadApi: "/run/agentid/workload.sock",
   door: "/run/agentid/door.sock",
+  launchSocket: "/run/agentid/launch.sock",
   node: "/run/agentid/node",
   library: "/run/agentid/lib",
+  /** The command `agentid`. */
+  bin: "/run/agentid/bin",
 } as const;
 
 /** Parents before what stands in them, whatever order they were named in. */

@@ -1,11 +1,13 @@
 import { type handleServerStreamingCall, type handleUnaryCall, status } from "@grpc/grpc-js";
+import type { AuditFields } from "../audit/audit-log.js";
 import { CodedError } from "../coded-error.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
-import type { JwtBundleSource, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
+import { trustDomainsFor } from "../identity/federates-with.js";
+import type { JwtBundleSource, JwtSvid, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import { parseAndValidateJwtSvid } from "../spiffe/jwt-svid.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
-import { type Authorization, parseWantedId } from "./authorization.js";
+import { type Authorization, type IdentifiedCaller, identitiesOf, parseWantedId } from "./authorization.js";
 import {
   type JWTBundlesRequest,
   JWTBundlesResponse,
@@ -35,16 +37,17 @@ const FETCH_BUNDLES = "FetchJWTBundles";
 
 /** FetchJWTSVID: a token for each identity of the caller, or for the one it names (WA §6.2.1). Recorded before it leaves. */
 export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest, JWTSVIDResponse> {
+  const deliveryOf = createDeliveries();
   return unary(async (call) => {
     const audiences = requireAudiences(call.request.audience);
     const wanted = parseWantedId(call.request.spiffeId);
     const who = await d.authorization.identifyCaller(call);
-    const granted = d.authorization.entitledTo(who, FETCH_SVID, wanted);
+    const granted = await d.authorization.entitledInTurn(who, FETCH_SVID, wanted);
+    if (call.cancelled) throw new StatusError(status.CANCELLED, "the call was cancelled");
     const issued = granted.map((entitlement) =>
-      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, ({ expiresAt }) => {
-        const what = { type: "jwt", audience: [...audiences], notAfter: expiresAt.toISOString() };
-        return d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, what);
-      }),
+      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, entitlement.launchedBy, (svid, again) =>
+        d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, deliveryOf(svid, audiences, again)),
+      ),
     );
     const svids = await Promise.all(issued);
     const hints = uniqueHints(svids.map((svid) => svid.hint));
@@ -58,14 +61,26 @@ export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest
   });
 }
 
+/** What the record says of a hand-out. The same object each time that a token is handed out again. */
+function createDeliveries(): (svid: JwtSvid, audience: readonly string[], again: boolean) => AuditFields {
+  const known = new WeakMap<JwtSvid, AuditFields>();
+  return (svid, audience, again) => {
+    const before = again ? known.get(svid) : undefined;
+    if (before !== undefined) return before;
+    const what = { type: "jwt", audience, notAfter: svid.expiresAt.toISOString(), ...(again && { again }) };
+    if (again) known.set(svid, what);
+    return what;
+  };
+}
+
 /** FetchJWTBundles: JWK Sets of our own and of federated trust domains, for a caller with an identity (WA §6.2.2). */
 export function fetchJwtBundles(d: JwtDependencies): handleServerStreamingCall<JWTBundlesRequest, JWTBundlesResponse> {
   return d.streams.handle(async (call) => {
     const who = await d.authorization.identifyCaller(call);
     return {
       read() {
-        d.authorization.entitled(who, FETCH_BUNDLES);
-        return { bundles: jwkSets(d) };
+        const granted = d.authorization.entitled(who, FETCH_BUNDLES);
+        return { bundles: jwkSets(d, trustDomainsFor(identitiesOf(granted), d.jwtBundles.trustDomains)) };
       },
       subscribe(changed) {
         const unsubscribes = [d.registry.onChange(changed), d.jwtBundles.onBundleChange(changed)];
@@ -80,6 +95,7 @@ export function fetchJwtBundles(d: JwtDependencies): handleServerStreamingCall<J
 
 /**
  * ValidateJWTSVID: is this token good for that audience (WA §6.2.3)? Needs no identity: whoever verifies learns nothing that the token does not say.
+ * For who has identities, tokens of trust domains that none of them federates with are not.
  * Whatever is wrong with the token is InvalidArgument, as in SPIRE.
  */
 export function validateJwtSvid(d: JwtDependencies): handleUnaryCall<ValidateJWTSVIDRequest, ValidateJWTSVIDResponse> {
@@ -87,8 +103,8 @@ export function validateJwtSvid(d: JwtDependencies): handleUnaryCall<ValidateJWT
     const { audience, svid } = call.request;
     if (audience === "") throw new StatusError(status.INVALID_ARGUMENT, "audience must be specified");
     if (svid === "") throw new StatusError(status.INVALID_ARGUMENT, "svid must be specified");
-    await d.authorization.identifyCaller(call);
-    const validated = validateToken(d, svid, audience);
+    const who = await d.authorization.identifyCaller(call);
+    const validated = validateToken(d, who, svid, audience);
     const refusal = d.bundles.refusalOf(validated.id, []);
     if (refusal !== undefined) throw new StatusError(status.INVALID_ARGUMENT, refusal);
     return { spiffeId: validated.id.toString(), claims: { ...validated.claims, aud: [...validated.audience] } };
@@ -97,6 +113,7 @@ export function validateJwtSvid(d: JwtDependencies): handleUnaryCall<ValidateJWT
 
 function validateToken(
   d: JwtDependencies,
+  who: IdentifiedCaller,
   token: string,
   audience: string,
 ): ReturnType<typeof parseAndValidateJwtSvid> {
@@ -104,7 +121,7 @@ function validateToken(
     return parseAndValidateJwtSvid(
       token,
       audience,
-      (trustDomain) => d.jwtBundles.jwtBundle(trustDomain),
+      (trustDomain) => (d.authorization.dealsWith(who, trustDomain) ? d.jwtBundles.jwtBundle(trustDomain) : undefined),
       new Date(d.clock.now()),
     );
   } catch (thrown) {
@@ -121,9 +138,9 @@ function requireAudiences(audiences: readonly string[]): readonly string[] {
 }
 
 /** Keyed by the trust domain's SPIFFE ID; JWK Sets without the `spiffe_*` members of a federation bundle (JR-7, JR-9). */
-function jwkSets(d: JwtDependencies): Record<string, Buffer> {
+function jwkSets(d: JwtDependencies, trustDomains: readonly TrustDomain[]): Record<string, Buffer> {
   const bundles: Record<string, Buffer> = {};
-  for (const trustDomain of d.jwtBundles.trustDomains) {
+  for (const trustDomain of trustDomains) {
     const bundle = d.jwtBundles.jwtBundle(trustDomain);
     if (bundle !== undefined) bundles[trustDomain.id.toString()] = Buffer.from(JSON.stringify({ keys: bundle.keys }));
   }

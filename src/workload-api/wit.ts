@@ -1,8 +1,9 @@
 import { type handleServerStreamingCall, status } from "@grpc/grpc-js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
+import { trustDomainsFor } from "../identity/federates-with.js";
 import type { JsonWebKey, WitBundleSource, WitSvidSource } from "../identity/svid-source.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
-import { type Authorization, parseWantedId } from "./authorization.js";
+import { type Authorization, identitiesOf, parseWantedId } from "./authorization.js";
 import {
   type WITBundlesRequest,
   WITBundlesResponse,
@@ -74,8 +75,8 @@ export function fetchWitBundles(d: WitDependencies): handleServerStreamingCall<W
     const who = await d.authorization.identifyCaller(call);
     return {
       read() {
-        d.authorization.entitled(who, FETCH_BUNDLES);
-        return { bundles: jwkSets(d) };
+        const granted = d.authorization.entitled(who, FETCH_BUNDLES);
+        return { bundles: jwkSets(d, trustDomainsFor(identitiesOf(granted), d.trustDomains())) };
       },
       subscribe(changed) {
         const unsubscribes = [d.registry.onChange(changed), d.witBundles.onBundleChange(changed)];
@@ -89,9 +90,9 @@ export function fetchWitBundles(d: WitDependencies): handleServerStreamingCall<W
 }
 
 /** Keyed by the trust domain's SPIFFE ID. */
-function jwkSets(d: WitDependencies): Record<string, string> {
+function jwkSets(d: WitDependencies, trustDomains: readonly TrustDomain[]): Record<string, string> {
   const bundles: Record<string, string> = {};
-  for (const trustDomain of d.trustDomains()) {
+  for (const trustDomain of trustDomains) {
     const bundle = d.witBundles.witBundle(trustDomain);
     if (bundle !== undefined) bundles[trustDomain.id.toString()] = JSON.stringify({ keys: distinctKeys(bundle.keys) });
   }

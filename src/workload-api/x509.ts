@@ -1,9 +1,10 @@
 import type { handleServerStreamingCall } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
 import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
+import { trustDomainsFor } from "../identity/federates-with.js";
 import type { X509BundleSource, X509Svid, X509SvidSource } from "../identity/svid-source.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
-import type { Authorization } from "./authorization.js";
+import { type Authorization, identitiesOf } from "./authorization.js";
 import {
   type X509BundlesRequest,
   X509BundlesResponse,
@@ -41,7 +42,7 @@ export function fetchX509Svid(d: X509Dependencies): handleServerStreamingCall<X5
         const response = {
           svids: svidMessages(d, svids),
           crl: [...d.bundles.revocationLists()],
-          federatedBundles: federatedBundles(d),
+          federatedBundles: federatedBundles(d, granted),
         };
         rotations.follow(granted.map(({ identity }) => identity.id));
         recordAll(granted, svids, (entitlement, svid) =>
@@ -71,8 +72,8 @@ export function fetchX509Bundles(
     const who = await d.authorization.identifyCaller(call);
     return {
       read() {
-        d.authorization.entitled(who, FETCH_BUNDLES);
-        const bundles = { [d.trustDomain.id.toString()]: ownBundle(d), ...federatedBundles(d) };
+        const granted = d.authorization.entitled(who, FETCH_BUNDLES);
+        const bundles = { [d.trustDomain.id.toString()]: ownBundle(d), ...federatedBundles(d, granted) };
         return { crl: [...d.bundles.revocationLists()], bundles };
       },
       subscribe(changed) {
@@ -127,10 +128,10 @@ function ownBundle(d: X509Dependencies): Buffer {
   return Buffer.concat(own.authorities);
 }
 
-/** Keyed by the trust domain's SPIFFE ID; never our own, never merged into it (XR-9, XR-10). */
-function federatedBundles(d: X509Dependencies): Record<string, Buffer> {
+/** Of the trust domains that the caller's identities federate with, keyed by SPIFFE ID; never our own, never merged into it (XR-9, XR-10). */
+function federatedBundles(d: X509Dependencies, granted: readonly Entitlement[]): Record<string, Buffer> {
   const bundles: Record<string, Buffer> = {};
-  for (const trustDomain of d.trustDomains()) {
+  for (const trustDomain of trustDomainsFor(identitiesOf(granted), d.trustDomains())) {
     if (trustDomain.equals(d.trustDomain)) continue;
     const bundle = d.bundles.x509Bundle(trustDomain);
     if (bundle !== undefined) bundles[trustDomain.id.toString()] = Buffer.concat(bundle.authorities);

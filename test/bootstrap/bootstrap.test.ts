@@ -29,10 +29,16 @@ interface Done {
   readonly stderr: string;
 }
 
-function onMachineNode(command: string, args: readonly string[], cwd: string, timeout: number): Done {
+function onMachineNode(
+  command: string,
+  args: readonly string[],
+  cwd: string,
+  timeout: number,
+  more: NodeJS.ProcessEnv = {},
+): Done {
   const own = Object.entries(process.env).filter(([name]) => !/^(npm_|AGENTID_|VITEST|NODE_OPTIONS)/.test(name));
   const PATH = [dirname(machineNode ?? ""), "/usr/local/bin", "/usr/bin", "/bin"].join(":");
-  const env = { ...Object.fromEntries(own), PATH, NO_COLOR: "1" };
+  const env = { ...Object.fromEntries(own), PATH, NO_COLOR: "1", ...more };
   const done = spawnSync(command, args, { cwd, env, encoding: "utf8", timeout });
   // What npm says of the configuration in this user's home is not about the clone.
   const stderr = done.stderr.replaceAll(/^npm warn Unknown user config .*\n/gm, "");
@@ -86,6 +92,88 @@ describe.skipIf(machineNode === undefined)("bootstrap, started with Node 20", ()
     }
     writeFileSync(file, good);
     expect(bootstrap("setup").status).toBe(0);
+  });
+});
+
+/**
+ * Stands where npm does, so that it needs no network and can be interrupted at will. It writes down whether there was a node_modules when it was called,
+ * then does what it is told: all packages, linked from here, or less.
+ */
+const FAKE_NPM = `
+import { appendFileSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+const [how, from] = process.env.FAKE_NPM.split(" ");
+appendFileSync("called", (existsSync("node_modules") ? "again" : "anew") + " " + process.argv[2] + "\\n");
+mkdirSync("node_modules", { recursive: true });
+if (how === "killed") {
+  mkdirSync("node_modules/typescript");
+  writeFileSync("node_modules/typescript/package.json", "{");
+  process.kill(process.ppid, "SIGKILL");
+  process.exit(1);
+}
+if (how !== "nothing") {
+  for (const name of readdirSync(from)) {
+    if (!name.startsWith(".") && !existsSync(join("node_modules", name))) symlinkSync(join(from, name), join("node_modules", name));
+  }
+}
+const integrity = how === "other" ? "sha512-other" : "sha512-locked";
+writeFileSync("node_modules/.package-lock.json", JSON.stringify({ packages: { "node_modules/typescript": { integrity } } }));
+`;
+
+describe.skipIf(machineNode === undefined)("an installation", () => {
+  const clone = join(work, "interrupted");
+  const called = () => readFileSync(join(clone, "called"), "utf8").trim().split("\n");
+  const install = (how: "whole" | "killed" | "nothing" | "other") =>
+    onMachineNode("node", ["scripts/bootstrap.mjs", "setup"], clone, 60_000, {
+      npm_execpath: join(clone, "npm.js"),
+      FAKE_NPM: `${how} ${join(root, "node_modules")}`,
+    });
+  const lock = (version: string) => {
+    const packages = { "": { version }, "node_modules/typescript": { integrity: "sha512-locked" } };
+    writeFileSync(join(clone, "package-lock.json"), JSON.stringify({ packages }));
+  };
+
+  beforeAll(() => {
+    mkdirSync(join(clone, "src", "commands"), { recursive: true });
+    for (const name of ["bootstrap.mjs", "bundle.mjs"])
+      cpSync(join(root, "scripts", name), join(clone, "scripts", name));
+    symlinkSync(join(root, "scripts/node"), join(clone, "scripts/node"));
+    for (const name of ["package.json", "tsconfig.json"]) cpSync(join(root, name), join(clone, name));
+    writeFileSync(join(clone, "npm.js"), FAKE_NPM);
+    writeFileSync(join(clone, "src", "commands", "index.ts"), "export const runs: string = process.version;\n");
+    lock("1");
+  });
+
+  it("that was interrupted is begun anew, not taken up where it broke off, and once it is whole not done again", () => {
+    expect(install("killed").status).not.toBe(0);
+    const half = join(clone, "node_modules", "typescript", "package.json");
+    expect(readFileSync(half, "utf8")).toBe("{");
+    const done = install("whole");
+    expect(done).toMatchObject({
+      status: 0,
+      stderr: "agentid: installing dependencies (once, as locked)\nagentid: building\n",
+    });
+    expect(readFileSync(half, "utf8")).toContain('"typescript"');
+    expect(called()).toEqual(["anew install", "anew install"]);
+    expect(install("whole")).toMatchObject({ status: 0, stderr: "" });
+    expect(called()).toHaveLength(2);
+    // The control: what is whole is only brought up to date when the lock changes.
+    lock("2");
+    expect(install("whole").status).toBe(0);
+    expect(called().slice(2)).toEqual(["again install"]);
+  });
+
+  it.each([
+    ["nothing", /npm has not installed node_modules\/typescript/],
+    ["other", /not what package-lock\.json pins: node_modules\/typescript/],
+  ] as const)("with %s in it is not taken for one, and is begun anew", (how, said) => {
+    rmSync(join(clone, "node_modules"), { recursive: true, force: true });
+    rmSync(join(clone, "called"), { force: true });
+    const done = install(how);
+    expect(done.status).toBe(1);
+    expect(done.stderr).toMatch(said);
+    expect(install("whole").status).toBe(0);
+    expect(called()).toEqual(["anew install", "anew install"]);
   });
 });
 

@@ -22,7 +22,7 @@ beforeAll(async () => {
     identities: [identity("agents/billing", undefined, "internal"), identity("agents/planner")],
   });
   running.authority.rotate();
-  running.keeper.rotate();
+  await running.keeper.rotateAll();
 });
 afterAll(() => running.close());
 beforeEach(() => {
@@ -132,7 +132,7 @@ describe("svid watch", () => {
       svids: [{ spiffeId: BILLING }, {}],
       trustDomains: { "shop.local": 2 },
     });
-    running.keeper.rotate();
+    await running.keeper.rotateAll();
     const second = JSON.parse(await watch.line());
     expect(second.event).toBe("update");
     expect(second.svids[0].serial).not.toBe(first.svids[0].serial);

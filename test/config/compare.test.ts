@@ -13,6 +13,29 @@ const lifetimes = (entry: string) => `lifetimes: ${entry}\n`;
 
 describe("what permits more (WIDENED) and what does not", () => {
   it.each([
+    [
+      "another label",
+      identity("{ uid: 1 }"),
+      identity("{ uid: 1, labels: { team: a } }"),
+      true,
+      "+ identities.x.labels.team: a",
+    ],
+    [
+      "a label less",
+      identity("{ uid: 1, labels: { a: b } }"),
+      identity("{ uid: 1 }"),
+      true,
+      "- identities.x.labels.a: b",
+    ],
+    [
+      "another label of a service",
+      service("{ http: { unix: a }, labels: { tier: one } }"),
+      service("{ http: { unix: a }, labels: { tier: two } }"),
+      true,
+      "~ services.s.labels.tier: one → two",
+    ],
+    ["shadow on", identity("{ uid: 1 }"), identity("{ uid: 1, shadow: true }"), true, "+ identities.x.shadow"],
+    ["shadow off", identity("{ uid: 1, shadow: true }"), identity("{ uid: 1 }"), false, "- identities.x.shadow"],
     // An identity
     ["an identity more", "", "identities: { x: { uid: 1 } }", true, "+ identities.x: uid 1"],
     ["an identity less", "identities: { x: { uid: 1 } }", "", false, "- identities.x: uid 1"],
@@ -144,6 +167,21 @@ describe("what permits more (WIDENED) and what does not", () => {
       false,
       "~ identities.x.dnsNames",
     ],
+    ...(
+      [
+        ["all", "[a.b]", false],
+        ["[a.b]", "all", true],
+        ["[a.b]", "[a.b, c.d]", true],
+        ["[a.b, c.d]", "[c.d]", false],
+        ["[a.b]", "[]", false],
+        ["[]", "[a.b]", true],
+      ] as const
+    ).map(([before, after, widens]): [string, string, string, boolean, string] => {
+      const [old, next] = [before, after].map((some) =>
+        identity(some === "all" ? "{ uid: 1 }" : `{ uid: 1, federatesWith: ${some} }`),
+      ) as [string, string];
+      return [`federation with ${after} instead of ${before}`, old, next, widens, "~ identities.x.federatesWith"];
+    }),
     ["a hint", identity("{ uid: 1 }"), identity("{ uid: 1, hint: b }"), false, "identities.x.hint:"],
     [
       "another order",

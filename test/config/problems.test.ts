@@ -104,6 +104,13 @@ const VALUES: readonly (readonly [at: string, wrong: string, said: RegExp, right
   ["identities: { x: { exe: { sha256: _ } } }", "ABCD", /64 lower-case hex/, `"${"ab".repeat(32)}"`],
   ["identities: { x: { uid: 1, dnsNames: [_] } }", "'*.a.b'", /wildcards/, "a.b"],
   ["identities: { x: { uid: 1, dnsNames: [_] } }", "A.b", /not a DNS name/, "a.b"],
+  ["identities: { x: { uid: 1, federatesWith: [_] } }", "Bank.local", /may hold only a-z/, "bank.local"],
+  [
+    "identities: { x: _ }",
+    "{ federatesWith: [a.b] }",
+    /nothing says which process/,
+    "{ federatesWith: [a.b], user: b }",
+  ],
   ["identities: { x: { uid: 1, hint: _ } }", '"\\e[31m"', /printable/, "red"],
   ["services: { _: { http: 'http://127.0.0.1:1' } }", "Pay", /only a-z/, "pay"],
   ["services: { _: { http: 'http://127.0.0.1:1' } }", "pay_ments", /only a-z/, "pay-ments"],

@@ -76,6 +76,7 @@ async function prepared(
     stateDirectory: join(folder, "state"),
     workloadApi: join(folder, "workload"),
     environment: { HOME: folder },
+    refusedInside: () => {},
   });
   atEnd(() => sandboxes.close());
   const self = linux.openProcess({ pid: process.pid });
@@ -96,6 +97,7 @@ async function prepared(
     },
     record: () => {},
     refused: refused ?? ((reason) => reasons.push(reason)),
+    subagents: undefined,
   };
   const { view } = await sandboxes.prepare(launch);
   const mount = view.mounts.find(({ at }) => at === INSIDE.door);

@@ -73,7 +73,7 @@ describe("fetching a bundle with https_spiffe", () => {
       const known = { authorities: held.x509Authorities };
       held = await fetchBundle(url, { authentication: spiffe(other, known), now });
       other.authority.activate({ hurried: true });
-      other.keeper.rotate();
+      await other.keeper.rotateAll();
       // Who asked before the new authority signed believes it; who did not, does not.
       held = await fetchBundle(url, { authentication: spiffe(other, { authorities: held.x509Authorities }), now });
       expect(await codeOf(() => fetchBundle(url, { authentication: spiffe(other, known), now }))).toBe(

@@ -159,7 +159,7 @@ describe("sub-agents", () => {
       expect(verified.id.equals(billing)).toBe(true);
     }
     expect(domain.audit.entries.at(-1)?.fields).toMatchObject({ serial: chained.serial, launchedBy: chain });
-    expect(domain.keeper.rotate(billing)).toEqual(["agents/billing"]);
+    expect(domain.keeper.rotate(billing)).toBe("agents/billing");
     expect(domain.keeper.x509Svid(billing, chain).serial).not.toBe(chained.serial);
     expect(launchChainOf(domain.keeper.x509Svid(billing, chain).certificates[0] ?? Buffer.alloc(0))).toEqual(chain);
   });

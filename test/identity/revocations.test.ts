@@ -5,18 +5,32 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import type { IssuedCredential } from "../../src/identity/issued-credentials.js";
+import type { KeyStore, StoredAuthorities } from "../../src/identity/key-store.js";
 import { openRevocationStore } from "../../src/identity/revocation-store.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
 import { verifies } from "../requirements/verifies.js";
-import { createTestClock, createTestTrustDomain, shop } from "./test-trust-domain.js";
+import { createTestClock, createTestTrustDomain, identity, shop } from "./test-trust-domain.js";
 
 const base = mkdtempSync(join(tmpdir(), "agentid-revocations-"));
 afterAll(() => rmSync(base, { recursive: true }));
 
 const billing = SpiffeId.of(shop, "agents/billing");
 const planner = SpiffeId.of(shop, "agents/planner");
+const other = SpiffeId.of(shop, "agents/other");
 const HOUR = 3_600_000;
 const coded = (code: string) => expect.objectContaining({ code });
+
+/** What survives a restart, without a disk. */
+function keptInMemory(): KeyStore {
+  let kept: StoredAuthorities | undefined;
+  return {
+    protection: "none",
+    load: () => kept,
+    save(authorities) {
+      kept = structuredClone(authorities);
+    },
+  };
+}
 
 type Domain = ReturnType<typeof createTestTrustDomain>;
 
@@ -228,8 +242,41 @@ describe("revocation list", () => {
       const text = openssl("crl", "-inform", "DER", "-in", file("n.der", der), "-noout", "-crlnumber");
       return BigInt(text.trim().replace("crlNumber=", ""));
     };
-    const [one] = authority.revocationLists(() => []);
-    const [two] = authority.revocationLists(() => []);
+    const [one] = authority.revocationLists();
+    const [two] = authority.revocationLists();
     expect(numberOf(two ?? Buffer.alloc(0))).toBeGreaterThan(numberOf(one ?? Buffer.alloc(0)));
+  });
+
+  it(`${verifies("XR-13")} after a restart there is still one of each authority in the bundle: of old ones, whose keys are gone, the last`, () => {
+    const clock = createTestClock(Date.now());
+    const revocationStore = openRevocationStore(join(base, "restarted"));
+    const keyStore = keptInMemory();
+    const identities = ["billing", "planner", "other"].map((name) => identity(`agents/${name}`));
+    const one = createTestTrustDomain({ clock, keyStore, revocationStore, identities });
+    const first = one.authority.active.x509Certificate;
+    const [before] = one.keeper.x509Svid(billing).certificates;
+    const [after] = one.keeper.x509Svid(planner).certificates;
+    const [good] = one.keeper.x509Svid(other).certificates;
+    // One is revoked while its authority signs, one when it is old already.
+    revoke(one, billing);
+    one.authority.rotate();
+    revoke(one, planner);
+    one.authority.close();
+    one.revocations.close();
+    const two = createTestTrustDomain({ clock, keyStore, revocationStore, identities });
+    const lists = two.bundles.revocationLists();
+    expect(lists).toHaveLength(two.authority.x509Authorities.length);
+    const verdict = (leaf: Buffer = Buffer.alloc(0)) => opensslVerify(first, leaf, lists, clock.now());
+    expect(verdict(before)).toContain("certificate revoked");
+    expect(verdict(after)).toContain("certificate revoked");
+    expect(verdict(good)).toContain("OK");
+    // The last one is current until its authority ends, and gone with it.
+    const ends = lists.map((der, index) => {
+      const said = openssl("crl", "-inform", "DER", "-in", file(`end-${index}.der`, der), "-noout", "-nextupdate");
+      return Date.parse(said.trim().replace("nextUpdate=", ""));
+    });
+    expect(ends).toEqual([two.authority.active.notAfter, new X509Certificate(first).validToDate].map(Number));
+    clock.advance(25 * HOUR);
+    expect(two.bundles.revocationLists()).toHaveLength(1);
   });
 });

@@ -175,12 +175,37 @@ describe("keeper of SVIDs", () => {
     ]);
   });
 
-  it("rotates one identity or all of them by command", () => {
+  it("rotates one identity or all of them by command", async () => {
     const domain = createTestTrustDomain();
     const first = domain.keeper.x509Svid(billing);
-    expect(domain.keeper.rotate(billing)).toEqual(["agents/billing"]);
+    expect(domain.keeper.rotate(billing)).toBe("agents/billing");
     expect(domain.keeper.x509Svid(billing).serial).not.toBe(first.serial);
-    expect(domain.keeper.rotate()).toEqual(["agents/billing"]);
+    expect(await domain.keeper.rotateAll()).toEqual(["agents/billing"]);
+  });
+
+  it("rotates all by command a few in one turn, so that others have their turns in between, and leaves out what is gone by then", async () => {
+    const identities = Array.from({ length: 100 }, (_, index) => identity(`agents/agent-${index}`));
+    const { keeper, registry, clock, audit } = createTestTrustDomain({ identities });
+    for (const { id } of identities) keeper.x509Svid(id);
+    const replaced = () => audit.entries.filter(({ kind }) => kind === "svid.rotated").length;
+    let done = false;
+    const rotating = keeper.rotateAll().finally(() => {
+      done = true;
+    });
+    const seen = [replaced()];
+    // The last of them goes while the others are replaced.
+    registry.update({ identities: identities.slice(0, -1) }, { identities: {} });
+    while (!done) {
+      // Somebody else's turn, then the next one of the rotation.
+      await new Promise((resolve) => setImmediate(resolve));
+      clock.advance(1);
+      seen.push(replaced());
+    }
+    const steps = seen.map((count, turn) => count - (seen[turn - 1] ?? 0));
+    expect(Math.max(...steps)).toBeLessThanOrEqual(16);
+    expect(steps.filter((step) => step > 0).length).toBeGreaterThanOrEqual(6);
+    expect(await rotating).toEqual(identities.slice(0, -1).map(({ name }) => name));
+    expect(replaced()).toBe(99);
   });
 
   it("JR-1 JR-2 JR-5 a token holds all requested audiences and the subject; none asked for is refused", async () => {

@@ -118,8 +118,11 @@ export function createTestTrustDomain(
   const problems: unknown[] = [];
   const onProblem = (thrown: unknown) => problems.push(thrown);
   const wanted = options.lifetimes ?? lifetimes;
+  const store = options.revocationStore ?? createMemoryRevocationStore();
+  const revocations = createRevocations({ store, clock, onProblem });
   const authority = createTrustDomainAuthority({
     trustDomain: shop,
+    revocations,
     lifetimeSeconds: () => wanted.caSeconds,
     ...(options.upstream === undefined ? {} : { upstream: options.upstream }),
     keyStore: options.keyStore ?? createMemoryKeyStore(),
@@ -128,8 +131,6 @@ export function createTestTrustDomain(
     onProblem,
   });
   const identities = options.identities ?? [identity("agents/billing"), identity("agents/planner")];
-  const store = options.revocationStore ?? createMemoryRevocationStore();
-  const revocations = createRevocations({ store, clock, onProblem });
   const registry = createIdentityRegistry({ identities }, { identities: {} }, onProblem, revocations);
   const bundles = createTrustBundles(authority, revocations);
   const issued = createIssuedCredentials();

@@ -160,15 +160,15 @@ describe.skipIf("missing" in prepared).each<Variant>(["GRPC", "DELTA_GRPC"])("un
     const port = envoy.ports.own ?? 0;
     const serial = async () => (await call(port, clientPem())).shown.serialNumber;
     for (const rotate of [
-      () => running.keeper.rotate(),
-      () => {
+      () => running.keeper.rotateAll(),
+      async () => {
         running.authority.rotate();
-        running.keeper.rotate();
+        await running.keeper.rotateAll();
       },
-      () => running.keeper.rotate(),
+      () => running.keeper.rotateAll(),
     ]) {
       const before = await serial();
-      rotate();
+      await rotate();
       await until(async () => (await serial().catch(() => before)) !== before);
       expect(issuedByOurs((await call(port, clientPem())).shown)).toBe(true);
     }

@@ -20,10 +20,10 @@ export async function startTrustDomain(
   });
   return {
     socketPath: running.path,
-    rotateSvids: () => running.keeper.rotate(),
+    rotateSvids: () => void running.keeper.rotateAll(),
     rotateAuthority() {
       running.authority.rotate();
-      running.keeper.rotate();
+      void running.keeper.rotateAll();
     },
     close: () => running.close(),
   };

@@ -5,6 +5,7 @@ import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
+import { tokenMutants } from "./token-mutants.ts";
 
 /** One check of the real code, switched off. */
 export interface Mutant {
@@ -35,7 +36,7 @@ export const mutants: readonly Mutant[] = [
     id: "workload-recheck",
     check: "ST-9: the caller is checked again before each answer",
     file: "src/workload-api/authorization.ts",
-    find: "      who.caller.recheck();",
+    find: "      caller.recheck();",
     replace: "",
     tests: ["test/workload-api/callers.test.ts", "test/liars/race.test.ts"],
   },
@@ -43,8 +44,8 @@ export const mutants: readonly Mutant[] = [
     id: "no-identity-refused",
     check: "EP-10: a known caller without identity is refused",
     file: "src/workload-api/authorization.ts",
-    find: "    if (granted.length === 0) {",
-    replace: "    if (false) {",
+    find: "if (granted.length > 0) return granted;",
+    replace: "return granted;",
     tests: ["test/workload-api/callers.test.ts", "test/workload-api/x509.test.ts"],
   },
   {
@@ -243,7 +244,7 @@ export const mutants: readonly Mutant[] = [
     id: "withdrawn-meanwhile",
     check: "an identity that is withdrawn while its token is being recorded is not handed out",
     file: "src/workload-api/authorization.ts",
-    find: "if (granted.some(({ identity }) => identity.id.equals(id))) return;",
+    find: "if (granted().some(({ identity }) => identity.id.equals(id))) return;",
     replace: "return;",
     tests: ["test/workload-api/jwt.test.ts"],
   },
@@ -328,6 +329,30 @@ export const mutants: readonly Mutant[] = [
     tests: ["test/federation/foreign-bundles.test.ts"],
   },
   {
+    id: "federates-with",
+    check: "an identity that federates with some trust domains only has the bundles of those alone",
+    file: "src/identity/federates-with.ts",
+    find: "names.includes(trustDomain.name)",
+    replace: "names.length >= 0",
+    tests: ["test/workload-api/x509.test.ts", "test/workload-api/jwt.test.ts", "test/workload-api/sds.test.ts"],
+  },
+  {
+    id: "federates-with-relay",
+    check: "a service's leg lets in callers of the trust domains that its identity federates with",
+    file: "src/relay/inbound.ts",
+    find: "const parts: RelayParts = { ...relay, bundles };",
+    replace: "const parts: RelayParts = bundles === undefined ? { ...relay, bundles } : relay;",
+    tests: ["test/relay/mutual-tls.test.ts"],
+  },
+  {
+    id: "federates-with-widening",
+    check: "D13: another trust domain for an identity waits",
+    file: "src/config/compare.ts",
+    find: "const widens = before !== undefined && (after === undefined",
+    replace: "const widens = before !== undefined && (after === null",
+    tests: ["test/config/compare.test.ts"],
+  },
+  {
     id: "federation-never-merged",
     check: "XR-10, FD-7: a trust domain is verified by its own bundle only",
     file: "src/federation/trust-bundles.ts",
@@ -399,4 +424,5 @@ export const mutants: readonly Mutant[] = [
   ...clientMutants,
   ...engineMutants,
   ...sandboxMutants,
+  ...tokenMutants,
 ];

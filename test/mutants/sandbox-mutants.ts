@@ -4,6 +4,7 @@ const WALLS = "test/e2e/sandbox.walls.test.ts";
 const LAUNCH = "test/e2e/sandbox.launch.test.ts";
 const DOOR = "test/e2e/sandbox.door.test.ts";
 const AGENTS = "test/e2e/sandbox.agents.test.ts";
+const SUBAGENTS = "test/e2e/sandbox.subagents.test.ts";
 
 /** The walls of the sandbox, and the daemon's look at them. */
 export const sandboxMutants: readonly Mutant[] = [
@@ -28,7 +29,7 @@ export const sandboxMutants: readonly Mutant[] = [
   {
     id: "sandbox-namespaces",
     check: "the process at the door is in namespaces of its own",
-    file: "src/daemon/sandboxes.ts",
+    file: "src/daemon/sandbox-walls.ts",
     find: "if (shared.length > 0)",
     replace: "if (false)",
     tests: [DOOR],
@@ -37,7 +38,7 @@ export const sandboxMutants: readonly Mutant[] = [
   {
     id: "sandbox-powerless",
     check: "the process at the door has no capability",
-    file: "src/daemon/sandboxes.ts",
+    file: "src/daemon/sandbox-walls.ts",
     find: "if (!confinement.powerless)",
     replace: "if (false)",
     tests: [DOOR],
@@ -99,6 +100,42 @@ export const sandboxMutants: readonly Mutant[] = [
     needsSandbox: true,
   },
   {
+    id: "sandbox-launches-from-inside",
+    check: "the launch socket of a sandbox hears nobody who is not inside it",
+    file: "src/daemon/launch-socket.ts",
+    find: "if (network === undefined || platform.networkOf(pid) !== network) {",
+    replace: "if (network === undefined) {",
+    tests: [SUBAGENTS],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-launches-only",
+    check: "the launch socket of a sandbox answers launches alone",
+    file: "src/daemon/launch-socket.ts",
+    find: 'if (route !== "launch")',
+    replace: 'if (route === "events")',
+    tests: [SUBAGENTS],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-launches-of-descendants",
+    check: "who asks inside descends from an agent",
+    file: "src/daemon/launch-socket.ts",
+    find: "if (descent === undefined) return",
+    replace: "if (descent === null) return",
+    tests: [SUBAGENTS],
+    needsSandbox: true,
+  },
+  {
+    id: "sandbox-no-wider-walls",
+    check: "a sub-agent does not stand in walls wider than those that its entry asks for",
+    file: "src/daemon/launching.ts",
+    find: "const shown = walls && widerThan(walls, wanted);",
+    replace: "const shown = walls && widerThan({ ...walls, read: [], write: [] }, wanted);",
+    tests: [SUBAGENTS],
+    needsSandbox: true,
+  },
+  {
     id: "sandbox-chain-at-the-door",
     check: "a sub-agent's chain is looked at again at the door",
     file: "src/daemon/launching.ts",
@@ -119,7 +156,7 @@ export const sandboxMutants: readonly Mutant[] = [
   {
     id: "sandbox-sees",
     check: "the process at the door sees no secret",
-    file: "src/daemon/sandboxes.ts",
+    file: "src/daemon/sandbox-walls.ts",
     find: "if (seen !== undefined)",
     replace: "if (false)",
     tests: [DOOR],
@@ -128,7 +165,7 @@ export const sandboxMutants: readonly Mutant[] = [
   {
     id: "sandbox-read-only",
     check: "the process at the door cannot write what is protected",
-    file: "src/daemon/sandboxes.ts",
+    file: "src/daemon/sandbox-walls.ts",
     find: "if (open !== undefined)",
     replace: "if (false)",
     tests: [DOOR],
@@ -137,7 +174,7 @@ export const sandboxMutants: readonly Mutant[] = [
   {
     id: "sandbox-swapped",
     check: "what may be written inside is the folder that was named",
-    file: "src/daemon/sandboxes.ts",
+    file: "src/daemon/sandbox-walls.ts",
     find: "if (other !== undefined)",
     replace: "if (false)",
     tests: [DOOR],

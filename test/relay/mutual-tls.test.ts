@@ -4,9 +4,10 @@ import { connect as connectTcp } from "node:net";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { X509BundleSource } from "../../src/identity/svid-source.js";
+import { createX509Authority } from "../../src/identity/x509-authority.js";
 import { secureContextOf, secureContextOptions } from "../../src/relay/mutual-tls.js";
 import type { RunningService } from "../../src/relay/running-service.js";
-import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
+import { SpiffeId, TrustDomain } from "../../src/spiffe/spiffe-id.js";
 import { createTestClock } from "../identity/test-trust-domain.js";
 import { exchangeRaw } from "./raw-http.js";
 import { identity, type RunningRelay, runRelay, runUpstream, shop, testAgent, type Upstream } from "./running-relay.js";
@@ -147,13 +148,57 @@ describe("the inbound leg", () => {
     const before = await connected(running);
     await ask(before);
     const serial = before.getPeerCertificate().serialNumber;
-    running.keeper.rotate();
+    await running.keeper.rotateAll();
     const after = await connected(running);
     expect(after.getPeerCertificate().serialNumber).not.toBe(serial);
     expect(await ask(before)).toContain("200 OK");
     expect(await ask(after)).toContain("200 OK");
     before.destroy();
     after.destroy();
+  });
+});
+
+describe("a service of other trust domains' callers", () => {
+  const partner = TrustDomain.parse("partner.example");
+  const id = SpiffeId.of(partner, "agents/other");
+  const now = Date.now();
+  const authority = createX509Authority({ trustDomain: partner, lifetimeSeconds: 3600, now });
+  const secureContext = secureContextOf({
+    ...authority.issue({ id, dnsNames: [], lifetimeSeconds: 600 }, now),
+    ...{ id, rotateAt: new Date(now + 300_000), hint: "" },
+  });
+  const known = (bundles: X509BundleSource): X509BundleSource => ({
+    ...bundles,
+    x509Bundle: (of) =>
+      of.equals(partner) ? { trustDomain: partner, authorities: [authority.certificate] } : bundles.x509Bundle(of),
+  });
+
+  it("lets in those of trust domains that its identity federates with, and drops them when it does no more", async () => {
+    const relay = await runRelay({
+      services: [invoices.service],
+      identities: [testAgent, identity("agents/other")],
+      rules: `rules:\n  - { name: all, allow: { from: ["agents/*", "${id}"], to: invoices } }\n`,
+      change: (parts) => ({ ...parts, bundles: known(parts.bundles) }),
+    });
+    const service = identity("services/invoices", { service: "invoices" });
+    const configure = (federatesWith?: readonly string[]) =>
+      relay.configure([
+        ...[testAgent, identity("agents/other")],
+        federatesWith === undefined ? service : { ...service, federatesWith },
+      ]);
+    const statusOf = async () => (await exchangeRaw(await connected(relay, { secureContext }), GET)).status;
+    expect(await statusOf()).toBe(200);
+    configure(["bank.local"]);
+    expect(await statusOf()).toBe(401);
+    // Its own trust domain is never in question.
+    expect((await exchangeRaw(await connected(relay), GET)).status).toBe(200);
+    configure(["bank.local", "partner.example"]);
+    const open = await connected(relay, { secureContext });
+    await ask(open);
+    const closed = once(open, "close");
+    configure([]);
+    await closed;
+    await relay.close();
   });
 });
 
@@ -167,7 +212,7 @@ it("a call that runs when its caller's SVID is replaced ends well, and the next 
     finish = () => response.end("second half");
   };
   const slow = await fetch(url);
-  running.keeper.rotate();
+  await running.keeper.rotateAll();
   invoices.answer = (_request, response) => response.end("quick");
   expect(await (await fetch(url)).text()).toBe("quick");
   finish();

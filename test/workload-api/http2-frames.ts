@@ -34,12 +34,16 @@ export function encodeFrame({ type: frameType, flags = 0, stream = 0, payload = 
 export const SETTINGS: Frame = { type: type.settings };
 export const ACKNOWLEDGEMENT: Frame = { type: type.settings, flags: flag.acknowledgement };
 
-/** The characters whose Huffman code has 5, 6, 7 and 8 bits; the codes of one length follow each other (RFC 7541, Appendix B). */
+/** The characters whose Huffman code has 5 to 12 bits; the codes of one length follow each other (RFC 7541, Appendix B). */
 const HUFFMAN = [
   [5, "012aceiost"],
   [6, " %-./3456789=A_bdfghlmnpru"],
   [7, ":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz"],
   [8, "&*,;XZ"],
+  [9, ""],
+  [10, '!"()?'],
+  [11, "'+|"],
+  [12, "#>"],
 ] as const;
 const codes = new Map<string, string>();
 for (let index = 0, code = 0; index < HUFFMAN.length; index++, code *= 2) {

@@ -65,7 +65,7 @@ describe("what a stream holds", () => {
       await Promise.all(streams.map((stream) => stream.next()));
       expect(held).toBeGreaterThanOrEqual(5);
       if (round % 4 === 0) {
-        running.keeper.rotate();
+        await running.keeper.rotateAll();
         running.configure([...identities].reverse());
         running.configure(identities);
       }

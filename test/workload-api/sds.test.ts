@@ -128,6 +128,26 @@ describe("the names of SDS", () => {
     expect(all.get("shop.local")?.map(({ raw }) => raw.equals(partnerRoot))).toEqual([false]);
   });
 
+  it("give the bundles of trust domains that the caller's identities federate with, and no other", async () => {
+    const withPartner = async (federatesWith: readonly string[]) => {
+      const { client, api } = await start({ identities: [{ ...billing, federatesWith }] });
+      const [all, together] = [
+        await fetched(client, {}),
+        await fetched(client, { node: envoy(1, 18), resourceNames: ["ALL"] }),
+      ];
+      const named = await fetch(client, { resourceNames: ["spiffe://partner.example"] });
+      await api.close();
+      return [[...all.keys()], [...trustDomainsOf(together.get("ALL")).keys()], named.code];
+    };
+    const own = [billingId, "spiffe://shop.local"];
+    expect(await withPartner([])).toEqual([own, ["shop.local"], status.INVALID_ARGUMENT]);
+    expect(await withPartner(["partner.example"])).toEqual([
+      [...own, "spiffe://partner.example"],
+      ["shop.local", "partner.example"],
+      status.OK,
+    ]);
+  });
+
   it("give plain roots to a client without the SPIFFE validator, and `ALL` only with it", async () => {
     const { client } = await start();
     const without = [
@@ -202,7 +222,7 @@ describe("StreamSecrets", () => {
     const stream = talk(client);
     stream.say({ node: envoy(1, 40), resourceNames: ["ROOTCA"] });
     const before = trustDomainsOf(secretsIn(await stream.next()).get("ROOTCA"));
-    api.keeper.rotate();
+    await api.keeper.rotateAll();
     api.authority.rotate();
     const after = trustDomainsOf(secretsIn(await stream.next()).get("ROOTCA"));
     stream.cancel();
@@ -360,7 +380,7 @@ describe("StreamSecrets", () => {
     expect(await code).toBe(status.INTERNAL);
     await barrier(client);
     expect(api.api.open.streams).toBe(0);
-    api.keeper.rotate();
+    await api.keeper.rotateAll();
     api.authority.rotate();
   });
 

@@ -63,7 +63,7 @@ describe("a stream", () => {
     const stream = receive(client().fetchX509Svid({}, secure()));
     const first = await stream.next();
     authority.rotate();
-    keeper.rotate();
+    await keeper.rotateAll();
     const second = await stream.next();
     const [svid] = second.svids;
     expect(svid?.bundle.length).toBeGreaterThan((first.svids[0]?.bundle.length ?? 0) * 1.5);
@@ -99,10 +99,10 @@ describe("a stream", () => {
     });
     const stream = receive(client().fetchX509Svid({}, secure()));
     await stream.next();
-    keeper.rotate();
+    await keeper.rotateAll();
     await stream.next();
     entitled = false;
-    keeper.rotate();
+    await keeper.rotateAll();
     expect((await stream.ended).code).toBe(status.PERMISSION_DENIED);
   });
 
@@ -113,7 +113,7 @@ describe("a stream", () => {
     const keys = receive(client().fetchJwtBundles({}, secure()));
     await Promise.all([svids.next(), bundles.next(), keys.next()]);
     // Changes of everything but the bundles; each reaches the SVID stream.
-    keeper.rotate();
+    await keeper.rotateAll();
     await svids.next();
     configure([billing, analyst]);
     await svids.next();
@@ -216,7 +216,7 @@ describe("what a stream holds", () => {
     const deliveries = () => record.entries.filter(({ kind }) => kind === "svid.delivered").length / many.length;
     const rotateOften = async () => {
       for (let round = 0; round < 30; round++) {
-        keeper.rotate();
+        await keeper.rotateAll();
         await new Promise((resolve) => setImmediate(resolve));
       }
     };

@@ -61,7 +61,7 @@ describe("FetchX509SVID", () => {
       "spiffe://shop.local/agents/analyst",
       "spiffe://shop.local/agents/planner",
     ]);
-    running.keeper.rotate();
+    await running.keeper.rotateAll();
     const again = await fetchSvids();
     expect(again.svids.map(({ spiffeId }) => spiffeId)).toEqual(svids.map(({ spiffeId }) => spiffeId));
   });
@@ -110,6 +110,42 @@ describe("FetchX509SVID", () => {
     expect(Object.keys(federatedBundles)).toEqual(["spiffe://partner.example"]);
     expect(federatedBundles["spiffe://partner.example"]?.equals(foreignRoot)).toBe(true);
     expect(svids.some(({ bundle }) => bundle.includes(foreignRoot))).toBe(false);
+  });
+
+  it("gives those that an identity of the caller federates with: all by default, none where each of its entries names others", async () => {
+    const federated = async () => Object.keys((await fetchSvids()).federatedBundles);
+    const bundles = async () => {
+      const stream = receive(running.client().fetchX509Bundles({}, secure()));
+      const { bundles } = await stream.next();
+      stream.cancel();
+      return Object.keys(bundles).sort();
+    };
+    const [own, other] = ["spiffe://shop.local", "spiffe://partner.example"];
+    const billing = identity("agents/billing", undefined, "internal");
+    const analyst = identity("agents/analyst");
+    const before = running.registry.identities;
+    try {
+      running.configure([
+        { ...billing, federatesWith: [] },
+        { ...analyst, federatesWith: ["bank.local"] },
+      ]);
+      expect([await federated(), await bundles()]).toEqual([[], [own]]);
+      running.configure([
+        { ...billing, federatesWith: [] },
+        { ...analyst, federatesWith: ["partner.example"] },
+      ]);
+      expect([await federated(), await bundles()]).toEqual([[other], [other, own]]);
+      running.configure([{ ...billing, federatesWith: [] }, analyst]);
+      expect([await federated(), await bundles()]).toEqual([[other], [other, own]]);
+      // A stream hears of it.
+      const stream = receive(running.client().fetchX509Svid({}, secure()));
+      expect(Object.keys((await stream.next()).federatedBundles)).toEqual([other]);
+      running.configure([{ ...billing, federatesWith: [] }]);
+      expect(Object.keys((await stream.next()).federatedBundles)).toEqual([]);
+      stream.cancel();
+    } finally {
+      running.configure(before);
+    }
   });
 
   it(`${verifies("XR-14")} ignores fields that the request does not have`, async () => {

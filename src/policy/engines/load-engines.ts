@@ -1,4 +1,6 @@
 import type { EngineConfig, PolicyConfig } from "../../config/config.js";
+import type { Clock } from "../../platform/clock.js";
+import type { PolicyEngine } from "../engine.js";
 import type { PolicySet } from "../policy-set.js";
 import type { PolicyProblem } from "../yaml-file.js";
 import { loadCedarEngine } from "./cedar-engine.js";
@@ -59,6 +61,14 @@ function loadEngine(config: EngineConfig, context: EngineContext): Promise<Engin
     case "authzen":
       return loadAuthzenEngine(config, context);
   }
+}
+
+/** What a decision point over a project is made with, besides its rules. */
+export function opened(
+  { engines, rules }: LoadedEngines,
+  clock: Clock,
+): { readonly engines: readonly PolicyEngine[]; readonly rules: RulesScope } {
+  return { engines: engines.map((engine) => engine.open({ clock })), rules };
 }
 
 /** What changes between the files of engines that are in both; those that come and go are changes of `agentid.yaml`. */

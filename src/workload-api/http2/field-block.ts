@@ -1,12 +1,17 @@
 /** `:authority` in HPACK's static table (RFC 7541, Appendix A). */
 const AUTHORITY = 1;
-const SLASH = 0x2f;
 /**
- * What a slash becomes, a "3": in the Huffman code too it is as long as a slash and differs in the last bit only (011000, 011001), so that no byte before
- * the current one ever changes. Nothing reads the authority of a Unix socket.
+ * What a path may hold and an authority may not (RFC 3986 §3.2; Node's HTTP/2 refuses it), save control characters, which stay and are refused. Each becomes
+ * a "3": nothing reads the authority of a Unix socket.
  */
+const NOT_OF_AUTHORITY = new Uint8Array(256).fill(1, 0x80);
+for (const character of ' "#/<>?\\^`{|}') NOT_OF_AUTHORITY[character.charCodeAt(0)] = 1;
 const REPLACEMENT = 0x33;
-const SLASH_CODE = 0b011000;
+/**
+ * Of those, by the length of their Huffman codes, the ones whose code is that of another symbol but for the last bit, so that no byte before the current one ever
+ * changes: slash and 3, blank and %, " and !. The others stay and are refused: grpc-java writes no Huffman code below 512 bytes, and a path is shorter.
+ */
+const LAST_BIT_APART: Readonly<Record<number, readonly number[]>> = { 6: [0b011000, 0b010100], 10: [0b1111111001] };
 
 /** An integer or a string that is longer is an error of its sender in any HTTP/2 that runs here. */
 const MAX_INTEGER_BITS = 28;
@@ -21,15 +26,15 @@ const HUFFMAN_END: number[] = [];
 for (const count of HUFFMAN_SYMBOLS) HUFFMAN_END.push((HUFFMAN_END.at(-1) ?? 0) * 2 + count);
 
 /**
- * Reads the field blocks of one direction of a connection, fragment by fragment, and overwrites each slash in the value of an `:authority` that is written
- * out. It keeps no dynamic table: an entry of the receiver's table comes from a literal that was changed on its way, so a later index finds the changed one.
+ * Reads the field blocks of one direction of a connection, fragment by fragment, and overwrites what has no place there in the value of an `:authority` that is
+ * written out. It keeps no dynamic table: an entry of the receiver's table comes from a literal that was changed on its way, so a later index finds the changed one.
  */
 export interface FieldBlockReader {
   /** Reads `bytes` from `start` to `end`; false if this is not HPACK as it is known here, and nothing after can be told apart. */
   read(bytes: Buffer, start: number, end: number): boolean;
   /** True where a field block may end: between two field lines. */
   readonly complete: boolean;
-  /** True once a slash was overwritten. */
+  /** True once something was overwritten. */
   readonly changed: boolean;
 }
 
@@ -97,29 +102,29 @@ export function createFieldBlockReader(): FieldBlockReader {
   function readOctets(bytes: Buffer, start: number, end: number): number {
     const stop = Math.min(end, start + octetsLeft);
     if (isAuthority) {
-      for (let at = start; at < stop; at++) bytes[at] = withoutSlash(bytes[at] ?? 0);
+      for (let at = start; at < stop; at++) bytes[at] = ofAuthority(bytes[at] ?? 0);
     }
     octetsLeft -= stop - start;
     if (octetsLeft === 0) endString();
     return stop;
   }
 
-  function withoutSlash(byte: number): number {
-    if (isHuffman) return withoutHuffmanSlash(byte);
-    if (byte !== SLASH) return byte;
+  function ofAuthority(byte: number): number {
+    if (isHuffman) return ofHuffmanAuthority(byte);
+    if (NOT_OF_AUTHORITY[byte] === 0) return byte;
     changed = true;
     return REPLACEMENT;
   }
 
-  function withoutHuffmanSlash(byte: number): number {
+  function ofHuffmanAuthority(byte: number): number {
     let result = byte;
     for (let bit = 0x80; bit > 0; bit >>= 1) {
       code = code * 2 + ((byte & bit) === 0 ? 0 : 1);
       codeLength++;
       if (code >= (HUFFMAN_END[codeLength] ?? 0)) continue;
       // No symbol of another length has that code.
-      if (code === SLASH_CODE) {
-        result |= bit;
+      if (LAST_BIT_APART[codeLength]?.includes(code) === true) {
+        result ^= bit;
         changed = true;
       }
       code = 0;

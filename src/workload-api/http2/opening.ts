@@ -13,8 +13,8 @@ export interface Opened {
 }
 
 /**
- * Reads a connection up to its first request and calls one of `opened`: as it is unless the request's `:authority` has slashes. One whose first request
- * has none never has slashes in those after: clients name the same authority on a connection.
+ * Reads a connection up to its first request and calls one of `opened`: as it is unless the request's `:authority` is a path. One whose first request
+ * has none never has one in those after: clients name the same authority on a connection.
  *
  * Most clients send no request before the server's SETTINGS (RFC 9113 §3.4 lets them wait), and the server that would send them is not there yet. Such a
  * client is sent `settings`; its acknowledgement is taken out, because the server behind knows only of its own, which follow and may (§6.5).

@@ -22,7 +22,7 @@ const flag = { acknowledgement: 0x1, endOfHeaders: 0x4, padded: 0x8, priority: 0
 const NOTHING: Buffer = Buffer.alloc(0);
 
 /**
- * What a client sends on one HTTP/2 connection, with the slashes in `:authority` overwritten (field-block.ts) and nothing else changed.
+ * What a client sends on one HTTP/2 connection, with what has no place in `:authority` overwritten (field-block.ts) and nothing else changed.
  *
  * It judges nothing. What it does not understand it passes on untouched, and so all that comes after: the server behind it answers as it would have.
  * It holds less than one frame header, whatever comes.
@@ -37,7 +37,7 @@ export interface RequestFrames {
   readonly awaitsAcknowledgement: boolean;
   /** True once the client connection preface was read. */
   readonly prefaceRead: boolean;
-  /** Whether the authority of the first request had slashes; undefined as long as its field block has not ended. "unchanged" too if it is no HTTP/2. */
+  /** Whether the authority of the first request was changed; undefined as long as its field block has not ended. "unchanged" too if it is no HTTP/2. */
   readonly firstRequest: "unchanged" | "changed" | undefined;
   /** True once there was a frame before the first request that the server might have to answer. */
   readonly needsServer: boolean;

@@ -1,8 +1,10 @@
 import { createHash } from "node:crypto";
 import { status } from "@grpc/grpc-js";
 import type { Entitlement } from "../../identity/entitlement.js";
+import { trustDomainsFor } from "../../identity/federates-with.js";
 import type { X509Bundle, X509BundleSource, X509Svid, X509SvidSource } from "../../identity/svid-source.js";
 import type { TrustDomain } from "../../spiffe/spiffe-id.js";
+import { identitiesOf } from "../authorization.js";
 import { Secret } from "../generated/envoy/extensions/transport_sockets/tls/v3/secret.js";
 import type { Any } from "../generated/google/protobuf/any.js";
 import { StatusError } from "../grpc-status.js";
@@ -52,7 +54,7 @@ export function catalogueOf(
   const entries = new Map<string, (name: string) => SecretResource>();
   for (const entitlement of granted) entries.set(entitlement.identity.id.toString(), certificateOf(d, entitlement));
   const own = () => [ownBundle(d)];
-  const federated = federatedBundles(d);
+  const federated = federatedBundles(d, granted);
   entries.set(d.trustDomain.id.toString(), bundleOf(own, validation));
   for (const bundle of federated)
     entries.set(
@@ -118,9 +120,9 @@ function ownBundle(d: CatalogueDependencies): X509Bundle {
   throw new StatusError(status.UNAVAILABLE, `the trust domain ${d.trustDomain} has no X.509 authority yet; try again`);
 }
 
-/** Those that have roots: an Envoy refuses a whole configuration for an empty one. */
-function federatedBundles(d: CatalogueDependencies): readonly X509Bundle[] {
-  return d.trustDomains().flatMap((trustDomain) => {
+/** Those that the caller's identities federate with, and that have roots: an Envoy refuses a whole configuration for an empty one. */
+function federatedBundles(d: CatalogueDependencies, granted: readonly Entitlement[]): readonly X509Bundle[] {
+  return trustDomainsFor(identitiesOf(granted), d.trustDomains()).flatMap((trustDomain) => {
     const bundle = trustDomain.equals(d.trustDomain) ? undefined : d.bundles.x509Bundle(trustDomain);
     return bundle !== undefined && bundle.authorities.length > 0 ? [bundle] : [];
   });

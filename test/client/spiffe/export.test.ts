@@ -25,7 +25,7 @@ beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), "agentid-ex-"));
   const running = await runApi({ identities: [identity("agents/billing")] });
   running.authority.rotate();
-  running.keeper.rotate();
+  await running.keeper.rotateAll();
   const socketPath = `unix://${running.path}`;
   const [x509, jwt] = await Promise.all([createX509Source({ socketPath }), createJwtSource({ socketPath })]);
   parts = {

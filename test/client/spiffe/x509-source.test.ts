@@ -69,7 +69,7 @@ describe("an X.509 source", () => {
     const held = await source({ socketPath: `unix://${running.path}` });
     const before = held.svid().serial;
     const first = updated(held);
-    running.keeper.rotate();
+    await running.keeper.rotateAll();
     await first;
     expect(held.svid().serial).not.toBe(before);
     expect(held.bundleFor("shop.local")).toHaveLength(1);
