@@ -83,11 +83,12 @@ test("a member called __proto__ is a member like any other", async () => {
 });
 
 test("a path that two servers could read as two is refused, whatever like says", async () => {
-  const decisions = await decisionsOf(
-    cedar(
+  const decisions = await decisionsOf({
+    rulesScope: ["payments"],
+    ...cedar(
       `permit(principal, action == Action::"http:GET", resource == Service::"invoices") when { resource.path like "/v1/*" };`,
-    ),
-  );
+    ,),
+  });
   expect(await decisions.judge(http("GET", "/v1/invoices"))).toMatchObject({ allowed: true });
   expect(await decisions.judge(http("GET", "/v1/../secret"))).toMatchObject({ allowed: false });
   expect(await decisions.judge(http("GET", "/v2/invoices"))).toMatchObject({ allowed: false });

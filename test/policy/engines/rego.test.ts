@@ -15,6 +15,8 @@ const finance = (entrypoint: string, more: EngineProject & { engine?: object } =
       bundle: "policies/finance.tar.gz",
       entrypoint: `finance/${entrypoint}`,
       scope: ["invoices"],
+      // A busy machine is no reason to deny.
+      timeout: "20s",
       ...more.engine,
     },
   ],
