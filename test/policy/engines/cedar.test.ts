@@ -87,7 +87,7 @@ test("a path that two servers could read as two is refused, whatever like says",
     rulesScope: ["payments"],
     ...cedar(
       `permit(principal, action == Action::"http:GET", resource == Service::"invoices") when { resource.path like "/v1/*" };`,
-    ,),
+    ),
   });
   expect(await decisions.judge(http("GET", "/v1/invoices"))).toMatchObject({ allowed: true });
   expect(await decisions.judge(http("GET", "/v1/../secret"))).toMatchObject({ allowed: false });
