@@ -81,6 +81,14 @@ export const engineMutants: readonly Mutant[] = [
     tests: [CEDAR],
   },
   {
+    id: "cedar-work",
+    check: "a large text is not put to many policies on the event loop",
+    file: "src/policy/engines/cedar-engine.ts",
+    find: "return (size - SMALL) * candidates.length > MAX_WORK;",
+    replace: "return size + candidates.length > 2 ** 40;",
+    tests: [CEDAR],
+  },
+  {
     id: "cedar-slots",
     check: "a name that was given to other policies is not used for the first ones again",
     file: "src/policy/engines/cedar-library.ts",

@@ -92,6 +92,12 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
     const session = isSession(request);
     if (!couldBePermitted && !session)
       return refused({ rule: "default", reason: `${noPermit} ${described(question)}` }, false);
+    if (isTooMuch(question, candidates)) {
+      return refused({
+        rule: "default",
+        reason: `the request is too large for ${candidates.length} policies to judge at once`,
+      });
+    }
     const answer = evaluator.evaluate(question, candidates);
     if (answer.type === "failure") {
       return refused({
@@ -196,6 +202,14 @@ function openCedar({ cedar, config, context, engine, schema, questionOf, clock }
   };
 
   return { name: config.name, digest: engine.digest, isAsked: context.isAsked, judge, consider, couldAllow };
+}
+
+/** Every policy may look at every character, and the event loop waits: what is small is never too much, large texts are for few policies. */
+const SMALL = 1024;
+const MAX_WORK = 256 * 1024;
+
+function isTooMuch({ size }: CedarQuestion, candidates: readonly CedarPolicy[]): boolean {
+  return (size - SMALL) * candidates.length > MAX_WORK;
 }
 
 function isSession({ action, resource }: AccessRequest): boolean {

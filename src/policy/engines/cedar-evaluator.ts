@@ -8,7 +8,7 @@ import type { CedarSchema } from "./cedar-schema.js";
 export interface CedarEvaluator {
   candidates(keys: CedarQuestion["keys"]): readonly CedarPolicy[];
   /** By these policies. With a schema the request is validated first; what it does not fit is a failure. Throws where they cannot be parsed. */
-  evaluate(question: Omit<CedarQuestion, "keys">, policies: readonly CedarPolicy[]): AuthorizationAnswer;
+  evaluate(question: Omit<CedarQuestion, "keys" | "size">, policies: readonly CedarPolicy[]): AuthorizationAnswer;
 }
 
 const MAX_SLICES = 4096;

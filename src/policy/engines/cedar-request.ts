@@ -17,6 +17,8 @@ export interface CedarQuestion {
   readonly resource: TypeAndId;
   readonly context: Record<string, CedarValueJson>;
   readonly entities: EntityJson[];
+  /** How much it holds, as characters of a text. */
+  readonly size: number;
   readonly keys: { readonly action: Keys; readonly principal: Keys; readonly resource: Keys };
 }
 
@@ -92,11 +94,13 @@ export function cedarMapping(mapping: CedarMapping): (request: AccessRequest, no
     const uid = { type: actionType, id: action.name };
     const groups = schema?.groupsOf(actionType, action.name) ?? sessionGroup(actionType, request);
     if (schema === undefined && groups.length > 0) slice.addAction(uid, { type: actionType, id: SESSION });
+    const asContext = only(declared, { ...cedarRecord(without(context, declared), "context", budget), ...ours });
     return {
       principal,
       action: uid,
       resource: asked,
-      context: only(declared, { ...cedarRecord(without(context, declared), "context", budget), ...ours }),
+      context: asContext,
+      size: budget.used,
       entities: slice.entities,
       keys: {
         action: ["*", uidText(uid.type, uid.id), ...groups],

@@ -311,6 +311,19 @@ test("an engine of an older project judges by its own policies after newer ones 
   expect(await older.judge(call("t", { x: 1 }))).toMatchObject({ allowed: true });
 });
 
+test("a large text is for few policies: however many could match, others do not wait", async () => {
+  const looks = 'permit(principal, action, resource) when { context.args.text like "*a*b" };\n';
+  const few = await decisionsOf(cedar(looks.repeat(4)));
+  const many = await decisionsOf(cedar(looks.repeat(40)));
+  const large = call("t", { text: `${"a".repeat(50_000)}b` });
+  expect(await few.judge(large)).toMatchObject({ allowed: true });
+  expect(await many.judge(call("t", { text: "aab" }))).toMatchObject({ allowed: true });
+  expect(await many.judge(large)).toMatchObject({
+    allowed: false,
+    reason: "the request is too large for 40 policies to judge at once",
+  });
+});
+
 test("a name that Cedar keeps is given to others only with its policies parsed anew", () => {
   const parsed: string[] = [];
   const ask = (owner: object) => policySetSlots.nameOf(owner, (name) => parsed.push(name));
