@@ -28,7 +28,7 @@ interface Piece {
  * Splits a file at the semicolons that end policies: not those in strings and comments. Each policy is parsed by itself, so that every problem
  * and every decision has its line; Cedar's own parser has already accepted the whole.
  */
-export function policiesIn(text: string): readonly Piece[] {
+function policiesIn(text: string): readonly Piece[] {
   const pieces: Piece[] = [];
   let start: number | undefined;
   let bytes = 0;

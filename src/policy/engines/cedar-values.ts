@@ -35,7 +35,7 @@ export class Budget {
  * A value from outside as Cedar takes it. Throws CodedError `cedar-value` with the place: what Cedar does not have (fractions, null), what JavaScript
  * has lost already (whole numbers beyond 2^53), and what Cedar would take for more than a value.
  */
-export function cedarValue(value: unknown, at: string, budget: Budget, depth = 0): CedarValueJson {
+function cedarValue(value: unknown, at: string, budget: Budget, depth = 0): CedarValueJson {
   if (depth > MAX_DEPTH) throw refusal(at, "is nested too deeply");
   switch (typeof value) {
     case "string":

@@ -32,7 +32,7 @@ export const EVERYTHING = `rules:
   - { name: everything, allow: { from: "**", to: "**" } }
 `;
 
-export const WEDNESDAY_NOON = new Date("2025-01-15T12:00:00Z");
+const WEDNESDAY_NOON = new Date("2025-01-15T12:00:00Z");
 
 /** The shop with these engines, loaded as a project is: from its files. */
 export async function loadProject(project: EngineProject): Promise<{
