@@ -18,7 +18,13 @@ const read = (user: string, caller?: string) => http("GET", "/v1/invoices/1017",
 describe.skipIf("missing" in opa)("OPA", () => {
   const { binary, folder } = "missing" in opa ? { binary: "", folder: "" } : opa;
   const environment = { PATH: folder };
-  const engine = { name: "finance", rego: "policies/finance.rego", entrypoint: "finance/allow", scope: ["invoices"] };
+  const engine = {
+    name: "finance",
+    rego: "policies/finance.rego",
+    entrypoint: "finance/allow",
+    scope: ["invoices"],
+    timeout: "20s",
+  };
   const files = { "policies/finance.rego": FINANCE };
 
   test("a policy as an enterprise has it, compiled by the user's own opa, runs unchanged on both sides of the hours", async () => {
@@ -95,7 +101,7 @@ same if got == data.expected
     });
     const decisions = await decisionsOf({
       files: { "t.rego": body, "expected.json": `{"expected":${native}}` },
-      engines: [{ name: "t", rego: "t.rego", entrypoint: "t/same", data: "expected.json" }],
+      engines: [{ name: "t", rego: "t.rego", entrypoint: "t/same", data: "expected.json", timeout: "20s" }],
       environment,
     });
     expect(await decisions.judge(read("alice"))).toMatchObject({ allowed: true });
@@ -103,7 +109,7 @@ same if got == data.expected
     expect(other).not.toBe(native);
     const wrong = await decisionsOf({
       files: { "t.rego": body, "expected.json": `{"expected":${other}}` },
-      engines: [{ name: "t", rego: "t.rego", entrypoint: "t/same", data: "expected.json" }],
+      engines: [{ name: "t", rego: "t.rego", entrypoint: "t/same", data: "expected.json", timeout: "20s" }],
       environment,
     });
     expect(await wrong.judge(read("alice"))).toMatchObject({ allowed: false });
@@ -126,7 +132,10 @@ same if got == data.expected
     );
     onTestFinished(() => server.kill());
     const at = (path: string) =>
-      decisionsOf({ engines: [{ name: "central", opa: url, path, scope: ["invoices"] }], entities: USERS });
+      decisionsOf({
+        engines: [{ name: "central", opa: url, path, scope: ["invoices"], timeout: "20s" }],
+        entities: USERS,
+      });
     const decisions = await at("finance/allow");
     expect(await decisions.judge(read("alice"))).toMatchObject({ allowed: true });
     expect(await decisions.judge(read("bob"))).toMatchObject({ allowed: false, engine: "central" });
@@ -186,7 +195,7 @@ describe.skipIf("missing" in cerbos)("Cerbos", () => {
     );
     onTestFinished(() => server.kill());
     const decisions = await decisionsOf({
-      engines: [{ name: "cerbos", authzen: url, scope: ["invoices"] }],
+      engines: [{ name: "cerbos", authzen: url, scope: ["invoices"], timeout: "20s" }],
       entities: USERS,
     });
     expect(await decisions.judge(read("alice"))).toMatchObject({ allowed: true });
