@@ -11,10 +11,15 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const built = join(root, "build");
 const dist = join(root, "dist");
 
-/** Native code stays a package of its own; ink's development tools are for those who develop ink. */
-const NOT_JOINED = ["koffi", "keytar", "react-devtools-core"];
+/** Native code and WebAssembly stay packages of their own; ink's development tools are for those who develop ink. */
+const NOT_JOINED = ["koffi", "keytar", "react-devtools-core", "@cedar-policy/cedar-wasm"];
 /** Started by path: by bin/agentid.js, and as a thread. */
-const PROGRAMS = ["client/run.js", "client/sandbox-entry.js", "policy/condition-worker.js"];
+const PROGRAMS = [
+  "client/run.js",
+  "client/sandbox-entry.js",
+  "policy/condition-worker.js",
+  "policy/engines/rego-thread.js",
+];
 const { commands } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).oclif;
 const helpers = commands.globPatterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => pattern.slice(1));
 // No commands, but what bin/agentid.js starts.

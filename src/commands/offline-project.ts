@@ -3,6 +3,8 @@ import { CodedError } from "../coded-error.js";
 import type { Config } from "../config/config.js";
 import { CONFIG_FILE_NAME, ENTITIES_FILE_NAME, findProject, LOCK_FILE_NAME, loadConfig } from "../config/load.js";
 import { readLock } from "../config/lock-file.js";
+import { type LoadedEngines, loadEngines } from "../policy/engines/load-engines.js";
+import { policyDigest } from "../policy/engines/policy-digest.js";
 import { policyNamesOf } from "../policy/policy-names.js";
 import { loadPolicySet, type PolicySet } from "../policy/policy-set.js";
 import { problemLine } from "../policy/yaml-file.js";
@@ -18,18 +20,36 @@ export function projectDirectory(named: string | undefined): string {
   return found;
 }
 
-/** Configuration and policies for the commands that need no daemon. Throws CodedError `config-invalid`, `policy-invalid` with every problem. */
-export async function offlineProject(
-  named: string | undefined,
-): Promise<{ config: Config; policies: PolicySet; warnings: readonly string[] }> {
+/** What the commands that need no daemon work on. */
+interface OfflineProject {
+  readonly config: Config;
+  readonly policies: PolicySet;
+  readonly engines: LoadedEngines;
+  /** Hex SHA-256 over all that decides. */
+  readonly digest: string;
+  readonly warnings: readonly string[];
+}
+
+/** Configuration, policies and engines. Throws CodedError `config-invalid`, `policy-invalid` with every problem. */
+export async function offlineProject(named: string | undefined): Promise<OfflineProject> {
   const directory = projectDirectory(named);
   const config = await loadConfig(join(directory, CONFIG_FILE_NAME));
   const lock = await readLock(join(directory, LOCK_FILE_NAME));
   const entities = join(config.projectDirectory, ENTITIES_FILE_NAME);
   const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config, lock), entities);
-  if (set === undefined) {
-    const errors = problems.filter(({ severity }) => severity === "error");
+  const loaded =
+    set &&
+    (await loadEngines(config.policy, set, {
+      projectDirectory: config.projectDirectory,
+      cacheDirectory: join(config.projectDirectory, ".agentid", "rego"),
+      environment: process.env,
+    }));
+  const all = [...problems, ...(loaded?.problems ?? [])];
+  const engines = loaded?.loaded;
+  if (set === undefined || engines === undefined) {
+    const errors = all.filter(({ severity }) => severity === "error");
     throw new CodedError("policy-invalid", errors.map(problemLine).join("\n"));
   }
-  return { config, policies: set, warnings: problems.map(problemLine) };
+  const digest = policyDigest(set.digest, engines.engines, engines.rules.items);
+  return { config, policies: set, engines, digest, warnings: all.map(problemLine) };
 }

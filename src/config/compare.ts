@@ -1,6 +1,7 @@
 import { canonicalize } from "json-canonicalize";
 import type {
   Config,
+  EngineConfig,
   IdentityConfig,
   Labels,
   LaunchConfig,
@@ -13,6 +14,7 @@ import type {
 } from "./config.js";
 import { describeEndpoint, describeOidc, describeRelationship } from "./describe-federation.js";
 import { formatDuration } from "./duration.js";
+import { describeEngine, describeScope } from "./policy-schema.js";
 import type { PinnedTools } from "./tool-pin.js";
 
 /** What a reload changes, and whether anything is permitted afterwards that was not before (D13). What cannot be shown narrower is wider. */
@@ -35,6 +37,7 @@ export function compareConfigs(old: Config, next: Config): Comparison {
     ...identityChanges(old.identities, next.identities),
     ...serviceChanges(old.services, next.services),
     ...differing("policies", old.policiesDirectory, next.policiesDirectory, true),
+    ...engineChanges(old, next),
     ...(["x509", "jwt", "ca"] as const).flatMap((kind) => {
       const [before, after] = [old.lifetimes[`${kind}Seconds`], next.lifetimes[`${kind}Seconds`]];
       return differing(`lifetimes.${kind}`, formatDuration(before), formatDuration(after), after > before);
@@ -244,6 +247,21 @@ function serviceChanges(old: readonly ServiceConfig[], next: readonly ServiceCon
         ...labelChanges(at, was.labels, service.labels),
       ];
     }),
+  ];
+}
+
+/** All that are asked must permit: a further engine narrows where the rules were asked about everything before, and are still. */
+function engineChanges({ policy: old }: Config, { policy: next }: Config): readonly Change[] {
+  const rulesJudgeAll = old.rulesScope === undefined && next.rulesScope === undefined;
+  const byName = (engines: readonly EngineConfig[]) =>
+    new Map(engines.map((engine) => [engine.name, describeEngine(engine)]));
+  const [before, after] = [byName(old.engines), byName(next.engines)];
+  const names = [...new Set([...before.keys(), ...after.keys()])].sort();
+  return [
+    ...differing("policy.rules.scope", describeScope(old.rulesScope), describeScope(next.rulesScope), true),
+    ...names.flatMap((name) =>
+      differing(`policy.engines.${name}`, before.get(name), after.get(name), before.has(name) || !rulesJudgeAll),
+    ),
   ];
 }
 

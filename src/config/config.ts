@@ -13,6 +13,7 @@ export interface Config {
   readonly services: readonly ServiceConfig[];
   /** Absolute path of the policies folder. */
   readonly policiesDirectory: string;
+  readonly policy: PolicyConfig;
   readonly lifetimes: Lifetimes;
   /** Absolute paths of PEM files. */
   readonly upstreamAuthority: { readonly certificate: string; readonly key: string } | undefined;
@@ -24,6 +25,63 @@ export interface Config {
   readonly keys: "disk" | "memory";
   /** Hex SHA-256 of the file's bytes. */
   readonly digest: string;
+}
+
+/** Which engines judge what (D15). */
+export interface PolicyConfig {
+  /** What our own rules are asked about; undefined: everything. */
+  readonly rulesScope: readonly ScopeItem[] | undefined;
+  readonly engines: readonly EngineConfig[];
+}
+
+/** Services by name, by identity or by a pattern of identities; or resources by type. */
+export type ScopeItem = { readonly identity: string } | { readonly type: string };
+
+interface EngineBase {
+  readonly name: string;
+  /** Undefined: everything. */
+  readonly scope: readonly ScopeItem[] | undefined;
+  /** The longest that a decision may take which is not made at once. */
+  readonly timeoutMillis: number;
+}
+
+export type EngineConfig = CedarEngineConfig | RegoEngineConfig | OpaEngineConfig | AuthzenEngineConfig;
+
+/** All paths are absolute. */
+export interface CedarEngineConfig extends EngineBase {
+  readonly kind: "cedar";
+  /** File, or folder of `*.cedar`. */
+  readonly policies: string;
+  readonly schema: string | undefined;
+  readonly entities: string | undefined;
+  readonly namespace: string | undefined;
+  /** Types of AuthZEN → types of Cedar, where they are not the standard ones. */
+  readonly types: Readonly<Record<string, string>>;
+}
+
+export interface RegoEngineConfig extends EngineBase {
+  readonly kind: "rego";
+  readonly source: { readonly rego: string } | { readonly bundle: string };
+  /** `finance/allow`. */
+  readonly entrypoint: string;
+  readonly data: string | undefined;
+}
+
+interface RemoteEngineBase extends EngineBase {
+  /** `https://…`, `http://` on this machine, or `unix:/absolute/path`. */
+  readonly url: string;
+  readonly tokenFile: string | undefined;
+  readonly ca: string | undefined;
+}
+
+export interface OpaEngineConfig extends RemoteEngineBase {
+  readonly kind: "opa";
+  /** Below `/v1/data/`. */
+  readonly path: string;
+}
+
+export interface AuthzenEngineConfig extends RemoteEngineBase {
+  readonly kind: "authzen";
 }
 
 /** Whom this trust domain tells its bundle, and whose it follows. */

@@ -28,6 +28,8 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
     ...listenPorts(source),
     ...lifetimeBounds(source),
     ...federatedTrustDomains(source),
+    ...engineNames(source),
+    ...engineScopes(source),
   ];
 }
 
@@ -189,6 +191,39 @@ function federatedTrustDomains(source: YamlSource): readonly ConfigProblem[] {
       ? "this is the trust domain of this file: it cannot be federated with itself"
       : checkTrustDomain(name);
     return wrong === undefined ? [] : [source.problem(["federation", "trustDomains", name], wrong, "key")];
+  });
+}
+
+function enginesOf(source: YamlSource): readonly unknown[] {
+  const engines = valueAt(source.value, ["policy", "engines"]);
+  return Array.isArray(engines) ? engines : [];
+}
+
+function engineNames(source: YamlSource): readonly ConfigProblem[] {
+  const names = enginesOf(source).map((engine) => valueAt(engine, ["name"]));
+  return names.flatMap((name, index) =>
+    typeof name === "string" && names.indexOf(name) < index
+      ? [source.problem(["policy", "engines", index, "name"], `there is another engine ${JSON.stringify(name)}`)]
+      : [],
+  );
+}
+
+/** Scopes name services, by name or by identity. What a pattern matches, and types, are looked at with the policies. */
+function engineScopes(source: YamlSource): readonly ConfigProblem[] {
+  const services = entriesOf(source, "services");
+  const named = new Map(entriesOf(source, "identities").map(([name, entry]) => [valueAt(entry, ["service"]), name]));
+  const known = services.flatMap(([service, entry]) => {
+    const protocol = isMapping(entry) && Object.hasOwn(entry, "mcp") ? "mcp" : "http";
+    return [service, named.get(service) ?? defaultIdentityName(service, protocol)];
+  });
+  const places = [["policy", "rules"], ...enginesOf(source).map((_, index) => ["policy", "engines", index])];
+  return places.flatMap((place) => {
+    const items = valueAt(source.value, [...place, "scope"]);
+    return (Array.isArray(items) ? items : []).flatMap((item: unknown, index) => {
+      if (typeof item !== "string" || item.includes("*") || item.includes("://") || known.includes(item)) return [];
+      const hint = suggestion(item, known);
+      return [source.problem([...place, "scope", index], `no service ${JSON.stringify(item)}${hint}`)];
+    });
   });
 }
 

@@ -13,6 +13,7 @@ import {
 import { defaultIdentityName, STANDARD_LIFETIMES } from "./cross-checks.js";
 import { durationSeconds } from "./duration.js";
 import { federationOf, oidcOf } from "./normalise-federation.js";
+import { policyConfigOf } from "./policy-schema.js";
 import type { ConfigFile, IdentityEntry, ServiceEntry, UpstreamEntry } from "./schema.js";
 import { endpointOfHttpUrl, parseHostPort } from "./values.js";
 
@@ -54,6 +55,7 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
     identities,
     services,
     policiesDirectory: resolve(projectDirectory, written.policies ?? "policies"),
+    policy: policyConfigOf(written.policy, projectDirectory),
     lifetimes: {
       x509Seconds: secondsOr(x509, STANDARD_LIFETIMES.x509),
       jwtSeconds: secondsOr(jwt, STANDARD_LIFETIMES.jwt),

@@ -89,8 +89,13 @@ function sections(path: readonly string[], schema: JsonSchema): readonly string[
 
 function inner(path: readonly string[], schema: JsonSchema): readonly string[] {
   const entries = schema.additionalProperties;
-  if (typeof entries === "object") return sections([...path, "NAME"], entries);
-  const mapping = formsOf(schema).find((form) => form.properties !== undefined);
+  if (typeof entries === "object" && entries.type !== "string") return sections([...path, "NAME"], entries);
+  const forms = formsOf(schema);
+  const items = forms.map(({ items }) => items).find((each) => typeof each === "object" && !Array.isArray(each));
+  // A list of mappings is a table of what each of them holds.
+  if (typeof items === "object" && !Array.isArray(items) && items.properties !== undefined)
+    return sections(path, items);
+  const mapping = forms.find((form) => form.properties !== undefined);
   // `mcp` takes what `http` takes.
   if (mapping === undefined || path.at(-1) === "mcp") return [];
   return sections(path, mapping);

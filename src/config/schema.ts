@@ -2,6 +2,7 @@ import { z } from "zod";
 import { federation, oidc } from "./federation-schema.js";
 import { identity } from "./identity-schema.js";
 import { lifetimes } from "./lifetimes-schema.js";
+import { policy } from "./policy-schema.js";
 import { text } from "./schema-text.js";
 import { service } from "./service-schema.js";
 import { checkPath, checkTrustDomain, SERVICE_NAME_PATTERN } from "./values.js";
@@ -38,6 +39,7 @@ export const configFile = z
       default: "policies/",
       examples: ["policies/"],
     }).optional(),
+    policy: policy.optional(),
     lifetimes: lifetimes.meta({ description: "How long credentials are valid, as `300s`, `10m`, `24h`." }).optional(),
     upstreamAuthority: z
       .strictObject({

@@ -162,6 +162,26 @@ export const checkEndpointUrl: ValueCheck = (text) => {
   return url.hash === "" ? undefined : "an address must not hold a fragment";
 };
 
+/** Where a decision point is asked: https, or what never leaves this machine. */
+export const checkDecisionPointUrl: ValueCheck = (text) => {
+  if (text.startsWith("unix:")) return checkSocketPath(text.slice("unix:".length));
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    return "not a URL; write it as https://pdp.example or http://127.0.0.1:8181";
+  }
+  if (url.protocol !== "https:" && url.protocol !== "http:") return `only https:// and http://, not ${url.protocol}//`;
+  if (url.protocol === "http:" && !isLoopback(url.hostname)) {
+    return `plain http to ${url.hostname} would leave this machine unprotected, and anybody on the way could permit anything; write https://`;
+  }
+  if (url.search !== "" || url.hash !== "" || url.username !== "" || url.password !== "") {
+    return "the address has no query, fragment, user name or password";
+  }
+  const written = url.pathname === "/" ? url.origin : url.origin + url.pathname.replace(/\/$/, "");
+  return text === written ? undefined : `write it as ${written}`;
+};
+
 export const checkWorkloadId: ValueCheck = (text) => {
   try {
     return SpiffeId.parse(text).path === ""

@@ -1,11 +1,15 @@
 import { basename, dirname, relative, resolve, sep } from "node:path";
 import { type FSWatcher, watch as watchFiles } from "chokidar";
 import { type Clock, systemClock } from "../platform/clock.js";
+import type { PolicyConfig } from "./config.js";
 import { CONFIG_FILE_NAME, ENTITIES_FILE_NAME, LOCK_FILE_NAME } from "./load.js";
+import { engineFiles } from "./policy-schema.js";
 
 interface WatchedProject {
   readonly projectDirectory: string;
   readonly policiesDirectory: string;
+  /** Whose files are followed too. */
+  readonly policy?: PolicyConfig;
 }
 
 export interface ProjectWatchOptions {
@@ -61,7 +65,7 @@ export function watchProject(options: ProjectWatchOptions): ProjectWatch {
       // A folder that comes or goes does so with its files, and those are reported.
       if (event === "addDir" || event === "unlinkDir") return;
       const file = resolve(path);
-      if (!isProjectFile(observed, file) && !isPolicyFile(basename(file))) return;
+      if (!isProjectFile(observed, file) && !isPolicyFile(basename(file)) && !isEngineFile(observed, file)) return;
       changed.add(file);
       schedule();
     });
@@ -115,11 +119,14 @@ export function watchProject(options: ProjectWatchOptions): ProjectWatch {
   };
 }
 
-/** The project's folder; a policies folder outside of it is a root of its own. */
+/** The project's folder; a policies folder or an engine's file outside of it is a root of its own. */
 function rootsOf(config: WatchedProject): string[] {
-  return isWithin(config.projectDirectory, config.policiesDirectory)
-    ? [config.projectDirectory]
-    : [config.projectDirectory, config.policiesDirectory];
+  const all = [config.policiesDirectory, ...enginePathsOf(config)];
+  return [config.projectDirectory, ...all.filter((path) => !isWithin(config.projectDirectory, path))];
+}
+
+function enginePathsOf({ policy }: WatchedProject): readonly string[] {
+  return policy === undefined ? [] : engineFiles(policy);
 }
 
 /** What the file system is asked about. `isFile` is undefined where that is not known yet. */
@@ -128,7 +135,9 @@ function isObserved(config: WatchedProject, path: string, isFile: boolean | unde
   const { projectDirectory, policiesDirectory } = config;
   // The folders from the project down to the policies, so that these are seen to appear.
   if (absolute === projectDirectory || isWithin(absolute, policiesDirectory)) return true;
-  if (isProjectFile(config, absolute)) return true;
+  if (isProjectFile(config, absolute) || isEngineFile(config, absolute)) return true;
+  // The folders from the project down to an engine's file.
+  if (isFile !== true && enginePathsOf(config).some((path) => isWithin(absolute, path))) return true;
   if (!isWithin(policiesDirectory, absolute)) return false;
   const hidden = relative(policiesDirectory, absolute)
     .split(sep)
@@ -141,6 +150,15 @@ function isProjectFile(config: WatchedProject, path: string): boolean {
     dirname(path) === config.projectDirectory &&
     [CONFIG_FILE_NAME, LOCK_FILE_NAME, ENTITIES_FILE_NAME].includes(basename(path))
   );
+}
+
+/** An engine's file, or one in its folder that an editor has not put there for a moment. */
+function isEngineFile(config: WatchedProject, path: string): boolean {
+  return enginePathsOf(config).some((engine) => {
+    if (!isWithin(engine, path)) return false;
+    const steps = relative(engine, path).split(sep);
+    return steps.every((step) => !/^[.#]|~$/.test(step));
+  });
 }
 
 /** Not `.payments.yaml.swp`, `payments.yaml~`, `#payments.yaml#`, `4913`. */

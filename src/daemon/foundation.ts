@@ -78,7 +78,7 @@ export async function openFoundation(options: TrustDomainOptions, undo: (() => u
     trustDomain: project.config.trustDomain.name,
     pid: process.pid,
     config: project.config.digest,
-    policy: project.policies.digest,
+    policy: project.policyDigest,
   });
   for (const name of project.newlyPinned) audit.append("pin", { identity: name, why: "first start" });
   return {

@@ -1,5 +1,6 @@
 import type { AuditLog } from "../audit/audit-log.js";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
+import { engineFiles } from "../config/policy-schema.js";
 import { type ReloadState, reloadStarted, reloadTransition } from "../config/reload.js";
 import { watchProject } from "../config/watch.js";
 import type { AgentidEvent } from "../control-api/events.js";
@@ -69,7 +70,7 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
     }
     const { widened, changes } = compareProjects(state.current, next);
     const wasFailed = state.kind === "failed";
-    if (changes.length === 0 && next.policies.digest === state.current.policies.digest && state.kind === "current") {
+    if (changes.length === 0 && next.policyDigest === state.current.policyDigest && state.kind === "current") {
       return undefined;
     }
     const after = reloadTransition(state, {
@@ -113,7 +114,8 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
     } catch (thrown) {
       return broken(thrown);
     }
-    const moved = next.config.policiesDirectory !== state.current.config.policiesDirectory;
+    const followed = ({ config }: Project) => [config.policiesDirectory, ...engineFiles(config.policy)].join("\n");
+    const moved = followed(next) !== followed(state.current);
     state = { kind: "current", current: next };
     pending = undefined;
     // What was saved in the new folder before it was watched is looked at once it is.
@@ -130,11 +132,7 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
     widened: boolean,
     changes: readonly string[],
   ): void {
-    audit.append(
-      kind,
-      { widened, changes, config: next.config.digest, policy: next.policies.digest },
-      { sync: widened },
-    );
+    audit.append(kind, { widened, changes, config: next.config.digest, policy: next.policyDigest }, { sync: widened });
   }
 
   function emit(
@@ -149,7 +147,7 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
       outcome,
       widened,
       changes: [...changes],
-      policyDigest: project.policies.digest,
+      policyDigest: project.policyDigest,
       ...(error === undefined ? {} : { error }),
     }) as ReloadEvent;
   }
@@ -174,7 +172,7 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
       }),
     refuse(sequence) {
       const { current, changes } = requirePending(sequence);
-      audit.append("reload.refused", { changes, policy: current.policies.digest }, { sync: true });
+      audit.append("reload.refused", { changes, policy: current.policyDigest }, { sync: true });
       state = { kind: "current", current };
       pending = undefined;
       return emit("refused", current, true, changes);

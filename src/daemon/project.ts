@@ -7,6 +7,8 @@ import type { Config, IdentityConfig, Lock, LockedIdentity } from "../config/con
 import { builtInConfig, CONFIG_FILE_NAME, ENTITIES_FILE_NAME, LOCK_FILE_NAME, loadConfig } from "../config/load.js";
 import { EMPTY_LOCK, readLock } from "../config/lock-file.js";
 import { type KnownRelationship, readFirstBundles } from "../federation/first-bundle.js";
+import { compareEngines, type LoadedEngines, loadEngines, NO_ENGINES } from "../policy/engines/load-engines.js";
+import { policyDigest } from "../policy/engines/policy-digest.js";
 import { diffPolicySets } from "../policy/policy-diff.js";
 import { policyNamesOf } from "../policy/policy-names.js";
 import { emptyPolicySet, loadPolicySet, type PolicySet } from "../policy/policy-set.js";
@@ -17,6 +19,10 @@ export interface Project {
   readonly config: Config;
   readonly lock: Lock;
   readonly policies: PolicySet;
+  /** What judges beside the rules. */
+  readonly engines: LoadedEngines;
+  /** Hex SHA-256 over the rules and all that the engines decide by; decisions name it. */
+  readonly policyDigest: string;
   /** Of `config.federation`, with the bundles in the files that it names. */
   readonly relationships: readonly KnownRelationship[];
   /** What is allowed but worth a look. */
@@ -34,9 +40,19 @@ export async function loadProject(directory: string, environment: NodeJS.Process
   const lock = await readLock(join(directory, LOCK_FILE_NAME));
   const entities = join(directory, ENTITIES_FILE_NAME);
   const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config, lock), entities);
-  const lines = problems.map((problem) => `${problem.severity === "warning" ? "" : "error: "}${problemLine(problem)}`);
-  if (set === undefined) {
-    const errors = problems.filter(({ severity }) => severity === "error").map(problemLine);
+  const loadedEngines =
+    set === undefined
+      ? undefined
+      : await loadEngines(config.policy, set, {
+          projectDirectory: directory,
+          cacheDirectory: join(directory, ".agentid", "rego"),
+          environment,
+        });
+  const all = [...problems, ...(loadedEngines?.problems ?? [])];
+  const engines = loadedEngines?.loaded;
+  const lines = all.map((problem) => `${problem.severity === "warning" ? "" : "error: "}${problemLine(problem)}`);
+  if (set === undefined || engines === undefined) {
+    const errors = all.filter(({ severity }) => severity === "error").map(problemLine);
     throw new CodedError("policy-invalid", errors.join("\n"));
   }
   const pinned = await completeLock(config, lock, environment);
@@ -46,14 +62,16 @@ export async function loadProject(directory: string, environment: NodeJS.Process
     ...lines,
     ...spared.map(({ name }) => `${name} is in shadow: what no rule allows it is let through`),
   ];
-  return { config, policies: set, relationships, warnings, ...pinned };
+  const digest = policyDigest(set.digest, engines.engines, engines.rules.items);
+  return { config, policies: set, engines, policyDigest: digest, relationships, warnings, ...pinned };
 }
 
 /** What `agentid ci` runs where there is no `agentid.yaml`: `ci.local`, nothing registered, nothing allowed. */
 export function builtInProject(directory: string): Project {
   const config = builtInConfig(directory);
   const policies = emptyPolicySet(policyNamesOf(config));
-  return { config, lock: EMPTY_LOCK, policies, relationships: [], warnings: [], newlyPinned: [] };
+  const none = { lock: EMPTY_LOCK, relationships: [], warnings: [], newlyPinned: [] };
+  return { config, policies, engines: NO_ENGINES, policyDigest: policies.digest, ...none };
 }
 
 /** What changes from `old` to `next`, over all three kinds of files, and whether anything more is permitted (D13). */
@@ -62,6 +80,7 @@ export function compareProjects(old: Project, next: Project): { widened: boolean
     compareConfigs(old.config, next.config),
     compareLocks(old.lock, next.lock),
     diffPolicySets(old.policies, next.policies),
+    compareEngines(old.engines, next.engines),
     compareFirstBundles(old.relationships, next.relationships),
   ];
   return { widened: parts.some(({ widened }) => widened), changes: parts.flatMap(({ changes }) => changes) };

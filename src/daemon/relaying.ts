@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
+import { opened } from "../policy/engines/load-engines.js";
 import { createLimitCounts } from "../policy/limit-counts.js";
-import type { PolicySet } from "../policy/policy-set.js";
 import { createRelay, type Relay } from "../relay/relay.js";
 import type { RunningService } from "../relay/running-service.js";
 import type { Attesting } from "./attesting.js";
@@ -35,11 +35,11 @@ export async function startRelaying(
   const explanations = createExplanations();
   // Counted on over a reload: a save is no way to be rid of a debt.
   const limits = createLimitCounts(clock);
-  const inForce = (set: PolicySet): PolicyInForce => ({
+  const inForce = ({ policies: set, engines }: Project): PolicyInForce => ({
     set,
-    point: createDecisionPoint(set, { clock, random: randomBytes, limits }),
+    point: createDecisionPoint(set, { clock, random: randomBytes, limits, ...opened(engines, clock) }),
   });
-  let policy = inForce(foundation.project.policies);
+  let policy = inForce(foundation.project);
   const relay = createRelay({
     attestor,
     registry,
@@ -71,7 +71,7 @@ export async function startRelaying(
   function decideBy(project: Project): void {
     // Together and without a gap: from here on every question is asked of this project.
     foundation.project = project;
-    policy = inForce(project.policies);
+    policy = inForce(project);
     registry.update(project.config, project.lock);
   }
 

@@ -2,6 +2,7 @@ import { userInfo } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config, LaunchConfig } from "../config/config.js";
+import { engineFiles, engineSecrets } from "../config/policy-schema.js";
 import { CONFIG_FILE } from "../platform/directories.js";
 import { hostFiles } from "../sandbox/host-files.js";
 import { planSandbox, type SandboxPlan, SandboxWishError } from "../sandbox/plan.js";
@@ -30,9 +31,10 @@ export interface OwnPlaces {
 
 /** What one launch sees of this project and this machine. Throws CodedError `launch-refused` when its entry asks for what a sandbox never shows. */
 export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces): SandboxPlan {
-  const { projectDirectory, policiesDirectory, services, upstreamAuthority, federation, oidc } = config;
+  const { projectDirectory, policiesDirectory, services, upstreamAuthority, federation, oidc, policy } = config;
   const sockets = services.flatMap(({ upstream }) => (upstream.kind === "unix" ? [upstream.path] : []));
-  const keys = [upstreamAuthority?.key, federation.endpoint?.web?.key, oidc?.web?.key].filter(
+  const secrets = engineSecrets(policy);
+  const keys = [upstreamAuthority?.key, federation.endpoint?.web?.key, oidc?.web?.key, ...secrets].filter(
     (key) => key !== undefined,
   );
   try {
@@ -53,6 +55,7 @@ export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces)
           join(projectDirectory, "agentid.lock"),
           join(projectDirectory, "entities.yaml"),
           policiesDirectory,
+          ...engineFiles(policy).filter((path) => !secrets.includes(path)),
           ...(config.file === undefined ? [] : [config.file]),
         ],
         workingDirectory: launch.launch.workingDirectory,

@@ -2,6 +2,7 @@ import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "../config/config.js";
 import { CONFIG_FILE_NAME, ENTITIES_FILE_NAME, LOCK_FILE_NAME } from "../config/load.js";
+import { engineFiles } from "../config/policy-schema.js";
 import type { Clock } from "../platform/clock.js";
 
 /** Programs that save by truncating and writing leave a file empty for a moment; what was written just now may be half of it. */
@@ -33,13 +34,20 @@ export async function loadSettled<Loaded>(config: Config, clock: Clock, load: ()
   }
 }
 
-async function statesOf({ projectDirectory, policiesDirectory }: Config): Promise<FileStates> {
-  const policies = await readdir(policiesDirectory, { recursive: true }).catch(() => []);
+async function statesOf({ projectDirectory, policiesDirectory, policy }: Config): Promise<FileStates> {
+  const below = async (path: string): Promise<readonly string[]> => {
+    // What is no folder, or is not there, is looked at itself.
+    const names = await readdir(path, { recursive: true }).catch(() => []);
+    return [path, ...names.sort().map((name) => join(path, name))];
+  };
+  const [, ...policies] = await below(policiesDirectory);
+  const ofEngines = await Promise.all(engineFiles(policy).map(below));
   const files = [
     join(projectDirectory, CONFIG_FILE_NAME),
     join(projectDirectory, LOCK_FILE_NAME),
     join(projectDirectory, ENTITIES_FILE_NAME),
-    ...policies.sort().map((name) => join(policiesDirectory, name)),
+    ...policies,
+    ...ofEngines.flat(),
   ];
   let newestMs = 0;
   const states: string[] = [];

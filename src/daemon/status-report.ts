@@ -30,7 +30,7 @@ export interface StatusSources {
 
 /** Everything a dashboard needs to begin with; the event stream says what changes after. */
 export function statusReport(sources: StatusSources): Status {
-  const { config, policies } = sources.reload.current;
+  const { config, policies, policyDigest } = sources.reload.current;
   const held = new Map(sources.keeper.held.map(({ identity, svid }) => [identity.name, svid]));
   return {
     trustDomain: config.trustDomain.name,
@@ -40,7 +40,7 @@ export function statusReport(sources: StatusSources): Status {
     ephemeral: sources.ephemeral,
     workloadApi: sources.workloadApi,
     control: sources.control,
-    policy: { digest: policies.digest, rules: policies.rules.length, files: policies.files },
+    policy: { digest: policyDigest, rules: policies.rules.length, files: policies.files },
     authority: {
       notAfter: sources.authority.active.notAfter.toISOString(),
       rotateAt: sources.authority.rotateAt.toISOString(),

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { messageOf } from "../coded-error.js";
 import type { Clock } from "../platform/clock.js";
 import type {
@@ -12,6 +11,8 @@ import type {
 } from "./access-request.js";
 import { decisionIds } from "./decision-id.js";
 import type { JudgeUse, PolicyEngine, Possibility, Verdict } from "./engine.js";
+import { policyDigest } from "./engines/policy-digest.js";
+import type { RulesScope } from "./engines/scope.js";
 import { questionsAbove } from "./launch-chain.js";
 import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
 import { distinctObligations } from "./obligations.js";
@@ -26,6 +27,8 @@ export interface DecisionPointOptions {
   readonly random: (size: number) => Uint8Array;
   /** Besides our rules: Cedar, Rego, other decision points. */
   readonly engines?: readonly PolicyEngine[];
+  /** What our rules are asked about; everything if left out. */
+  readonly rules?: RulesScope;
   /** What has been counted so far: it goes on over a reload. Left out, counting begins here. */
   readonly limits?: LimitCounts;
 }
@@ -36,14 +39,15 @@ export interface DecisionPointOptions {
  */
 export function createDecisionPoint(
   set: PolicySet,
-  { clock, random, engines = [], limits = createLimitCounts(clock) }: DecisionPointOptions,
+  { clock, random, engines = [], rules, limits = createLimitCounts(clock) }: DecisionPointOptions,
 ): DecisionPoint {
   const nextId = decisionIds(random);
   const ownTrustDomain = set.names.trustDomain.name;
   const { names, entities } = set;
-  const rules = createRulesEngine(set.rules, { names, entities, digest: set.digest, clock, limits });
-  const all = [rules, ...engines];
-  const digest = all.length === 1 ? set.digest : digestOf(all);
+  const unscoped = createRulesEngine(set.rules, { names, entities, digest: set.digest, clock, limits });
+  const ourRules = rules === undefined ? unscoped : { ...unscoped, isAsked: rules.isAsked };
+  const all = [ourRules, ...engines];
+  const digest = policyDigest(set.digest, engines, rules?.items);
 
   const decisionOf = (request: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
     const started = performance.now();
@@ -80,7 +84,9 @@ export function createDecisionPoint(
   const judge = (request: AccessRequest, use: JudgeUse): Judged | Promise<Judged> => {
     const above = questionsAbove(request);
     // Most requests are a question to one engine about one caller.
-    if (all.length === 1 && above.length === 0 && rules.isAsked(request)) return judgedBy(rules, request, use, false);
+    if (all.length === 1 && above.length === 0 && ourRules.isAsked(request)) {
+      return judgedBy(ourRules, request, use, false);
+    }
     const asked = all.filter((engine) => engine.isAsked(request));
     if (asked.length === 0) throw new Error("no engine is asked about this resource");
     const answers = [request, ...above].flatMap((question, index) =>
@@ -240,12 +246,6 @@ function shadowOf(verdicts: readonly Judged[], denials: number): readonly Shadow
   return verdicts.flatMap(({ allowed, shadow = [] }) =>
     shadow.map((each) => ({ ...each, differs: each.differs && denials === (allowed ? 0 : 1) })),
   );
-}
-
-function digestOf(engines: readonly PolicyEngine[]): string {
-  const digest = createHash("sha256");
-  for (const engine of engines) digest.update(`${engine.name.length}:${engine.name}${engine.digest}`);
-  return digest.digest("hex");
 }
 
 const DENIED: Judged = {

@@ -20,7 +20,7 @@ export interface Entities {
 /** Types that agentid itself gives meaning: their members are in `agentid.yaml`. */
 const OWN_TYPES = ["spiffe", "none", "http", "mcp", "mcp-tool"] as const;
 
-function isOwnType(type: string): boolean {
+export function isOwnType(type: string): boolean {
   return (OWN_TYPES as readonly string[]).includes(type);
 }
 

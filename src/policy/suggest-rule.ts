@@ -1,4 +1,5 @@
 import { stringify } from "yaml";
+import { RULES_ENGINE } from "../config/policy-schema.js";
 import type { AccessRequest, ConsideredRule, Decision } from "./access-request.js";
 import { compileCondition } from "./condition.js";
 import type { WrittenRule } from "./edit-rules.js";
@@ -34,7 +35,9 @@ export function narrowestRule(
   const denied = considered.some(
     ({ rule, effect }) => effect === "deny" && rule === decision.rule && rule !== "default",
   );
-  if (decision.allowed || denied) return undefined;
+  // No rule of ours makes another engine permit.
+  const decidedElsewhere = decision.engine !== RULES_ENGINE && decision.engine !== "";
+  if (decision.allowed || denied || decidedElsewhere) return undefined;
   let ruled: RuledRequest;
   try {
     // The rule that is missing may be one about an agent above the caller.

@@ -29,7 +29,10 @@ export type PolicyProblemCode =
   | "policy-condition"
   | "policy-rule"
   | "policy-duplicate-name"
-  | "policy-empty";
+  | "policy-empty"
+  | "policy-engine"
+  | "policy-cedar"
+  | "policy-rego";
 
 export type PathInFile = readonly (string | number)[];
 

@@ -2,6 +2,7 @@ import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { conditionMutants } from "./condition-mutants.ts";
+import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { policyMutants } from "./policy-mutants.ts";
@@ -424,6 +425,7 @@ export const mutants: readonly Mutant[] = [
   ...liarMutants,
   ...clientMutants,
   ...conditionMutants,
+  ...engineMutants,
   ...sandboxMutants,
   ...tokenMutants,
   ...policyMutants,

@@ -9,14 +9,16 @@ export default class PolicyCheck extends AgentidCommand {
 
   async run(): Promise<unknown> {
     const { flags } = await this.parse(PolicyCheck);
-    const { policies, warnings } = await offlineProject(flags.project);
+    const { policies, engines, digest, warnings } = await offlineProject(flags.project);
     for (const warning of warnings) this.log(`warning: ${warning}`);
     const { findings, all } = ruleFindings(policies);
     for (const { at, rule, kind, detail } of findings) {
       this.log(`warning: ${at}: ${rule} ${kind.replace("-", " ")}: ${detail}`);
     }
     if (!all) this.log("warning: too many rules to compare them with each other");
-    this.log(`${policies.rules.length} rules in ${policies.files} files, policy ${policies.digest.slice(0, 8)}`);
-    return { digest: policies.digest, rules: policies.rules.length, files: policies.files, warnings, findings };
+    const names = engines.engines.map(({ name }) => name);
+    const beside = names.length === 0 ? "" : `, engines ${names.join(", ")}`;
+    this.log(`${policies.rules.length} rules in ${policies.files} files${beside}, policy ${digest.slice(0, 8)}`);
+    return { digest, rules: policies.rules.length, files: policies.files, engines: names, warnings, findings };
   }
 }

@@ -1,6 +1,7 @@
 import { Args, Flags } from "@oclif/core";
 import { CodedError } from "../../coded-error.js";
 import { createDecisionPoint } from "../../policy/decision-point.js";
+import { opened } from "../../policy/engines/load-engines.js";
 import { readFixtureFile } from "../../policy/fixture-file.js";
 import type { PolicySet } from "../../policy/policy-set.js";
 import { proposalsFor } from "../../policy/proposals.js";
@@ -33,7 +34,7 @@ export default class PolicyExplain extends AgentidCommand {
 
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(PolicyExplain);
-    const { policies } = await offlineProject(flags.project);
+    const { policies, engines } = await offlineProject(flags.project);
     const { time, expected } = asked(policies, {
       name: "command line",
       at: flags.at ?? new Date().toISOString(),
@@ -44,7 +45,11 @@ export default class PolicyExplain extends AgentidCommand {
       expect: [{ call: args.call, with: givenArguments(flags.with ?? []), allow: true }],
     });
     const clock = { now: () => time, after: () => () => {} };
-    const point = createDecisionPoint(policies, { clock, random: (size) => new Uint8Array(size) });
+    const point = createDecisionPoint(policies, {
+      clock,
+      random: (size) => new Uint8Array(size),
+      ...opened(engines, clock),
+    });
     const { decision, considered } = await point.explain(expected.request);
     const proposals = proposalsFor(expected.request, decision, considered, policies, new Date(time));
     this.log(`${decision.allowed ? "ALLOW" : "DENY"}  ${expected.call}   ${new Date(time).toISOString()}`);

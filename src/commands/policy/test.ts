@@ -1,6 +1,8 @@
 import { writeFileSync } from "node:fs";
 import { Flags } from "@oclif/core";
 import { displayText } from "../../control-api/display-text.js";
+import { createDecisionPoint } from "../../policy/decision-point.js";
+import { opened } from "../../policy/engines/load-engines.js";
 import { type PolicyTestReport, policyTestJunit, runPolicyTests } from "../../policy/fixtures.js";
 import { problemLine } from "../../policy/yaml-file.js";
 import { AgentidCommand, EXIT } from "../base-command.js";
@@ -25,8 +27,10 @@ export default class PolicyTest extends AgentidCommand {
 
   async run(): Promise<PolicyTestReport> {
     const { flags } = await this.parse(PolicyTest);
-    const { config, policies } = await offlineProject(flags.project);
-    const report = await runPolicyTests(config.policiesDirectory, policies);
+    const { config, policies, engines } = await offlineProject(flags.project);
+    const report = await runPolicyTests(config.policiesDirectory, policies, (clock) =>
+      createDecisionPoint(policies, { clock, random: (size) => new Uint8Array(size), ...opened(engines, clock) }),
+    );
     for (const line of treeOf(report, flags.failures)) this.log(line);
     for (const problem of report.problems) this.log(problemLine(problem));
     if (!flags.failures) for (const rule of report.untested) this.log(`no test decides by rule ${rule}`);
