@@ -13,6 +13,12 @@ function isEnough(version) {
   return major > NEEDED[0] || (major === NEEDED[0] && minor >= NEEDED[1]);
 }
 
+/** Whether `dev` was all that it is: everything else about its command line is the framework's, as for the other commands. */
+async function devDirectly(args) {
+  const { devDirectly: run } = await import(join(root, "dist/commands/dev-directly.js"));
+  return run(args);
+}
+
 function fail(message) {
   writeSync(2, `${message}\n`);
   process.exit(1);
@@ -99,7 +105,7 @@ module.enableCompileCache?.(join(root, "dist", ".cache"));
 if (launches) {
   const { run } = await import(entry);
   await run(rest);
-} else {
+} else if (command !== "dev" || !(await devDirectly(rest))) {
   const { main } = await import(entry);
   await main(process.argv.slice(2));
 }

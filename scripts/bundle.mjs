@@ -15,8 +15,12 @@ const dist = join(root, "dist");
 const NOT_JOINED = ["koffi", "keytar", "react-devtools-core", "@cedar-policy/cedar-wasm"];
 const { commands } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).oclif;
 const helpers = commands.globPatterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => pattern.slice(1));
-// index.js is no command, but what bin/agentid.js starts.
-const ofCommands = ["index.js", ...globSync("**/*.js", { cwd: join(built, "commands") }).filter(isCommand)];
+// No commands, but what bin/agentid.js starts.
+const ofCommands = [
+  "index.js",
+  "dev-directly.js",
+  ...globSync("**/*.js", { cwd: join(built, "commands") }).filter(isCommand),
+];
 
 const program = await bundled({
   entries: [

@@ -2,11 +2,11 @@ import { messageOf } from "../coded-error.js";
 import { cgroupNames } from "../platform/linux-cgroup.js";
 import type {
   HeldProgram,
+  OwnerOfConnection,
   PeerCredentials,
   Platform,
   ProcessHandle,
   ProcessStatus,
-  TcpCandidate,
 } from "../platform/platform.js";
 import { type AccountNames, accountNames } from "./account-names.js";
 import { AttestationError, processChanged } from "./attestation-error.js";
@@ -44,7 +44,17 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
     isSandboxed: options.isSandboxed ?? (() => false),
   });
   const parentsMatter = options.parentsMatter ?? (() => false);
-  const candidates = tcpCandidates(platform, launches);
+
+  async function attestOwner(owner: OwnerOfConnection): Promise<Caller | Nobody> {
+    return owner.kind === "process" ? attestHolder(owner) : whyNobody(owner);
+  }
+
+  async function attestHolder({ pid, startTime }: Holder): Promise<Caller | Nobody> {
+    const handle = platform.openProcess({ pid });
+    if (handle.status().startTime === startTime) return attest(handle, undefined, parentsMatter());
+    handle.close();
+    return nobody("the process that held the connection has exited", undefined, pid);
+  }
 
   return {
     async ofUnixSocket(fd) {
@@ -54,28 +64,19 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
     },
 
     async ofTcpConnection(endpoints, network) {
-      const nobody = (reason: string, uid?: number, pid?: number): Nobody => ({ nobody: true, uid, pid, reason });
       try {
-        const owner = await platform.ownerOfTcpConnection(endpoints, candidates(), network);
-        if (owner.kind === "unknown") return nobody(owner.reason);
-        if (owner.kind === "user-only") {
-          return nobody(`the connection belongs to user ${owner.uid}, whose processes are not visible`, owner.uid);
-        }
-        if (owner.kind === "shared") {
-          return nobody(
-            `several processes hold the connection (${owner.pids.join(", ")}), so it proves nothing about any of them`,
-            owner.uid,
-            owner.pids[0],
-          );
-        }
-        const handle = platform.openProcess({ pid: owner.pid });
-        if (handle.status().startTime !== owner.startTime) {
-          handle.close();
-          return nobody("the process that held the connection has exited", owner.uid, owner.pid);
-        }
-        return await attest(handle, undefined, parentsMatter());
+        const holder = await platform.ownerOfTcpConnection(endpoints, launches.pids(), network);
+        if (holder.kind !== "held") return await attestOwner(holder);
+        // A launched process is attested while all others are searched for the same connection.
+        const [caller, owner] = await Promise.all([
+          attestHolder(holder).catch(asNobody),
+          holder.owner.catch(asUnknown),
+        ]);
+        if (isOwnedBy(owner, holder)) return caller;
+        if (!("nobody" in caller)) caller.close();
+        return await attestOwner(owner);
       } catch (thrown) {
-        return nobody(messageOf(thrown));
+        return asNobody(thrown);
       }
     },
 
@@ -85,12 +86,37 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
   };
 }
 
-/** The launched processes, each with the sockets that it did not make itself: those it had when its program began. */
-function tcpCandidates(platform: Platform, launches: LaunchRegistry): () => readonly TcpCandidate[] {
-  const inherited = new Map<number, ReadonlySet<string> | undefined>();
-  launches.onStarted(({ pid }) => inherited.set(pid, platform.socketsOf(pid)));
-  launches.onEnded(({ pid }) => inherited.delete(pid));
-  return () => launches.pids().map((pid) => ({ pid, inherited: inherited.get(pid) }));
+type Holder = Pick<Extract<OwnerOfConnection, { kind: "process" }>, "pid" | "startTime">;
+
+function isOwnedBy(owner: OwnerOfConnection, { pid, startTime }: Holder): boolean {
+  return owner.kind === "process" && owner.pid === pid && owner.startTime === startTime;
+}
+
+function nobody(reason: string, uid?: number, pid?: number): Nobody {
+  return { nobody: true, uid, pid, reason };
+}
+
+function asNobody(thrown: unknown): Nobody {
+  return nobody(messageOf(thrown));
+}
+
+function asUnknown(thrown: unknown): OwnerOfConnection {
+  return { kind: "unknown", reason: messageOf(thrown) };
+}
+
+function whyNobody(owner: Exclude<OwnerOfConnection, { kind: "process" }>): Nobody {
+  switch (owner.kind) {
+    case "unknown":
+      return nobody(owner.reason);
+    case "user-only":
+      return nobody(`the connection belongs to user ${owner.uid}, whose processes are not visible`, owner.uid);
+    case "shared":
+      return nobody(
+        `several processes hold the connection (${owner.pids.join(", ")}), so it proves nothing about any of them`,
+        owner.uid,
+        owner.pids[0],
+      );
+  }
 }
 
 /** One request asks several times, and a climb up to the first process costs more than all else about it. Only a refusal may be this old. */
@@ -180,7 +206,7 @@ class HeldCaller implements Caller {
 
   recheck(): void {
     const { handle, program, parent, attested } = this.#parts;
-    if (!handle.isAlive()) throw new AttestationError("process-gone", `process ${handle.pid} has exited`);
+    // Throws where the process has exited, before the reading or during it.
     const now = handle.status();
     requireUnchanged(handle.pid, attested, now, program);
     // What others may change about a process that goes on as it was: the fact ends, the caller does not.

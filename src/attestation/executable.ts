@@ -61,13 +61,7 @@ function namesSameFile({ fd, path }: OpenExecutable): boolean {
 }
 
 function requireSameExecutable(handle: ProcessHandle, hashed: OpenExecutable): void {
-  const now = handle.openExecutable();
-  if (now === undefined) throw processChanged(handle.pid, "its executable can no longer be seen");
-  try {
-    const was = fstatSync(hashed.fd, { bigint: true });
-    const is = fstatSync(now.fd, { bigint: true });
-    if (was.dev !== is.dev || was.ino !== is.ino) throw processChanged(handle.pid, "it executes another file");
-  } finally {
-    closeSync(now.fd);
-  }
+  const same = handle.isExecuting(hashed.fd);
+  if (same === undefined) throw processChanged(handle.pid, "its executable can no longer be seen");
+  if (!same) throw processChanged(handle.pid, "it executes another file");
 }

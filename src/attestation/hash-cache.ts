@@ -1,5 +1,6 @@
-import { fstatSync } from "node:fs";
+import type { EarlyDigest } from "./early-digest.js";
 import { sha256OfDescriptor } from "./file-digest.js";
+import { fileClock, isSettled, versionOf } from "./file-version.js";
 
 /** Digests of executables that the kernel runs. */
 export interface ExecutableDigests {
@@ -25,10 +26,10 @@ interface DigestOptions {
   readonly monotonic?: () => bigint;
   /** A larger executable has no digest. */
   readonly largestBytes?: number;
+  /** Begun already; by the same two clocks. */
+  readonly early?: EarlyDigest | undefined;
 }
 
-/** A file changed within this time before it was hashed could change again without its ctime showing it (coarse kernel clocks). */
-const SETTLED_NS = 2_000_000_000n;
 const MAX_ENTRIES = 512;
 /** Bounds what one caller can make us read. Node itself has 100 to 150 MB, a large language model's runner 300. */
 const LARGEST_BYTES = 512 * 1024 * 1024;
@@ -43,15 +44,11 @@ const SET_BACK_NS = 1_000_000_000n;
  * Requests for one file at the same time share one hash. Hashing happens off the event loop, a few files at a time.
  */
 export function executableDigests(options: DigestOptions = {}): ExecutableDigests {
-  const {
-    now = () => BigInt(Date.now()) * 1_000_000n,
-    monotonic = () => process.hrtime.bigint(),
-    largestBytes = LARGEST_BYTES,
-  } = options;
+  const { now = fileClock, monotonic = () => process.hrtime.bigint(), largestBytes = LARGEST_BYTES, early } = options;
   const known = new Map<string, string>();
   const underWay = new Map<string, Promise<string | undefined>>();
   const turns = takeTurns(MOST_AT_ONCE);
-  let clockAhead = now() - monotonic();
+  let clockAhead = early === undefined ? now() - monotonic() : early.began - early.beganMonotonic;
 
   function forgetIfClockWasSetBack(): void {
     const ahead = now() - monotonic();
@@ -67,6 +64,23 @@ export function executableDigests(options: DigestOptions = {}): ExecutableDigest
     return versionOf(fd).version === version ? sha256 : undefined;
   }
 
+  /** Lets others share the digest while it is made, and keeps it where it may be kept. */
+  async function share(version: string, changedAt: bigint, began: bigint, hashing: Promise<string | undefined>) {
+    underWay.set(version, hashing);
+    try {
+      const digest = await hashing;
+      forgetIfClockWasSetBack();
+      // A clock that was set back meanwhile may come to the file's ctime again.
+      const settled = isSettled({ changedAt }, began) && isSettled({ changedAt }, now());
+      if (digest !== undefined && settled) remember(known, version, digest);
+      return digest;
+    } finally {
+      if (underWay.get(version) === hashing) underWay.delete(version);
+    }
+  }
+
+  if (early !== undefined) void share(early.version, early.changedAt, early.began, early.sha256);
+
   return {
     async digestOf({ fd, timesShowWrites }) {
       const { version, changedAt, size } = versionOf(fd);
@@ -78,17 +92,7 @@ export function executableDigests(options: DigestOptions = {}): ExecutableDigest
       // The other request's reading may fail for reasons of its own, or the file changed: only our own reading counts then.
       const shared = await underWay.get(version)?.catch(() => undefined);
       if (shared !== undefined) return shared;
-      const hashing = hash(fd, version).finally(() => {
-        if (underWay.get(version) === hashing) underWay.delete(version);
-      });
-      const began = now();
-      underWay.set(version, hashing);
-      const digest = await hashing;
-      forgetIfClockWasSetBack();
-      // A clock that was set back meanwhile may come to the file's ctime again.
-      const settled = began - changedAt > SETTLED_NS && now() - changedAt > SETTLED_NS;
-      if (digest !== undefined && settled) remember(known, version, digest);
-      return digest;
+      return share(version, changedAt, now(), hash(fd, version));
     },
     absence({ fd }) {
       const { size } = versionOf(fd);
@@ -100,11 +104,6 @@ export function executableDigests(options: DigestOptions = {}): ExecutableDigest
 
 function megabytes(bytes: number): string {
   return `${Math.ceil(bytes / 1_048_576)} MB`;
-}
-
-function versionOf(fd: number): { version: string; changedAt: bigint; size: bigint } {
-  const { dev, ino, size, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });
-  return { version: `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}`, changedAt: ctimeNs, size };
 }
 
 /** Runs at most `most` jobs at a time, the others in the order in which they came. */

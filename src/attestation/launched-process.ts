@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { closeSync, realpathSync } from "node:fs";
 import { basename } from "node:path";
 import { CodedError } from "../coded-error.js";
@@ -43,8 +44,11 @@ export function launchedName({ name, instance }: GrantedLaunch): string {
   return instance === undefined ? name : `${name}/${instance}`;
 }
 
-/** Why an identity ended. `files`: one of the launch's files is not what was pinned any more. `withdrawn`: its grant could not be recorded. */
-export type LaunchEnd = "exit" | "exec" | "files" | "withdrawn";
+/**
+ * Why an identity ended. `files`: one of the launch's files is not what was pinned any more. `withdrawn`: its grant could not be recorded. `replaced`: the
+ * launcher has asked for another launch.
+ */
+export type LaunchEnd = "exit" | "exec" | "files" | "withdrawn" | "replaced";
 
 export interface FollowedLaunch {
   readonly platform: Platform;
@@ -74,6 +78,8 @@ export class LaunchedProcess {
   readonly granted: GrantedLaunch;
   readonly pid: number;
   readonly startTime: bigint;
+  /** Tells it from every other launch, also from the next one of the same name. */
+  readonly id = randomBytes(12).toString("base64url");
   readonly #launch: FollowedLaunch;
   readonly #handle: ProcessHandle;
   #state: "waiting" | "running" | "over" | "gone" = "waiting";
@@ -175,8 +181,13 @@ export class LaunchedProcess {
   }
 
   /** Ends the identity for ever, or keeps it from beginning; the process is followed to its exit all the same. */
-  withdraw(): void {
-    if (this.#state === "waiting" || this.#state === "running") this.#end("withdrawn", this.#state === "running");
+  end(why: "withdrawn" | "replaced"): void {
+    if (this.#state === "waiting" || this.#state === "running") this.#end(why, this.#state === "running");
+  }
+
+  /** Ends now what the next look would find ended by an exit. */
+  noticeExit(): void {
+    if (!this.#handle.isAlive()) this.#exited();
   }
 
   /** Stops following. */

@@ -60,6 +60,8 @@ export interface LaunchRegistry {
   descentOf(process: ProcessHandle): Descent | undefined;
   /** Whether the instance lives, from its grant to the end of its identity. */
   hasInstance(name: string, instance: string): boolean;
+  /** Which launch the living instance is: no two launches have the same. */
+  launchOfInstance(name: string, instance: string): string | undefined;
   /** All living instances, oldest first. */
   readonly instances: readonly (GrantedLaunch & { readonly instance: string })[];
   /** True for every process ever launched and still alive, also after its identity has ended. */
@@ -121,10 +123,10 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
     if (process !== undefined) return process.isRunning() ? process : "agent";
     return former.has(keyOf(pid, startTime)) ? "agent" : undefined;
   };
-  const livingInstance = (name: string, instance: string): boolean =>
-    [...launched.values()].some(
-      (process) => process.granted.name === name && process.granted.instance === instance && process.mayHaveIdentity(),
-    );
+  const launchesOf = (name: string, instance: string): LaunchedProcess[] =>
+    [...launched.values()].filter(({ granted }) => granted.name === name && granted.instance === instance);
+  const livingInstance = (name: string, instance: string): LaunchedProcess | undefined =>
+    launchesOf(name, instance).find((process) => process.mayHaveIdentity());
   const ofPid = (pid: number): LaunchedProcess[] => [...launched.values()].filter((process) => process.pid === pid);
   const alive = (): LaunchedProcess[] => [...launched.values()].filter((process) => process.isAlive());
 
@@ -138,12 +140,17 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
       }
       const key = keyOf(launcher.pid, launcher.startTime);
       const granted: GrantedLaunch = { name, instance, launchedBy };
-      if (instance !== undefined && livingInstance(name, instance)) {
-        throw new LaunchError("instance-taken", `${launchedName(granted)} runs already`);
+      if (instance !== undefined) {
+        // What an instance had ends before the next one of its name begins, also where its exit was not noticed yet.
+        for (const predecessor of launchesOf(name, instance)) predecessor.noticeExit();
+        if (livingInstance(name, instance) !== undefined) {
+          throw new LaunchError("instance-taken", `${launchedName(granted)} runs already`);
+        }
       }
       const { pid, startTime } = launcher;
       const about = { name: launchedName(granted), granted, descendants, pid, startTime };
       // A launcher that asks again (another name, a second try) follows its newest grant only.
+      launched.get(key)?.end("replaced");
       launched.get(key)?.close();
       const process = LaunchedProcess.follow({
         platform,
@@ -163,7 +170,7 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
       firstLaunchStartTime = earlier(firstLaunchStartTime, launcher.startTime);
     },
     withdraw(pid, startTime) {
-      launched.get(keyOf(pid, startTime))?.withdraw();
+      launched.get(keyOf(pid, startTime))?.end("withdrawn");
     },
     launchOf(pid, startTime, execGeneration) {
       const process = launched.get(keyOf(pid, startTime));
@@ -177,7 +184,8 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
       if (since === undefined || vouching.every((one) => one.startTime > since)) return undefined;
       return descentOf(process, platform, met);
     },
-    hasInstance: livingInstance,
+    hasInstance: (name, instance) => livingInstance(name, instance) !== undefined,
+    launchOfInstance: (name, instance) => livingInstance(name, instance)?.id,
     get instances() {
       return [...launched.values()].flatMap((process) => {
         const { instance } = process.granted;

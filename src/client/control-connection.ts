@@ -1,6 +1,7 @@
-import http from "node:http";
+import type { IncomingMessage } from "node:http";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import { problem } from "../control-api/routes.js";
+import { request as httpRequest } from "../platform/node-http.js";
 
 export interface ControlRequest {
   readonly socketPath: string;
@@ -17,14 +18,14 @@ export interface ControlRequest {
  * @throws CodedError `daemon-not-running`, `control-not-permitted`, `control-connection-lost`, or the code of the
  * daemon's problem document; an abort by `signal` is thrown as it is
  */
-export async function sendControlRequest(request: ControlRequest): Promise<http.IncomingMessage> {
+export async function sendControlRequest(request: ControlRequest): Promise<IncomingMessage> {
   const response = await exchange(request);
   if (response.statusCode === 200 || response.statusCode === 204) return response;
   throw problemError(response.statusCode ?? 0, await readText(response));
 }
 
 /** The whole body as text. @throws CodedError `control-connection-lost` */
-export async function readText(response: http.IncomingMessage): Promise<string> {
+export async function readText(response: IncomingMessage): Promise<string> {
   response.setEncoding("utf8");
   let text = "";
   try {
@@ -35,12 +36,12 @@ export async function readText(response: http.IncomingMessage): Promise<string> 
   return text;
 }
 
-function exchange(request: ControlRequest): Promise<http.IncomingMessage> {
+function exchange(request: ControlRequest): Promise<IncomingMessage> {
   const isGet = request.method === "GET";
   const query = isGet ? queryString(request.input) : "";
   const body = isGet ? undefined : JSON.stringify(request.input);
   return new Promise((resolve, reject) => {
-    const outgoing = http.request({
+    const outgoing = httpRequest({
       socketPath: request.socketPath,
       method: request.method,
       path: request.path + query,

@@ -1,8 +1,8 @@
-import { request } from "node:http";
 import { parseArgs } from "node:util";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { InheritedState } from "../platform/inherited-state.js";
+import { request } from "../platform/node-http.js";
 import { adopterOfOrphans } from "../platform/orphan-adopter.js";
 import { becomeProcess } from "./become.js";
 import { findControlSocket } from "./control-socket.js";

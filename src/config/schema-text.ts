@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { ValueCheck } from "./values.js";
+import { checkArgument, type ValueCheck } from "./values.js";
 
 /** What `z.toJSONSchema` copies beside what it derives; `pattern` and the like are only what editors check while typing. */
 interface Description {
@@ -17,3 +17,9 @@ export function text(check: ValueCheck, about?: Description) {
   });
   return about === undefined ? schema : schema.meta({ ...about });
 }
+
+/** A command and its arguments. */
+export const argv = z
+  .array(text(checkArgument))
+  .min(1)
+  .refine((argv) => argv[0] !== "", { message: "the command's name is empty", path: [0] });

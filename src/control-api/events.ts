@@ -27,6 +27,10 @@ const callBase = {
   summary: z.string().describe("one line: `issue_refund {invoice:1017, amount:4200}`"),
   rule: z.string(),
   at: z.string().optional().describe("file:line of the rule"),
+  shadow: z
+    .array(z.object({ rule: z.string(), would: z.enum(["allow", "deny", "require"]), differs: z.boolean() }))
+    .optional()
+    .describe("what rules in shadow would have done; `default`, deny: an identity in shadow was let through"),
   reason: z.string(),
 };
 

@@ -1,6 +1,7 @@
 import { type Adopters, createAdopters } from "../attestation/adopters.js";
 import { createCallerAttestor } from "../attestation/attestor.js";
 import type { CallerAttestor } from "../attestation/caller.js";
+import { takeDigestOfOwnExecutable } from "../attestation/early-digest.js";
 import { executableDigests } from "../attestation/hash-cache.js";
 import type { LaunchEnd } from "../attestation/launched-process.js";
 import { createLaunchRegistry, type LaunchRegistry } from "../attestation/launches.js";
@@ -26,7 +27,7 @@ export interface Attesting {
 }
 
 export function startAttesting({ platform, folders, bus, audit, undo, problem }: Foundation): Attesting {
-  const digests = executableDigests();
+  const digests = executableDigests({ early: takeDigestOfOwnExecutable() });
   const { agents: known, adopters: knownAdopters, firstLaunchStartTime } = readKnownAgents(folders.state);
   const adopters = createAdopters(platform, knownAdopters);
   const launches = createLaunchRegistry({
@@ -83,6 +84,7 @@ export function startAttesting({ platform, folders, bus, audit, undo, problem }:
 
 function endOf(why: LaunchEnd, started: boolean, file: string | undefined): string {
   if (why === "withdrawn") return "it could not be recorded, so it was withdrawn";
+  if (why === "replaced") return "its process has asked for another launch";
   if (why === "files") return `${file} is not what was pinned any more: start it again`;
   return started ? `ended by ${why}` : "never became the pinned program";
 }

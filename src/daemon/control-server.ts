@@ -1,8 +1,9 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { z } from "zod";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { type Problem, type RouteName, routes } from "../control-api/routes.js";
+import { createServer } from "../platform/node-http.js";
 import { listenPrivately } from "./private-socket.js";
 import { descriptorOf } from "./socket-descriptor.js";
 

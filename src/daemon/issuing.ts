@@ -5,9 +5,10 @@ import { type ForeignBundles, openForeignBundles } from "../federation/foreign-b
 import { joinTrustBundles } from "../federation/trust-bundles.js";
 import { createTrustBundles, type TrustBundles } from "../identity/bundles.js";
 import { openDiskKeyStore } from "../identity/disk-key-store.js";
-import type { IdentityRegistry } from "../identity/entitlement.js";
+import { instanceId } from "../identity/instances.js";
 import { createIssuedCredentials, type IssuedCredentials } from "../identity/issued-credentials.js";
 import { createMemoryKeyStore, type KeyStore } from "../identity/key-store.js";
+import { createLaunchedCredentials } from "../identity/launched-credentials.js";
 import { createIdentityRegistry, type UpdatableIdentityRegistry } from "../identity/registry.js";
 import { createMemoryRevocationStore, openRevocationStore } from "../identity/revocation-store.js";
 import { createRevocations, type Revocations } from "../identity/revocations.js";
@@ -17,8 +18,6 @@ import { openUpstreamFiles } from "../identity/upstream-files.js";
 import { createWitKeeper, type WitKeeper } from "../identity/wit-keeper.js";
 import { watchClock } from "../platform/clock-watch.js";
 import { openKeychain } from "../platform/keychain.js";
-import { launchChainOf } from "../spiffe/launch-chain.js";
-import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
 import type { Attesting } from "./attesting.js";
 import type { Foundation } from "./foundation.js";
 
@@ -70,17 +69,23 @@ export async function startIssuing(foundation: Foundation, { launches }: Attesti
     onProblem: (thrown) => problem("error", "bundle", messageOf(thrown)),
   });
   const registry = createIdentityRegistry(project.config, project.lock, undefined, revocations, launches);
-  const bundles = joinTrustBundles(
-    trustDomain,
-    createTrustBundles(authority, {
-      refusalOf: (id, chain) => revocations.refusalOf(id, chain) ?? refusalOfLaunch(registry, trustDomain, id, chain),
-      onChange: (listener) => revocations.onChange(listener),
-    }),
-    foreign,
-  );
+  const launched = createLaunchedCredentials({
+    ...{ trustDomain, registry, issued, revocations, clock },
+    onProblem: (thrown) => problem("error", "revocation", messageOf(thrown)),
+  });
+  const idOfInstance = ({ name, instance }: { readonly name: string; readonly instance: string }) =>
+    instanceId(trustDomain, name, instance);
+  undo.push(() => launched.close(launches.instances.map(idOfInstance)));
+  const bundles = joinTrustBundles(trustDomain, createTrustBundles(authority, launched), foreign);
   const concernsOthers = ({ granted, descendants }: LaunchEvent) => descendants || granted.instance !== undefined;
   undo.push(launches.onStarted((launch) => concernsOthers(launch) && registry.launchesChanged()));
-  undo.push(launches.onEnded((launch) => concernsOthers(launch) && registry.launchesChanged()));
+  undo.push(
+    launches.onEnded((launch) => {
+      const { name, instance } = launch.granted;
+      if (instance !== undefined) launched.end(idOfInstance({ name, instance }));
+      if (concernsOthers(launch)) registry.launchesChanged();
+    }),
+  );
   const keeper = createSvidKeeper({
     authority,
     registry,
@@ -92,8 +97,9 @@ export async function startIssuing(foundation: Foundation, { launches }: Attesti
     onProblem: (thrown) => problem("error", "svid", messageOf(thrown)),
   });
   undo.push(() => keeper.close());
-  // The next launch as the same identity is another one's work: what it presents shall not be what this one may have left somewhere.
-  undo.push(launches.onEnded(({ name }) => keeper.forgetJwtSvids(name)));
+  // A launch presents nothing that another one as the same identity may have left somewhere, also where that one's end has not been noticed yet.
+  const signAnew = ({ name }: LaunchEvent) => keeper.forgetJwtSvids(name);
+  undo.push(launches.onStarted(signAnew), launches.onEnded(signAnew));
   const witKeeper = createWitKeeper({
     authority,
     registry,
@@ -127,17 +133,6 @@ export async function startIssuing(foundation: Foundation, { launches }: Attesti
     }),
   );
   return { authority, bundles, foreign, registry, keeper, witKeeper, revocations, issued };
-}
-
-/** What a certificate of ours says of its holder's launch must still hold: whom it names above it, and that its instance lives. */
-function refusalOfLaunch(
-  registry: IdentityRegistry,
-  trustDomain: TrustDomain,
-  id: SpiffeId,
-  [leaf]: readonly Buffer[],
-): string | undefined {
-  if (!id.memberOf(trustDomain)) return undefined;
-  return registry.refusalOf(id, leaf === undefined ? [] : launchChainOf(leaf));
 }
 
 function keepsNothing({ options, project }: Foundation): boolean {

@@ -57,8 +57,13 @@ export async function loadProject(directory: string, environment: NodeJS.Process
   }
   const pinned = await completeLock(config, lock, environment);
   const relationships = await readFirstBundles(config.federation.relationships);
+  const spared = config.identities.filter(({ shadow }) => shadow === true);
+  const warnings = [
+    ...lines,
+    ...spared.map(({ name }) => `${name} is in shadow: what no rule allows it is let through`),
+  ];
   const digest = policyDigest(set.digest, engines.engines, engines.rules.items);
-  return { config, policies: set, engines, policyDigest: digest, relationships, warnings: lines, ...pinned };
+  return { config, policies: set, engines, policyDigest: digest, relationships, warnings, ...pinned };
 }
 
 /** What `agentid ci` runs where there is no `agentid.yaml`: `ci.local`, nothing registered, nothing allowed. */

@@ -4,6 +4,7 @@ import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
 import { opened } from "../policy/engines/load-engines.js";
+import { createLimitCounts } from "../policy/limit-counts.js";
 import { createRelay, type Relay } from "../relay/relay.js";
 import type { RunningService } from "../relay/running-service.js";
 import type { Attesting } from "./attesting.js";
@@ -32,9 +33,11 @@ export async function startRelaying(
 ): Promise<Relaying> {
   const { clock, audit, bus, undo, problem, folders, platform, options } = foundation;
   const explanations = createExplanations();
+  // Counted on over a reload: a save is no way to be rid of a debt.
+  const limits = createLimitCounts(clock);
   const inForce = ({ policies: set, engines }: Project): PolicyInForce => ({
     set,
-    point: createDecisionPoint(set, { clock, random: randomBytes, ...opened(engines, clock) }),
+    point: createDecisionPoint(set, { clock, random: randomBytes, limits, ...opened(engines, clock) }),
   });
   let policy = inForce(foundation.project);
   const relay = createRelay({

@@ -2,8 +2,8 @@ import type { AuditLog } from "../audit/audit-log.js";
 import { CodedError } from "../coded-error.js";
 import type { LiveCredential, RevocationReport } from "../control-api/authority-routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
-import type { IssuedCredential, IssuedCredentials } from "../identity/issued-credentials.js";
-import type { Revocation, Revocations, RevokedCertificate } from "../identity/revocations.js";
+import { certificatesAmong, type IssuedCredential, type IssuedCredentials } from "../identity/issued-credentials.js";
+import type { Revocation, Revocations } from "../identity/revocations.js";
 import type { Clock } from "../platform/clock.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { EventBus } from "./event-bus.js";
@@ -139,12 +139,6 @@ export function createRevoking(options: RevokingOptions): Revoking {
       return revocations.list.map(reportOf);
     },
   };
-}
-
-function certificatesAmong(credentials: readonly IssuedCredential[]): readonly RevokedCertificate[] {
-  return credentials.flatMap(({ type, serial, authority, notAfter }) =>
-    type === "x509" && serial !== undefined ? [{ serial, authority, notAfter }] : [],
-  );
 }
 
 function credentialReport({ type, serial, audience, notAfter, authority }: IssuedCredential): LiveCredential {

@@ -58,9 +58,14 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   // The first thing that programs can reach: an SVID must not wait for a slow service.
   const workloadApi = await startWorkloadApi(foundation, attesting, issuing);
   // What only calls and people need is loaded while programs can have their SVIDs already.
+  // An import is one turn of the event loop, however much it loads; callers have theirs in between.
+  await nextTurn();
   const { startRelaying } = await import("./relaying.js");
+  await nextTurn();
   const { startFederating } = await import("./federating.js");
+  await nextTurn();
   const { startControlling } = await import("./controlling.js");
+  await nextTurn();
   const relaying = await startRelaying(foundation, attesting, issuing);
   const federating = await startFederating(foundation, issuing);
   const { control, environmentOf, admitDashboard } = await startControlling(foundation, {
@@ -88,6 +93,10 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
     environment: environmentOf(),
     subscribe: (since, listener) => bus.subscribe(since, listener),
   };
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 async function startWorkloadApi(foundation: Foundation, attesting: Attesting, issuing: Issuing): Promise<string> {

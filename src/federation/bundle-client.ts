@@ -1,7 +1,8 @@
-import { request as httpRequest, type IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
+import { request as httpRequest } from "../platform/node-http.js";
 import { presentedChain } from "../spiffe/presented-chain.js";
 import { parseSpiffeBundle, type SpiffeBundle } from "../spiffe/spiffe-bundle.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";

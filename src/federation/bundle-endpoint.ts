@@ -20,26 +20,14 @@ export async function openBundleEndpoint(options: {
   readonly onProblem: (thrown: unknown) => void;
 }): Promise<DocumentServer> {
   const { config, ours, published, svids, clock, onProblem } = options;
-  const files = config.web && fileCertificate(config.web, clock, onProblem);
-  const endpointId = SpiffeId.of(ours, BUNDLE_ENDPOINT_IDENTITY);
-  try {
-    const server = await serveDocuments({
-      listen: config.listen,
-      documents: [{ path: "/", body: () => serialiseSpiffeBundle(published.current()) }],
-      certificate: files ?? svidCertificate(svids, endpointId),
-      names: files?.dnsNames ?? [],
-      what: "federation.endpoint",
-      onProblem,
-    });
-    return {
-      ...server,
-      async close() {
-        files?.close();
-        await server.close();
-      },
-    };
-  } catch (thrown) {
-    files?.close();
-    throw thrown;
-  }
+  return serveDocuments({
+    listen: config.listen,
+    documents: [{ path: "/", body: () => serialiseSpiffeBundle(published.current()) }],
+    certificate:
+      config.web === undefined
+        ? svidCertificate(svids, SpiffeId.of(ours, BUNDLE_ENDPOINT_IDENTITY))
+        : fileCertificate(config.web, clock, onProblem),
+    what: "federation.endpoint",
+    onProblem,
+  });
 }

@@ -1,9 +1,10 @@
-import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { Socket } from "node:net";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { HostPort } from "../config/config.js";
 import { formatAddress } from "../config/describe-federation.js";
+import { createServer as createHttpServer } from "../platform/node-http.js";
 import { type ServerCertificate, serverTlsOptions } from "./server-certificate.js";
 
 /** JSON that anybody may read, at one exact path. */
@@ -18,10 +19,10 @@ export interface DocumentServerOptions {
   /** Port 0 takes a free one. */
   readonly listen: HostPort;
   readonly documents: readonly PublicDocument[];
-  /** Undefined: plain HTTP. */
+  /** Undefined: plain HTTP. It passes to the server, and is closed with it or when it cannot start. */
   readonly certificate: ServerCertificate | undefined;
-  /** `host:port` as further names under which verifiers come, and DNS names without a port. */
-  readonly names: readonly string[];
+  /** `host:port` as further names under which verifiers come, beside those of the certificate. */
+  readonly names?: readonly string[];
   /** Said in errors: `federation.endpoint`. */
   readonly what: string;
   readonly onProblem: (thrown: unknown) => void;
@@ -49,6 +50,23 @@ const MOST_CONNECTIONS = 256;
  * other machines goes by names that only they know; the documents are public, hold no secret and change nothing.
  */
 export async function serveDocuments(options: DocumentServerOptions): Promise<DocumentServer> {
+  const { certificate } = options;
+  try {
+    const { address, close } = await listenAndAnswer(options);
+    return {
+      address,
+      async close() {
+        certificate?.close();
+        await close();
+      },
+    };
+  } catch (thrown) {
+    certificate?.close();
+    throw thrown;
+  }
+}
+
+async function listenAndAnswer(options: DocumentServerOptions): Promise<DocumentServer> {
   const { listen, certificate, what } = options;
   let hosts: ReadonlySet<string> | undefined;
   const answer = (request: IncomingMessage, response: ServerResponse) => {
@@ -79,9 +97,10 @@ export async function serveDocuments(options: DocumentServerOptions): Promise<Do
   const forgetCertificate = certificate?.onChange((next) =>
     (server as HttpsServer).setSecureContext(serverTlsOptions(next)),
   );
+  const names = [...(options.names ?? []), ...(certificate?.dnsNames ?? [])];
   try {
     const port = await listenOn(server, listen, what);
-    hosts = isLoopbackAddress(listen.host) ? hostsOf({ ...listen, port }, options.names) : undefined;
+    hosts = isLoopbackAddress(listen.host) ? hostsOf({ ...listen, port }, names) : undefined;
     return {
       address: { host: listen.host, port },
       async close() {

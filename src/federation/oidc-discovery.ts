@@ -21,34 +21,21 @@ export async function openOidcDiscovery(options: {
   const { config, ours, bundles, clock, onProblem } = options;
   const issuer = new URL(config.issuer);
   const below = issuer.pathname.replace(/\/$/, "");
-  const files = config.web && fileCertificate(config.web, clock, onProblem);
-  try {
-    const server = await serveDocuments({
-      listen: config.listen,
-      documents: [
-        {
-          path: `${below}/.well-known/openid-configuration`,
-          body: () => JSON.stringify(discoveryDocument(config.issuer)),
-        },
-        { path: `${below}/keys`, headers: NEVER_CACHED, body: () => JSON.stringify(keySet(bundles, ours)) },
-      ],
-      certificate: files,
-      // A proxy in front passes on the Host that the verifier asked for.
-      names: [issuer.host, ...(files?.dnsNames ?? [])],
-      what: "oidc",
-      onProblem,
-    });
-    return {
-      ...server,
-      async close() {
-        files?.close();
-        await server.close();
+  return serveDocuments({
+    listen: config.listen,
+    documents: [
+      {
+        path: `${below}/.well-known/openid-configuration`,
+        body: () => JSON.stringify(discoveryDocument(config.issuer)),
       },
-    };
-  } catch (thrown) {
-    files?.close();
-    throw thrown;
-  }
+      { path: `${below}/keys`, headers: NEVER_CACHED, body: () => JSON.stringify(keySet(bundles, ours)) },
+    ],
+    certificate: config.web && fileCertificate(config.web, clock, onProblem),
+    // A proxy in front passes on the Host that the verifier asked for.
+    names: [issuer.host],
+    what: "oidc",
+    onProblem,
+  });
 }
 
 /** OpenID Connect Discovery §3: the required members; nobody logs in here, so those about logging in are empty, as in SPIRE. */

@@ -18,6 +18,10 @@ export interface ServerCertificate {
   current(): PresentedCertificate;
   /** Called after each replacement; the returned function unsubscribes. */
   onChange(listener: (next: PresentedCertificate) => void): () => void;
+  /** By which names it lets verifiers come. */
+  readonly dnsNames: readonly string[];
+  /** Stops following what it is made from. Idempotent. */
+  close(): void;
 }
 
 /** Mozilla's intermediate configuration (version 5): forward secrecy and authenticated encryption only. TLS 1.3 brings its own. */
@@ -49,6 +53,8 @@ export function svidCertificate(svids: X509SvidSource, id: SpiffeId): ServerCert
   return {
     current: () => presented(svids.x509Svid(id)),
     onChange: (listener) => svids.onRotation(id, (svid) => listener(presented(svid))),
+    dnsNames: [],
+    close: () => undefined,
   };
 }
 
@@ -62,7 +68,7 @@ export function fileCertificate(
   files: WebCertificateFiles,
   clock: Clock,
   onProblem: (thrown: unknown) => void,
-): ServerCertificate & { readonly dnsNames: readonly string[]; close(): void } {
+): ServerCertificate {
   const listeners = createListeners<PresentedCertificate>(onProblem);
   let presented = readCertificate(files);
   let lastSeen = digestOf(presented);

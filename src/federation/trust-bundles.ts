@@ -37,6 +37,7 @@ export function joinTrustBundles(ours: TrustDomain, own: TrustBundles, foreign: 
     // A SPIFFE bundle names no WIT keys yet: only our own are known.
     witBundle: (trustDomain) => own.witBundle(trustDomain),
     refusalOf: (id, chain) => own.refusalOf(id, chain),
+    refusalOfToken: (id, claims) => own.refusalOfToken(id, claims),
     revocationLists: () => own.revocationLists(),
     onBundleChange(listener) {
       const unsubscribes = [own.onBundleChange(listener), foreign.onChange(listener)];

@@ -8,10 +8,13 @@ import type { TrustDomainAuthority } from "./trust-domain-authority.js";
 export interface TrustBundles extends X509BundleSource, JwtBundleSource, WitBundleSource {}
 
 /** What of the revocations verifiers must know. */
-export type BundleRevocations = Pick<Revocations, "refusalOf" | "onChange">;
+export type BundleRevocations = Pick<Revocations, "refusalOf" | "revokedBy" | "onChange"> &
+  Pick<JwtBundleSource, "refusalOfToken">;
 
 const NOTHING_REVOKED: BundleRevocations = {
   refusalOf: () => undefined,
+  refusalOfToken: () => undefined,
+  revokedBy: () => [],
   onChange: () => () => undefined,
 };
 
@@ -58,6 +61,7 @@ export function createTrustBundles(
       return wit;
     },
     refusalOf: (id, chain) => revocations.refusalOf(id, chain),
+    refusalOfToken: (id, claims) => revocations.refusalOfToken(id, claims),
     revocationLists() {
       lists ??= authority.revocationLists();
       return lists;

@@ -1,16 +1,4 @@
-import "reflect-metadata";
 import { hash, type KeyObject } from "node:crypto";
-import {
-  AuthorityKeyIdentifierExtension,
-  BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  type Extension,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  Name,
-  SubjectAlternativeNameExtension,
-} from "@peculiar/x509";
 import {
   contentOf,
   contextTag,
@@ -25,17 +13,30 @@ import {
 import { ECDSA_WITH_SHA256, type SignatureAlgorithm, signed } from "./signed-structure.js";
 
 /**
- * The certificates that we issue, with everything constant encoded once.
- *
- * The extensions come from `@peculiar/x509` (when a template is made), the outer structure is put together here and signed with
- * `node:crypto`: that is what makes thousands of SVIDs a second possible (`test/bench/issuing.ts`), and it is synchronous.
+ * The certificates that we issue, with everything constant encoded once, and signed with `node:crypto`: that is what makes thousands of SVIDs a second
+ * possible (`test/bench/issuing.ts`), and it is synchronous. The tests compare each part with what `@peculiar/x509` writes; loading
+ * that library would be a good part of the time from `agentid dev` typed to the first SVID.
  */
 
 const VERSION_3 = Buffer.of(0xa0, 0x03, 0x02, 0x01, 0x02);
 const EXTENSIONS = contextTag(3, "constructed");
-const SUBJECT_ALTERNATIVE_NAME = Buffer.from("0603551d11", "hex");
-const CRITICAL = Buffer.of(0x01, 0x01, 0xff);
+/** BOOLEAN TRUE. */
+const TRUE = Buffer.of(0x01, 0x01, 0xff);
+/** OBJECT IDENTIFIERs, of extensions (RFC 5280 §4.2.1), of names (X.520) and of extended key usages. */
 const SUBJECT_KEY_ID = Buffer.from("0603551d0e", "hex");
+const KEY_USAGE = Buffer.from("0603551d0f", "hex");
+const SUBJECT_ALTERNATIVE_NAME = Buffer.from("0603551d11", "hex");
+const BASIC_CONSTRAINTS = Buffer.from("0603551d13", "hex");
+const AUTHORITY_KEY_ID = Buffer.from("0603551d23", "hex");
+const EXTENDED_KEY_USAGE = Buffer.from("0603551d25", "hex");
+const COUNTRY = Buffer.from("0603550406", "hex");
+const ORGANIZATION = Buffer.from("060355040a", "hex");
+const SERIAL_NUMBER = Buffer.from("0603550405", "hex");
+const SERVER_AUTH = Buffer.from("06082b06010505070301", "hex");
+const CLIENT_AUTH = Buffer.from("06082b06010505070302", "hex");
+/** BIT STRINGs of KeyUsage: the octet that counts unused bits, then the bits. */
+const DIGITAL_SIGNATURE = Buffer.of(7, 0b1000_0000);
+const KEY_CERT_SIGN_AND_CRL_SIGN = Buffer.of(1, 0b0000_0110);
 
 /** Everything of a certificate that changes from one issue to the next. */
 export interface CertificateFields {
@@ -62,11 +63,7 @@ export function signCertificate(
   issuerKey: KeyObject,
   algorithm: SignatureAlgorithm = ECDSA_WITH_SHA256,
 ): Buffer {
-  const subjectKeyId = element(
-    TAG.sequence,
-    SUBJECT_KEY_ID,
-    element(TAG.octetString, element(TAG.octetString, subjectKeyIdentifier(fields.publicKeyInfo))),
-  );
+  const subjectKeyId = extension(SUBJECT_KEY_ID, element(TAG.octetString, subjectKeyIdentifier(fields.publicKeyInfo)));
   const toBeSigned = element(
     TAG.sequence,
     VERSION_3,
@@ -94,12 +91,9 @@ function publicKeyBits(publicKeyInfo: Buffer): Buffer {
 
 /** `C=US, O=SPIFFE` and the serial number, so that two authorities of one trust domain have different names (RFC 5280 path building goes by name). As SPIRE. */
 export function authorityName(serial: Buffer): Buffer {
-  return Buffer.from(
-    new Name([
-      { C: ["US"] },
-      { O: ["SPIFFE"] },
-      { "2.5.4.5": [BigInt(`0x${serial.toString("hex")}`).toString()] },
-    ]).toArrayBuffer(),
+  const decimal = BigInt(`0x${serial.toString("hex")}`).toString();
+  return encode(
+    element(TAG.sequence, nameOf(COUNTRY, "US"), nameOf(ORGANIZATION, "SPIFFE"), nameOf(SERIAL_NUMBER, decimal)),
   );
 }
 
@@ -107,36 +101,55 @@ export function authorityName(serial: Buffer): Buffer {
  * Extensions of a signing certificate. X509-SVID §3.2, §4.1, §4.3 (XS-7). `issuerKeyId` is that of the upstream authority, undefined for a root;
  * what hangs below somebody else's root signs leaves only.
  */
-export function authorityExtensions(trustDomainId: string, issuerKeyId?: Buffer): Buffer {
-  return encodeExtensions([
-    new BasicConstraintsExtension(true, issuerKeyId === undefined ? undefined : 0, true),
-    new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
-    new SubjectAlternativeNameExtension([{ type: "url", value: trustDomainId }]),
-    ...(issuerKeyId === undefined ? [] : [new AuthorityKeyIdentifierExtension(issuerKeyId.toString("hex"))]),
-  ]);
+export function authorityExtensions(trustDomainId: string, issuerKeyId?: Buffer): readonly UnwrittenElement[] {
+  const signsLeavesOnly = issuerKeyId === undefined ? [] : [positiveInteger(Buffer.of(0))];
+  return [
+    criticalExtension(BASIC_CONSTRAINTS, element(TAG.sequence, TRUE, ...signsLeavesOnly)),
+    criticalExtension(KEY_USAGE, element(TAG.bitString, KEY_CERT_SIGN_AND_CRL_SIGN)),
+    extension(SUBJECT_ALTERNATIVE_NAME, element(TAG.sequence, uriName(trustDomainId))),
+    ...(issuerKeyId === undefined ? [] : [authorityKeyIdentifier(issuerKeyId)]),
+  ];
 }
 
-/** The extensions that all leaves of one authority share. X509-SVID §4 (XS-4 … XS-6). */
+/** The extensions that all leaves of one authority share, one after the other. X509-SVID §4 (XS-4 … XS-6). */
 export function sharedLeafExtensions(authorityKeyId: Buffer): Buffer {
-  return encodeExtensions([
-    new BasicConstraintsExtension(false, undefined, true),
-    new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-    new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
-    new AuthorityKeyIdentifierExtension(authorityKeyId.toString("hex")),
-  ]);
+  const extensions = [
+    criticalExtension(BASIC_CONSTRAINTS, element(TAG.sequence)),
+    criticalExtension(KEY_USAGE, element(TAG.bitString, DIGITAL_SIGNATURE)),
+    extension(EXTENDED_KEY_USAGE, element(TAG.sequence, SERVER_AUTH, CLIENT_AUTH)),
+    authorityKeyIdentifier(authorityKeyId),
+  ];
+  return Buffer.concat(extensions.map(encode));
 }
 
 /**
  * The leaf's names: exactly one URI (XS-1), then DNS names. Critical, because the subject is empty or tells nothing that SPIFFE knows (XS-3, RFC 5280 §4.2.1.6).
- * The one extension that differs for each identity, so it is encoded here: a library takes longer for it than signing does.
+ * The one extension that differs for each identity.
  */
 export function leafNames(spiffeId: string, dnsNames: readonly string[]): UnwrittenElement {
-  const uri = element(contextTag(6, "primitive"), Buffer.from(spiffeId, "latin1"));
   const dns = dnsNames.map((name) => element(contextTag(2, "primitive"), Buffer.from(name, "latin1")));
-  const names = element(TAG.octetString, element(TAG.sequence, uri, ...dns));
-  return element(TAG.sequence, SUBJECT_ALTERNATIVE_NAME, CRITICAL, names);
+  return criticalExtension(SUBJECT_ALTERNATIVE_NAME, element(TAG.sequence, uriName(spiffeId), ...dns));
 }
 
-function encodeExtensions(extensions: readonly Extension[]): Buffer {
-  return Buffer.concat(extensions.map((extension) => Buffer.from(extension.rawData)));
+function uriName(uri: string): UnwrittenElement {
+  return element(contextTag(6, "primitive"), Buffer.from(uri, "latin1"));
+}
+
+/** §4.2.1.1: the issuer's key identifier, `[0]`, and nothing else. */
+export function authorityKeyIdentifier(keyId: Buffer): UnwrittenElement {
+  return extension(AUTHORITY_KEY_ID, element(TAG.sequence, element(contextTag(0, "primitive"), keyId)));
+}
+
+function nameOf(type: Buffer, value: string): UnwrittenElement {
+  const text = element(TAG.printableString, Buffer.from(value, "latin1"));
+  return element(TAG.set, element(TAG.sequence, type, text));
+}
+
+/** RFC 5280 §4.2. An extension that is not critical leaves the BOOLEAN out. */
+export function extension(oid: Buffer, value: UnwrittenElement): UnwrittenElement {
+  return element(TAG.sequence, oid, element(TAG.octetString, value));
+}
+
+function criticalExtension(oid: Buffer, value: UnwrittenElement): UnwrittenElement {
+  return element(TAG.sequence, oid, TRUE, element(TAG.octetString, value));
 }

@@ -52,6 +52,8 @@ export interface IdentityRegistry {
   isRevoked(id: SpiffeId): boolean;
   /** Why a holder of `id` that `launchedBy` launched is not believed in this trust domain, or undefined: an agent above it is revoked, or the instance has ended. */
   refusalOf(id: SpiffeId, launchedBy: readonly string[]): string | undefined;
+  /** Which launch the living instance `id` is; undefined for what is no instance, or has ended. */
+  launchOf(id: SpiffeId): string | undefined;
   /** Called after each change of what is configured, revoked or launched; the returned function unsubscribes. */
   onChange(listener: () => void): () => void;
 }

@@ -2,6 +2,7 @@ import type { AuditLog } from "../audit/audit-log.js";
 import { codeOf } from "../coded-error.js";
 import type { IdentityConfig, Lifetimes } from "../config/config.js";
 import type { Clock } from "../platform/clock.js";
+import { launchClaims } from "../spiffe/launch-claims.js";
 import type { IdentityRegistry } from "./entitlement.js";
 import type { IssuedCredentials } from "./issued-credentials.js";
 import type { JwtAuthority } from "./jwt-authority.js";
@@ -11,7 +12,7 @@ import type { TrustDomainAuthority } from "./trust-domain-authority.js";
 
 export interface KeptJwtSvidsOptions {
   readonly authority: Pick<TrustDomainAuthority, "active">;
-  readonly registry: Pick<IdentityRegistry, "onChange">;
+  readonly registry: Pick<IdentityRegistry, "launchOf" | "onChange">;
   /** Read at each hand-out: a token of another lifetime or issuer is not handed out again. */
   readonly lifetimes: () => Pick<Lifetimes, "jwtSeconds">;
   readonly jwtIssuer?: (() => string | undefined) | undefined;
@@ -49,6 +50,8 @@ const LONGEST_KEPT = 4_096;
 
 /** What a token is signed by and with. */
 interface Terms {
+  /** Of an instance: the next launch of the same name is another. */
+  readonly launch: string | undefined;
   readonly signer: JwtAuthority;
   readonly lifetimeSeconds: number;
   readonly issuer: string | undefined;
@@ -70,18 +73,26 @@ export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
   // Also what is revoked, or has ended, and comes back later under the same name.
   const unsubscribe = registry.onChange(() => held.clear());
 
-  function terms(): Terms {
+  function terms({ id }: IdentityConfig): Terms {
     return {
+      launch: registry.launchOf(id),
       signer: authority.active.jwt,
       lifetimeSeconds: lifetimes().jwtSeconds,
       issuer: options.jwtIssuer?.(),
     };
   }
 
-  function sign(identity: IdentityConfig, audiences: readonly string[], by: Terms, now: number): Held {
+  function sign(
+    identity: IdentityConfig,
+    audiences: readonly string[],
+    launchedBy: readonly string[],
+    by: Terms,
+    now: number,
+  ): Held {
     const { id, hint } = identity;
+    const claims = launchClaims({ launchedBy, launch: by.launch });
     const { token, expiresAt } = by.signer.issue(
-      { id, audiences, lifetimeSeconds: by.lifetimeSeconds, issuer: by.issuer },
+      { id, audiences, claims, lifetimeSeconds: by.lifetimeSeconds, issuer: by.issuer },
       now,
     );
     const svid = { id, token, expiresAt, hint };
@@ -130,14 +141,14 @@ export function createKeptJwtSvids(options: KeptJwtSvidsOptions): KeptJwtSvids {
       const key = keyOf(identity, audiences, launchedBy);
       try {
         const now = clock.now();
-        const wanted = terms();
+        const wanted = terms(identity);
         const found = held.get(key);
         if (found !== undefined && isFresh(found, wanted, now)) {
           return { svid: found.svid, again: true, recorded: found.recorded };
         }
-        const signed = sign(identity, audiences, wanted, now);
-        keep(key, signed);
+        const signed = sign(identity, audiences, launchedBy, wanted, now);
         record(key, signed, audiences, launchedBy);
+        keep(key, signed);
         return { svid: signed.svid, again: false, recorded: signed.recorded };
       } catch (thrown) {
         if (codeOf(thrown) === "audience-missing") throw thrown;
@@ -157,6 +168,7 @@ function isFresh(one: Held, wanted: Terms, now: number): boolean {
     now >= one.from &&
     now < one.until &&
     one.signer === wanted.signer &&
+    one.launch === wanted.launch &&
     one.lifetimeSeconds === wanted.lifetimeSeconds &&
     one.issuer === wanted.issuer
   );

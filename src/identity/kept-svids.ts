@@ -12,7 +12,7 @@ import type { TrustDomainAuthority } from "./trust-domain-authority.js";
 /** What SVIDs of every kind are kept with. */
 export interface KeeperOptions {
   readonly authority: TrustDomainAuthority;
-  readonly registry: Pick<IdentityRegistry, "find" | "isRevoked" | "onChange">;
+  readonly registry: Pick<IdentityRegistry, "find" | "isRevoked" | "launchOf" | "onChange">;
   /** Remembers what is issued, for whoever revokes it. */
   readonly issued?: Pick<IssuedCredentials, "add">;
   /** Read at each issue, so that a reload counts for the next one. */

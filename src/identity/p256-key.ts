@@ -1,4 +1,5 @@
 import { createECDH } from "node:crypto";
+import { drawRandom, type RandomBytes } from "./random-stock.js";
 
 /** A P-256 key in the forms that certificates and the Workload API need. */
 export interface P256Key {
@@ -16,13 +17,32 @@ const PKCS8_POINT = Buffer.from("a144034200", "hex");
 const SCALAR_END = PKCS8_PREFIX.length + 32;
 const POINT_AT = SCALAR_END + PKCS8_POINT.length;
 
-/** The exchange itself is never used: of what Node offers, this makes a key without objects that wait for the garbage collector. */
-const generator = createECDH("prime256v1");
+/**
+ * The exchange itself is never used: of what Node offers, this makes a key without objects that wait for the garbage collector. Its own generation takes
+ * twice as long as choosing the scalar and asking for its point.
+ */
+const curve = createECDH("prime256v1");
+const SCALAR_BYTES = 32;
+
+/** The number of points, n. FIPS 186-4 D.1.2.3. */
+const ORDER = Buffer.from("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551", "hex");
+const ZERO = Buffer.alloc(SCALAR_BYTES);
 
 /** A new key. No KeyObject: making one and asking OpenSSL to encode it takes longer than the signature of a certificate, and it holds kilobytes. */
-export function generateP256Key(): P256Key {
-  const point = generator.generateKeys();
-  return encodeP256Key(generator.getPrivateKey(), point);
+export function generateP256Key(random: RandomBytes = drawRandom): P256Key {
+  const scalar = chooseScalar(random);
+  curve.setPrivateKey(scalar);
+  const key = encodeP256Key(scalar, curve.getPublicKey());
+  scalar.fill(0);
+  return key;
+}
+
+/** FIPS 186-5 A.2.2, by rejection: each scalar from 1 to n - 1 is as likely as any other. */
+function chooseScalar(random: RandomBytes): Buffer {
+  for (;;) {
+    const scalar = random(SCALAR_BYTES);
+    if (!scalar.equals(ZERO) && scalar.compare(ORDER) < 0) return scalar;
+  }
 }
 
 /**

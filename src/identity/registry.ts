@@ -51,6 +51,11 @@ export function createIdentityRegistry(
     return above !== undefined && revocations.isRevoked(above.entry.id);
   }
 
+  function launchOf(id: SpiffeId): string | undefined {
+    const named = state.byNameOrId.has(id.toString()) ? undefined : entryOf(id.toString());
+    return named && live.launchOfInstance(named.entry.name, named.instance);
+  }
+
   /** Every agent above must still be one that could launch. */
   function refusalOf(id: SpiffeId, launchedBy: readonly string[]): string | undefined {
     if (!state.byNameOrId.has(id.toString()) && entryOf(id.toString()) !== undefined) {
@@ -153,6 +158,7 @@ export function createIdentityRegistry(
     },
     isRevoked,
     refusalOf,
+    launchOf,
     launchesChanged: () => listeners.notify(),
     onChange: (listener) => listeners.add(listener),
     update(next, nextLock) {

@@ -1,21 +1,12 @@
 import type { KeyObject } from "node:crypto";
-import {
-  contextTag,
-  element,
-  encode,
-  positiveInteger,
-  TAG,
-  timeElement,
-  type UnwrittenElement,
-} from "../spiffe/der.js";
+import { contextTag, element, encode, positiveInteger, TAG, timeElement } from "../spiffe/der.js";
+import { authorityKeyIdentifier, extension } from "./certificate-template.js";
 import { ECDSA_WITH_SHA256, signed } from "./signed-structure.js";
 
 /** INTEGER 1: version 2, which has extensions. RFC 5280 §5.1.2.1. */
 const VERSION_2 = Buffer.of(0x02, 0x01, 0x01);
 const EXTENSIONS = contextTag(0, "constructed");
-const KEY_IDENTIFIER = contextTag(0, "primitive");
-/** OBJECT IDENTIFIERs 2.5.29.35 and 2.5.29.20. */
-const AUTHORITY_KEY_ID = Buffer.from("0603551d23", "hex");
+/** OBJECT IDENTIFIER 2.5.29.20. */
 const CRL_NUMBER = Buffer.from("0603551d14", "hex");
 
 /** A certificate that is no longer believed although it has not expired. */
@@ -56,16 +47,12 @@ export function signRevocationList(fields: RevocationListFields, key: KeyObject)
       EXTENSIONS,
       element(
         TAG.sequence,
-        extension(AUTHORITY_KEY_ID, element(TAG.sequence, element(KEY_IDENTIFIER, authorityKeyId))),
+        authorityKeyIdentifier(authorityKeyId),
         extension(CRL_NUMBER, positiveInteger(bytesOf(fields.number))),
       ),
     ),
   );
   return signed(encode(toBeSigned), key, ECDSA_WITH_SHA256);
-}
-
-function extension(oid: Buffer, value: UnwrittenElement): UnwrittenElement {
-  return element(TAG.sequence, oid, element(TAG.octetString, value));
 }
 
 function bytesOf(number: bigint): Buffer {

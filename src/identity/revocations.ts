@@ -1,4 +1,3 @@
-import { X509Certificate } from "node:crypto";
 import { CodedError } from "../coded-error.js";
 import type { Clock } from "../platform/clock.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
@@ -6,6 +5,7 @@ import { createListeners } from "./listeners.js";
 import { onceAt } from "./once-at.js";
 import type { RevokedEntry } from "./revocation-list.js";
 import type { RevocationStore, StoredRevocation, StoredRevokedCertificate } from "./revocation-store.js";
+import { canonicalSerial, serialBytes, serialOf } from "./serial-number.js";
 
 /** An identity that nobody gets and that nobody is believed to be. */
 export interface Revocation {
@@ -169,20 +169,6 @@ export function createRevocations(options: {
       cancel();
     },
   };
-}
-
-function serialOf(certificate: Buffer): string {
-  return canonicalSerial(new X509Certificate(certificate).serialNumber);
-}
-
-/** Lower-case hex without leading zeros: OpenSSL writes other forms of the same number. */
-function canonicalSerial(hex: string): string {
-  const digits = hex.toLowerCase().replace(/^0+/, "");
-  return digits === "" ? "0" : digits;
-}
-
-function serialBytes(serial: string): Buffer {
-  return Buffer.from(serial.length % 2 === 0 ? serial : `0${serial}`, "hex");
 }
 
 function restoredIdentity({ id, since, until }: StoredRevocation): readonly [string, Revocation] {

@@ -14,7 +14,7 @@ export type SvidChange = KeptChange<X509Svid>;
 export interface SvidKeeper extends X509SvidSource, JwtSvidIssuer {
   /** Issued and not removed since, without issuing any; in the order of first issue. */
   readonly held: readonly { readonly identity: IdentityConfig; readonly svid: X509Svid }[];
-  /** Has the JWT-SVIDs of the identity `name` signed anew: a launch as it has ended. */
+  /** Has the JWT-SVIDs of the identity `name` signed anew: a launch as it has begun or ended. */
   forgetJwtSvids(name: string): void;
   /** Replaces the SVIDs of `id` now; one is issued where there is none. Returns its name. Throws CodedError `identity-unknown`, `identity-revoked`, `not-ready`. */
   rotate(id: SpiffeId): string;

@@ -68,8 +68,11 @@ export interface WitSvid {
 }
 
 export interface WitSvidSource {
-  /** The WIT-SVID valid now for `id`, issued on first use. Throws CodedError `identity-unknown` or `not-ready`. */
-  witSvid(id: SpiffeId): WitSvid;
+  /**
+   * The WIT-SVID valid now for `id`, issued on first use. `launchedBy`: SPIFFE IDs of the agents that launched its holder, nearest first. Throws
+   * CodedError `identity-unknown` or `not-ready`.
+   */
+  witSvid(id: SpiffeId, launchedBy?: readonly string[]): WitSvid;
   /** Called after each replacement of `id`'s WIT-SVID; the returned function unsubscribes. */
   onWitRotation(id: SpiffeId, listener: (svid: WitSvid) => void): () => void;
 }
@@ -98,6 +101,8 @@ export interface JwtSvidIssuer {
 export interface JwtBundleSource {
   /** The JWT bundle of one trust domain as a JWK Set (JR-7…JR-9), or undefined. */
   jwtBundle(trustDomain: TrustDomain): { readonly keys: readonly JsonWebKey[] } | undefined;
+  /** Why the holder of `id` is not believed although a bundle vouches for the token with these `claims`, or undefined. Asked after validation. */
+  refusalOfToken(id: SpiffeId, claims: Readonly<Record<string, unknown>>): string | undefined;
   /** Every trust domain that has a bundle; our own is always among them. */
   readonly trustDomains: readonly TrustDomain[];
   onBundleChange(listener: () => void): () => void;

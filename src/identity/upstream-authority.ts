@@ -1,9 +1,7 @@
-import "reflect-metadata";
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { X509Certificate as ReadableCertificate, SubjectKeyIdentifierExtension } from "@peculiar/x509";
 import { CodedError, messageOf } from "../coded-error.js";
-import { type ParsedCertificate, parseCertificate } from "../spiffe/x509-certificate.js";
+import { type ParsedCertificate, parseCertificate, subjectKeyIdOf } from "../spiffe/x509-certificate.js";
 import { subjectKeyIdentifier } from "./certificate-template.js";
 import { algorithmOf, type SignatureAlgorithm } from "./signed-structure.js";
 
@@ -151,9 +149,7 @@ function readText(path: string): string {
 }
 
 function keyIdOf({ x509 }: ParsedCertificate): Buffer {
-  const given = new ReadableCertificate(x509.raw).getExtension(SubjectKeyIdentifierExtension);
-  if (given !== null) return Buffer.from(given.keyId, "hex");
-  return subjectKeyIdentifier(x509.publicKey.export({ format: "der", type: "spki" }));
+  return subjectKeyIdOf(x509) ?? subjectKeyIdentifier(x509.publicKey.export({ format: "der", type: "spki" }));
 }
 
 function refused(code: string, message: string, hint?: string, cause?: unknown): CodedError {

@@ -1,3 +1,4 @@
+import { launchClaims } from "../spiffe/launch-claims.js";
 import { createKeptSvids, type KeeperOptions } from "./kept-svids.js";
 import type { WitSvid, WitSvidSource } from "./svid-source.js";
 import type { WitAuthority } from "./wit-authority.js";
@@ -12,15 +13,16 @@ export interface WitKeeper extends WitSvidSource {
 
 /** Issues from the authority for the identities that the registry knows. A WIT-SVID lives as long as an X.509-SVID (D24). */
 export function createWitKeeper(options: KeeperOptions): WitKeeper {
-  const { authority, lifetimes } = options;
+  const { authority, registry, lifetimes } = options;
   const kept = createKeptSvids<WitSvid, WitAuthority>(
     {
       name: "WIT-SVID",
       type: "wit",
       unattended: false,
       signer: () => authority.active.wit,
-      issue({ id, hint }, _launchedBy, signer, now) {
-        const issued = signer.issue({ id, lifetimeSeconds: lifetimes().x509Seconds }, now);
+      issue({ id, hint }, launchedBy, signer, now) {
+        const claims = launchClaims({ launchedBy, launch: registry.launchOf(id) });
+        const issued = signer.issue({ id, claims, lifetimeSeconds: lifetimes().x509Seconds }, now);
         return {
           complete: (rotateAt) => ({ id, ...issued, rotateAt, hint }),
           notAfter: issued.expiresAt,
@@ -33,5 +35,5 @@ export function createWitKeeper(options: KeeperOptions): WitKeeper {
     },
     options,
   );
-  return { witSvid: (id) => kept.of(id), onWitRotation: kept.onRotation, wake: kept.wake, close: kept.close };
+  return { witSvid: kept.of, onWitRotation: kept.onRotation, wake: kept.wake, close: kept.close };
 }

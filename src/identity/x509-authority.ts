@@ -1,4 +1,4 @@
-import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { CodedError } from "../coded-error.js";
 import { launchChainSubject } from "../spiffe/launch-chain.js";
 import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
@@ -12,6 +12,7 @@ import {
   subjectKeyIdentifier,
 } from "./certificate-template.js";
 import { generateP256Key } from "./p256-key.js";
+import { drawRandom, type RandomBytes } from "./random-stock.js";
 import { type RevokedEntry, signRevocationList } from "./revocation-list.js";
 import type { UpstreamAuthority } from "./upstream-authority.js";
 
@@ -69,9 +70,6 @@ export interface X509Authority {
   revocationList(request: RevocationListRequest): Buffer;
 }
 
-/** A source of unpredictable bytes; a parameter for tests that need to know a serial number. */
-export type RandomBytes = (size: number) => Buffer;
-
 /** A new authority valid from `now` (ms) for `lifetimeSeconds`. Throws CodedError `lifetime-too-short` below 10 s (D24), `upstream-expired`, `upstream-not-yet-valid`. */
 export function createX509Authority(options: {
   readonly trustDomain: TrustDomain;
@@ -81,7 +79,7 @@ export function createX509Authority(options: {
   readonly upstream?: UpstreamAuthority | undefined;
   readonly random?: RandomBytes;
 }): X509Authority {
-  const { trustDomain, lifetimeSeconds, now, upstream, random = randomBytes } = options;
+  const { trustDomain, lifetimeSeconds, now, upstream, random = drawRandom } = options;
   if (!(lifetimeSeconds >= SHORTEST_LIFETIME_SECONDS)) {
     throw new CodedError("lifetime-too-short", `an authority must live ${SHORTEST_LIFETIME_SECONDS} s or more`);
   }
@@ -101,7 +99,7 @@ export function createX509Authority(options: {
     {
       issuer: upstream?.subject ?? name,
       subject: name,
-      extensions: [authorityExtensions(trustDomain.id.toString(), upstream?.keyId)],
+      extensions: authorityExtensions(trustDomain.id.toString(), upstream?.keyId),
     },
     {
       serial,
@@ -132,7 +130,7 @@ export function restoreX509Authority(options: {
   readonly privateKeyPkcs8: Buffer;
   readonly random?: RandomBytes;
 }): X509Authority {
-  const { trustDomain, certificate, upstreamChain = [], privateKeyPkcs8, random = randomBytes } = options;
+  const { trustDomain, certificate, upstreamChain = [], privateKeyPkcs8, random = drawRandom } = options;
   const parsed = new X509Certificate(certificate);
   const privateKey = createPrivateKey({ key: privateKeyPkcs8, format: "der", type: "pkcs8" });
   if (!parsed.checkPrivateKey(privateKey)) {

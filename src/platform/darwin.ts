@@ -1,4 +1,4 @@
-import { openSync } from "node:fs";
+import { closeSync, fstatSync, openSync } from "node:fs";
 import {
   AUDIT_TOKEN_BYTES,
   BSD_INFO_BYTES,
@@ -101,6 +101,17 @@ function bind(): Platform {
     const length = pidpath(pid, bytes, bytes.length) as number;
     return length > 0 ? bytes.toString("utf8", 0, length) : undefined;
   };
+  const openedImage = (pid: number): OpenExecutable | undefined => {
+    const path = pathOf(pid);
+    if (path === undefined) return undefined;
+    try {
+      // By path: macOS has no way to open the running image itself.
+      // Whether a running executable can be written unseen was never tried there: nothing is kept.
+      return { fd: openSync(path, "r"), path, localFilesystem: true, timesShowWrites: false };
+    } catch {
+      return undefined; // not readable for us: the fact is absent
+    }
+  };
   const commandLineOf = (pid: number): readonly string[] => {
     const name = Buffer.alloc(12);
     [...CTL_KERN_PROCARGS2, pid].forEach((part, index) => {
@@ -158,15 +169,15 @@ function bind(): Platform {
       pid,
       isAlive: () => same() !== undefined,
       status,
-      openExecutable(): OpenExecutable | undefined {
-        const path = pathOf(pid);
-        if (path === undefined) return undefined;
+      openExecutable: () => openedImage(pid),
+      isExecuting(fd) {
+        const now = openedImage(pid);
+        if (now === undefined) return undefined;
         try {
-          // By path: macOS has no way to open the running image itself.
-          // Whether a running executable can be written unseen was never tried there: nothing is kept.
-          return { fd: openSync(path, "r"), path, localFilesystem: true, timesShowWrites: false };
-        } catch {
-          return undefined; // not readable for us: the fact is absent
+          const [was, is] = [fstatSync(fd, { bigint: true }), fstatSync(now.fd, { bigint: true })];
+          return was.dev === is.dev && was.ino === is.ino;
+        } finally {
+          closeSync(now.fd);
         }
       },
       commandLine: () => commandLineOf(pid),
@@ -225,7 +236,7 @@ function bind(): Platform {
     confinementOf: notHere,
     async ownerOfTcpConnection(endpoints, candidates): Promise<OwnerOfConnection> {
       const holders: { pid: number; info: BsdInfo }[] = [];
-      for (const pid of new Set([...candidates.map((candidate) => candidate.pid), ...allPids()])) {
+      for (const pid of new Set([...candidates, ...allPids()])) {
         const info = bsdInfo(pid);
         if (info !== undefined && holds(pid, endpoints)) holders.push({ pid, info });
         await new Promise<void>((resolve) => setImmediate(resolve));
@@ -241,8 +252,6 @@ function bind(): Platform {
       }
       return { kind: "process", pid: first.pid, uid: first.info.uid, startTime: first.info.startTime };
     },
-    // Sockets have no numbers there that could be compared later.
-    socketsOf: () => undefined,
     ancestors(pid): readonly Ancestor[] {
       const chain: Ancestor[] = [];
       let parent = bsdInfo(pid)?.parentPid ?? 0;
@@ -254,6 +263,7 @@ function bind(): Platform {
       }
       return chain;
     },
+    isInOurPidNamespace: () => true,
     forbidInspection() {
       if ((ptrace(PT_DENY_ATTACH, 0, null, 0) as number) !== 0) {
         throw new SystemCallError("ptrace(PT_DENY_ATTACH)", lastErrno());

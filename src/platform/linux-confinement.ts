@@ -85,6 +85,14 @@ export function takeDescriptor(pid: number, fd: number): number {
   }
 }
 
+export function isInOurPidNamespace(pid: number): boolean {
+  try {
+    return namespaceOf(pid, "pid") === namespaceOf("self", "pid");
+  } catch {
+    return false;
+  }
+}
+
 export function confinementOf(pid: number): Confinement {
   try {
     const apart = NAMESPACES.filter((kind) => namespaceOf(pid, kind) !== namespaceOf("self", kind));

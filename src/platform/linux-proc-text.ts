@@ -41,16 +41,34 @@ export interface ProcCredentials {
 
 /** Parses the `Uid:`, `Gid:` and `Groups:` lines of `/proc/PID/status`; the second number is the effective one. */
 export function parseStatus(text: string): ProcCredentials {
-  const numbersOf = (key: string): number[] => {
-    const start = text.indexOf(`\n${key}:`) + key.length + 2;
-    const words = text.slice(start, text.indexOf("\n", start)).trim();
-    return words === "" ? [] : words.split(/\s+/).map(Number);
-  };
+  const uids = text.indexOf("\nUid:");
+  const gids = text.indexOf("\nGid:", uids);
   return {
-    uid: numbersOf("Uid")[1] ?? -1,
-    gid: numbersOf("Gid")[1] ?? -1,
-    supplementaryGids: numbersOf("Groups"),
+    uid: numbersAfter(text, uids)[1] ?? -1,
+    gid: numbersAfter(text, gids)[1] ?? -1,
+    supplementaryGids: numbersAfter(text, text.indexOf("\nGroups:", gids)),
   };
+}
+
+const NEWLINE = 0x0a;
+const ZERO = 0x30;
+const NINE = 0x39;
+
+/** The numbers on the line that begins after the line feed at `at`; this is read before every answer. */
+function numbersAfter(text: string, at: number): number[] {
+  const found: number[] = [];
+  if (at === -1) return found;
+  let number = -1;
+  for (let index = text.indexOf(":", at) + 1; ; index += 1) {
+    const code = index < text.length ? text.charCodeAt(index) : NEWLINE;
+    if (code >= ZERO && code <= NINE) {
+      number = Math.max(number, 0) * 10 + code - ZERO;
+      continue;
+    }
+    if (number !== -1) found.push(number);
+    number = -1;
+    if (code === NEWLINE) return found;
+  }
 }
 
 /** Splits the NUL-separated arguments of `/proc/PID/cmdline`. */

@@ -1,8 +1,8 @@
-import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
-import { release } from "node:os";
+import { closeSync, constants, fstatSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { ERRNO, lastErrno, libc } from "./libc.js";
 import { cgroupPath } from "./linux-cgroup.js";
+import { timesShowWrites } from "./linux-filesystem.js";
 import { parseCommandLine, parseStat, parseStatus } from "./linux-proc-text.js";
 import type { HeldProgram, OpenExecutable, ProcessHandle, ProcessStatus } from "./platform.js";
 import { processGone } from "./process-errors.js";
@@ -18,12 +18,6 @@ const O_PATH_CLOEXEC_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | 0o
 const O_READ_CLOEXEC = constants.O_RDONLY | 0o2000000;
 const POLLIN = 1;
 const POLLNVAL = 32;
-/**
- * Filesystems on which every change of a file's bytes shows in its times at once, also one through a shared mapping, and read-only ones: ext2 to ext4, XFS,
- * btrfs, F2FS; squashfs, EROFS, ISO 9660. Not tmpfs (before Linux 6.18 a mapping changes it unseen), ZFS (its times follow at write-back) and overlayfs
- * (whose upper layer may be any of these).
- */
-const TIMES_SHOW_WRITES = new Set([0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x73717368, 0xe0f5e1e2, 0x9660]);
 /** Filesystems whose times and inode numbers another machine or an ordinary user's process makes up: FUSE (and virtiofs), NFS, 9p, SMB, CIFS, SMB2, AFS, Ceph, Coda. */
 const UNTRUSTED_TIMES = new Set([
   0x65735546, 0x6969, 0x01021997, 0x517b, 0xff534d42, 0xfe534d42, 0x5346414f, 0x00c36400, 0x73757245,
@@ -34,10 +28,27 @@ const readlinkat = libc.func("long readlinkat(int, const char *, void *, size_t)
 const poll = libc.func("int poll(void *, unsigned long, int)");
 const fstatfs = libc.func("int fstatfs(int, void *)");
 const syscall = libc.func("long syscall(long, long, long)");
+/** Absent from old C libraries. */
+const statx = optional("int statx(int, const char *, int, unsigned int, void *)");
+
+function optional(declaration: string) {
+  try {
+    return libc.func(declaration);
+  } catch {
+    return undefined;
+  }
+}
+
+const AT_EMPTY_PATH = 0x1000;
+const STATX_INO = 0x100;
+/** Bytes of `struct statx` up to the end of the device numbers; it has 256. */
+const STATX_DEVICE = 136;
+const STATX_INODE = 32;
 
 /** One buffer for all reads: nothing here waits, so no two reads are under way at once. */
 const scratch = Buffer.alloc(64 * 1024);
 const pollfd = Buffer.alloc(8);
+const statxBuffer = Buffer.alloc(256);
 
 /** A pidfd for the process that has this number now. Throws ProcessError `process-gone`. */
 export function openPidfd(pid: number): number {
@@ -136,8 +147,34 @@ class LinuxProcessHandle implements ProcessHandle {
       fd,
       path,
       localFilesystem: filesystem !== undefined && !UNTRUSTED_TIMES.has(filesystem),
-      timesShowWrites: filesystem !== undefined && TIMES_SHOW_WRITES.has(filesystem) && WRITERS_ARE_KEPT_OUT,
+      timesShowWrites: filesystem !== undefined && timesShowWrites(filesystem),
     };
+  }
+
+  isExecuting(fd: number): boolean | undefined {
+    if (statx === undefined) return this.#executesAsOpened(fd);
+    if (this.#closed) throw processGone(this.pid);
+    // Asked of the kernel without opening it again: device and inode are all that is wanted.
+    const running = statx(this.#directory, "exe", 0, STATX_INO, statxBuffer) as number;
+    if (running !== 0) {
+      if (this.isAlive()) return undefined;
+      throw processGone(this.pid);
+    }
+    const inode = statxBuffer.readBigUInt64LE(STATX_INODE);
+    const device = statxBuffer.readBigUInt64LE(STATX_DEVICE);
+    if ((statx(fd, "", AT_EMPTY_PATH, STATX_INO, statxBuffer) as number) !== 0) return false;
+    return statxBuffer.readBigUInt64LE(STATX_INODE) === inode && statxBuffer.readBigUInt64LE(STATX_DEVICE) === device;
+  }
+
+  #executesAsOpened(fd: number): boolean | undefined {
+    const now = this.#openat("exe");
+    if (now === undefined) return undefined;
+    try {
+      const [was, is] = [fstatSync(fd, { bigint: true }), fstatSync(now, { bigint: true })];
+      return was.dev === is.dev && was.ino === is.ino;
+    } finally {
+      closeSync(now);
+    }
   }
 
   commandLine(): readonly string[] {
@@ -229,9 +266,11 @@ class LinuxProcessHandle implements ProcessHandle {
     try {
       let length = 0;
       for (;;) {
-        const read = readSync(fd, scratch, length, scratch.length - length, null);
+        const room = scratch.length - length;
+        const read = readSync(fd, scratch, length, room, null);
         length += read;
-        if (read === 0 || length === scratch.length) break;
+        // A text that fits comes in one piece.
+        if (read < room || length === scratch.length) break;
       }
       return Buffer.from(scratch.subarray(0, length));
     } catch (cause) {
@@ -303,15 +342,3 @@ class LinuxHeldProgram implements HeldProgram {
 function filesystemOf(fd: number): number | undefined {
   return (fstatfs(fd, scratch) as number) === 0 ? scratch.readUInt32LE(0) : undefined;
 }
-
-/**
- * Whether this kernel refuses to write to a file that is being executed (ETXTBSY), as all do except 6.11 to 6.11.10 and 6.12 to 6.12.1. There, a mapping made
- * before the execve could change the bytes afterwards without the times showing it.
- */
-export function writersAreKeptOut(kernelRelease: string): boolean {
-  const [, major, minor, patch = "0"] = /^(\d+)\.(\d+)(?:\.(\d+))?/.exec(kernelRelease) ?? [];
-  const lastOpen = major === "6" ? { "11": 10, "12": 1 }[minor ?? ""] : undefined;
-  return major !== undefined && (lastOpen === undefined || Number(patch) > lastOpen);
-}
-
-const WRITERS_ARE_KEPT_OUT = writersAreKeptOut(release());

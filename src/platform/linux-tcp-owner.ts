@@ -3,32 +3,39 @@ import { readdir, readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
 import { findSocket, hexEndpoint, parseStat, type SocketTableRow, withoutIpv4Mapping } from "./linux-proc-text.js";
 import { socketByEnds } from "./linux-socket-diag.js";
-import type { NetworkView, OwnerOfConnection, TcpCandidate, TcpEndpoints } from "./platform.js";
+import type { HolderOfConnection, NetworkView, OwnerOfConnection, TcpEndpoints } from "./platform.js";
 
 /** How long the search may keep the event loop before it lets others run. */
 const SLICE_MS = 2;
 
 /**
  * Which processes hold the client end of a loopback TCP connection: the socket table gives inode and user, the processes' descriptor tables the holders.
- * A descriptor with two holders proves nothing about either, so all processes are searched, unless one of the candidates made the socket itself and no
- * child of it holds it too. Both ends are looked up again afterwards: a port that changed hands meanwhile is nobody's.
+ * A descriptor with two holders proves nothing about either, so all processes are searched. A candidate that holds it is answered at once, with that search
+ * still to come. Both ends are looked up again afterwards: a port that changed hands meanwhile is nobody's.
  */
 export async function ownerOfTcpConnection(
   endpoints: TcpEndpoints,
-  candidates: readonly TcpCandidate[],
+  candidates: readonly number[],
   network?: NetworkView,
-): Promise<OwnerOfConnection> {
+): Promise<HolderOfConnection> {
   const socket = await liveSocketOf(endpoints, network);
   if (socket === undefined) return { kind: "unknown", reason: "the connection is not in the kernel's socket table" };
   const link = `socket:[${socket.inode}]`;
-  const own = await soleOwnerAmong(candidates, link);
-  const holders =
-    own === undefined
-      ? await holdersOf(
-          link,
-          candidates.map(({ pid }) => pid),
-        )
-      : [own];
+  const first = await firstAmong(candidates, link);
+  const searched = async () =>
+    ownerAmong(await holdersOf(link, first === undefined ? candidates : [first.pid]), socket, endpoints, network);
+  return first === undefined
+    ? searched()
+    : { kind: "held", pid: first.pid, startTime: first.startTime, owner: searched() };
+}
+
+/** What follows from all holders of the socket. */
+async function ownerAmong(
+  holders: readonly Holder[],
+  socket: SocketTableRow,
+  endpoints: TcpEndpoints,
+  network: NetworkView | undefined,
+): Promise<OwnerOfConnection> {
   const again = await liveSocketOf(endpoints, network);
   if (again === undefined || again.inode !== socket.inode || again.uid !== socket.uid) {
     return { kind: "unknown", reason: "the connection was closed while its owner was looked for" };
@@ -102,20 +109,17 @@ interface Holder {
   readonly startTime: bigint;
 }
 
-/** The one candidate that holds a socket which it made itself; undefined as soon as anybody else could hold it too without the candidate's doing. */
-async function soleOwnerAmong(candidates: readonly TcpCandidate[], link: string): Promise<Holder | undefined> {
+/** The first candidate that holds the socket. */
+async function firstAmong(candidates: readonly number[], link: string): Promise<Holder | undefined> {
   const wanted = new Map([[link, undefined]]);
   const pause = sliced();
-  let only: Holder | undefined;
-  for (const { pid, inherited } of candidates) {
-    const holder = holderOf(pid, wanted)?.holder;
+  for (const pid of candidates) {
+    const found = holderOf(pid, wanted);
+    if (found !== undefined) return found.holder;
     const waiting = pause();
     if (waiting !== undefined) await waiting;
-    if (holder === undefined) continue;
-    if (only !== undefined || inherited === undefined || inherited.has(link)) return undefined;
-    only = holder;
   }
-  return only === undefined || descendantHolds(only.pid, wanted) ? undefined : only;
+  return undefined;
 }
 
 /** Lets others have the event loop whenever a slice of time is used up. */
@@ -127,41 +131,6 @@ function sliced(): () => Promise<void> | undefined {
       start = performance.now();
     });
   };
-}
-
-/** Whether a child of the process, or a child of that, holds one of the wanted links; also where the kernel does not list children. */
-function descendantHolds(pid: number, wanted: ReadonlyMap<string, unknown>): boolean {
-  try {
-    return childrenOf(pid).some((child) => linksOf(child, wanted).size > 0 || descendantHolds(child, wanted));
-  } catch {
-    return true; // not known is not proven
-  }
-}
-
-/** Throws where the kernel does not list them (CONFIG_PROC_CHILDREN) or the process is gone. */
-function childrenOf(pid: number): readonly number[] {
-  const tasks = `/proc/${pid}/task`;
-  return readdirSync(tasks).flatMap((task) =>
-    readFileSync(`${tasks}/${task}/children`, "latin1")
-      .split(" ")
-      .filter((word) => word !== "")
-      .map(Number),
-  );
-}
-
-/** The sockets of a process, each as the link that its descriptor is; undefined where they cannot be seen. */
-export function socketsOf(pid: number): ReadonlySet<string> | undefined {
-  const directory = `/proc/${pid}/fd`;
-  const held = new Set<string>();
-  try {
-    for (const descriptor of readdirSync(directory)) {
-      const link = linkAt(`${directory}/${descriptor}`);
-      if (link?.startsWith("socket:")) held.add(link);
-    }
-    return held;
-  } catch {
-    return undefined;
-  }
 }
 
 /** One pass over all processes, for every socket that was asked for before it began. */

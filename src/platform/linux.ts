@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { lastErrno, libc, SystemCallError } from "./libc.js";
-import { confinementOf, networkOf, openNetwork, takeDescriptor } from "./linux-confinement.js";
+import { confinementOf, isInOurPidNamespace, networkOf, openNetwork, takeDescriptor } from "./linux-confinement.js";
 import { peerOfUnixSocket } from "./linux-peer.js";
 import { parseStat, parseStatus } from "./linux-proc-text.js";
 import { openLinuxProcess, openPidfd } from "./linux-process.js";
-import { ownerOfTcpConnection, socketsOf } from "./linux-tcp-owner.js";
+import { ownerOfTcpConnection } from "./linux-tcp-owner.js";
 import type { Ancestor, PeerCredentials, Platform } from "./platform.js";
 
 const PR_SET_DUMPABLE = 4;
@@ -20,10 +20,10 @@ export const linux: Platform = {
     return openLinuxProcess(peer.pid, given ?? openPidfd(peer.pid));
   },
   ownerOfTcpConnection,
-  socketsOf,
   networkOf,
   openNetwork,
   takeDescriptor,
+  isInOurPidNamespace,
   confinementOf,
   ancestors,
   forbidInspection() {

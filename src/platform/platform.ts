@@ -17,17 +17,15 @@ export interface Platform {
   openProcess(peer: PeerCredentials | { pid: number }): ProcessHandle;
 
   /**
-   * Which processes of this host hold the client end of a loopback TCP connection; see OwnerOfConnection. `network` is where the connection is, when that
+   * Which processes of this host hold the client end of a loopback TCP connection; see OwnerOfConnection. The processes `candidates` are looked at first:
+   * one that holds it is answered before all others have been looked at, see HolderOfConnection. `network` is where the connection is, when that
    * is not our own network namespace. Never blocks the event loop long.
    */
   ownerOfTcpConnection(
     connection: TcpEndpoints,
-    candidates: readonly TcpCandidate[],
+    candidates: readonly number[],
     network?: NetworkView,
-  ): Promise<OwnerOfConnection>;
-
-  /** The sockets that a process holds at this moment, as `TcpCandidate.inherited` wants them; undefined where that cannot be seen. */
-  socketsOf(pid: number): ReadonlySet<string> | undefined;
+  ): Promise<HolderOfConnection>;
 
   /** The network namespace that `pid` is in now, as the kernel names it; undefined where it does not say. */
   networkOf(pid: number): string | undefined;
@@ -37,6 +35,9 @@ export interface Platform {
 
   /** A duplicate of descriptor `fd` of process `pid` (pidfd_getfd), close-on-exec. Throws CodedError `process-gone`, `unsupported`, `system-call-failed`. */
   takeDescriptor(pid: number, fd: number): number;
+
+  /** Whether process `pid` numbers processes as we do; false where the kernel does not say. */
+  isInOurPidNamespace(pid: number): boolean;
 
   /** How far process `pid` is shut in, compared with ourselves. Throws CodedError `process-gone`, `unsupported`. */
   confinementOf(pid: number): Confinement;
@@ -76,6 +77,8 @@ export interface ProcessHandle {
    * The caller closes `fd`. Throws CodedError `process-gone`.
    */
   openExecutable(): OpenExecutable | undefined;
+  /** Whether the file open at `fd` is what it executes now; undefined where the kernel refuses to say. Throws CodedError `process-gone`. */
+  isExecuting(fd: number): boolean | undefined;
   /** The command line as the process's memory holds it: for display only, a process can rewrite it. */
   commandLine(): readonly string[];
   workingDirectory(): string | undefined;
@@ -169,16 +172,6 @@ export interface TcpEndpoints {
   readonly accepted?: number;
 }
 
-/** A process that is looked at first. */
-export interface TcpCandidate {
-  readonly pid: number;
-  /**
-   * The sockets it held when its program began. Every other one is its own making, which only its children can share without its doing: then the rest of
-   * the machine need not be searched. Undefined where nobody looked.
-   */
-  readonly inherited: ReadonlySet<string> | undefined;
-}
-
 export type OwnerOfConnection =
   /** `startTime` was read before the descriptor was found: a handle opened later with the same start time is this very process. */
   | { readonly kind: "process"; readonly pid: number; readonly uid: number; readonly startTime: bigint }
@@ -187,6 +180,16 @@ export type OwnerOfConnection =
   /** Several processes hold the descriptor: nobody's until proven. */
   | { readonly kind: "shared"; readonly pids: readonly number[]; readonly uid: number }
   | { readonly kind: "unknown"; readonly reason: string };
+
+/** `held`: that process holds it, and `owner` will say whether it does alone; nothing rests on it before that. */
+export type HolderOfConnection =
+  | OwnerOfConnection
+  | {
+      readonly kind: "held";
+      readonly pid: number;
+      readonly startTime: bigint;
+      readonly owner: Promise<OwnerOfConnection>;
+    };
 
 export interface Ancestor {
   readonly pid: number;

@@ -6,7 +6,6 @@ import type {
   Decision,
   DecisionPoint,
   Explained,
-  Obligation,
   Properties,
   ShadowOutcome,
 } from "./access-request.js";
@@ -16,6 +15,7 @@ import { policyDigest } from "./engines/policy-digest.js";
 import type { RulesScope } from "./engines/scope.js";
 import { questionsAbove } from "./launch-chain.js";
 import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
+import { distinctObligations } from "./obligations.js";
 import { identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { createRulesEngine } from "./rules-engine.js";
@@ -233,7 +233,12 @@ function together(verdicts: readonly Judged[]): Judged {
   const shared = { values, ...(shadow.length > 0 && { shadow }) };
   if (decisive !== undefined) return { ...decisive, ...shared };
   const draws = verdicts.flatMap((verdict) => verdict.draws ?? []);
-  return { ...own, ...shared, obligations: obligationsOf(verdicts), ...(draws.length > 0 && { draws }) };
+  return {
+    ...own,
+    ...shared,
+    obligations: distinctObligations(verdicts.flatMap(({ obligations }) => obligations)),
+    ...(draws.length > 0 && { draws }),
+  };
 }
 
 /** The answer would be another one only where no other denial stands beside. */
@@ -241,11 +246,6 @@ function shadowOf(verdicts: readonly Judged[], denials: number): readonly Shadow
   return verdicts.flatMap(({ allowed, shadow = [] }) =>
     shadow.map((each) => ({ ...each, differs: each.differs && denials === (allowed ? 0 : 1) })),
   );
-}
-
-function obligationsOf(verdicts: readonly Judged[]): readonly Obligation[] {
-  const byId = new Map(verdicts.flatMap(({ obligations }) => obligations.map((each) => [each.id, each] as const)));
-  return [...byId.values()];
 }
 
 const DENIED: Judged = {

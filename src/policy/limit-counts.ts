@@ -32,18 +32,34 @@ interface Count {
   limit: RateLimit;
 }
 
+interface Part {
+  readonly counts: Map<string, Count>;
+  /** By rule: what is counted in common where there is no more room. */
+  readonly shared: Map<string, Count>;
+}
+
 /**
  * What is counted follows from what callers choose (tools, users, instances), so memory is bounded, and forgetting somebody's debt to make
- * room would be a way to be rid of it. So a count is forgotten only when it is full again. Each caller belongs to one of these parts, and a part
- * that holds nothing but debts lets newcomers share one count: a flood can crowd only its own part.
+ * room would be a way to be rid of it. So a count is forgotten only when it is full again. A part that holds nothing but debts lets newcomers
+ * share one count. Each caller belongs to one of these parts, and what callers count in common is a part for each rule: a flood can crowd only
+ * its own.
  */
 const PARTS = 64;
-const PER_PART = 1_024;
-const LOOKED_AT_FOR_ROOM = 32;
+const PER_PART = 4_096;
+const LOOKED_AT_FOR_ROOM = 4;
 
 export function createLimitCounts(clock: Clock, seed: number = randomInt(2 ** 31)): LimitCounts {
-  const parts = Array.from({ length: PARTS }, () => new Map<string, Count>());
-  const shared = Array.from({ length: PARTS }, () => new Map<string, Count>());
+  const parts = new Map<string | number, Part>();
+
+  function partOf(rule: string, limit: RateLimit, owner: string): Part {
+    const place = limit.keys.includes("identity") ? hashOf(owner, seed) % PARTS : rule;
+    let part = parts.get(place);
+    if (part === undefined) {
+      part = { counts: new Map(), shared: new Map() };
+      parts.set(place, part);
+    }
+    return part;
+  }
 
   /** The count as it is now. */
   function current(count: Count, limit: RateLimit, now: number): Count {
@@ -83,9 +99,8 @@ export function createLimitCounts(clock: Clock, seed: number = randomInt(2 ** 31
   return {
     draw(rule, limit, owner, values) {
       const key = JSON.stringify([rule, limit.keys, values]);
-      const place = hashOf(owner, seed) % PARTS;
-      const [part, rest] = [partAt(parts, place), partAt(shared, place)];
-      const known = () => part.get(key) ?? (part.size < PER_PART ? undefined : rest.get(rule));
+      const { counts: part, shared: rest } = partOf(rule, limit, owner);
+      const known = (now: number) => part.get(key) ?? (hasRoom(part, now) ? undefined : rest.get(rule));
 
       function changed(now: number): Count {
         const own = part.get(key);
@@ -104,14 +119,14 @@ export function createLimitCounts(clock: Clock, seed: number = randomInt(2 ** 31
         key,
         waitMs() {
           const now = clock.now();
-          const count = known();
+          const count = known(now);
           if (count === undefined) return 0;
           const { tokens, blockedUntil } = current(count, limit, now);
           return Math.max(blockedUntil - now, untilOneToken(tokens, limit), 0);
         },
         take() {
           const count = changed(clock.now());
-          count.tokens -= 1;
+          count.tokens = Math.max(0, count.tokens - 1);
           count.refusals = 0;
         },
         refuse() {
@@ -126,7 +141,7 @@ export function createLimitCounts(clock: Clock, seed: number = randomInt(2 ** 31
       };
     },
     get size() {
-      return [...parts, ...shared].reduce((sum, part) => sum + part.size, 0);
+      return [...parts.values()].reduce((sum, { counts, shared }) => sum + counts.size + shared.size, 0);
     },
   };
 }
@@ -136,12 +151,6 @@ const ROUNDING = 1e-9;
 
 function untilOneToken(tokens: number, limit: RateLimit): number {
   return tokens >= 1 - ROUNDING ? 0 : Math.ceil(((1 - tokens) * limit.perMs) / limit.rate);
-}
-
-function partAt(parts: readonly Map<string, Count>[], place: number): Map<string, Count> {
-  const part = parts[place];
-  if (part === undefined) throw new RangeError(`no part ${place}`);
-  return part;
 }
 
 /** FNV-1a from a seed that nobody outside knows: who shares a part with whom cannot be chosen. */

@@ -92,7 +92,7 @@ function isWithin(inner: Rule, outers: readonly Rule[], kind: Kind): boolean {
   return parts?.every((part) => outers.some((outer) => covers(outer, part, kind))) ?? false;
 }
 
-function partsOf(rule: Rule): readonly Rule[] | undefined {
+export function partsOf(rule: Rule): readonly Rule[] | undefined {
   if (listsOf(rule).reduce((product, list) => product * (list?.length ?? 1), 1) > MAX_PARTS) return undefined;
   return LISTS.reduce<readonly Rule[]>((parts, key) => parts.flatMap((part) => partsBy(part, key)), [rule]);
 }
@@ -116,7 +116,7 @@ function covers(outer: Rule, inner: Rule, kind: Kind): boolean {
   );
 }
 
-function coversScope(outer: Rule, inner: Rule): boolean {
+export function coversScope(outer: Rule, inner: Rule): boolean {
   return (
     coversType(outer.subjectType, inner.subjectType ?? (inner.from && "spiffe")) &&
     coversType(outer.resourceType, inner.resourceType) &&

@@ -1,4 +1,5 @@
 import type { AccessRequest, ConsideredRule, Decision } from "./access-request.js";
+import { comparisonOf } from "./comparison.js";
 import { type ConditionInput, compileCondition } from "./condition.js";
 import type { WrittenRule } from "./edit-rules.js";
 import { knownLabels } from "./policy-names.js";
@@ -92,13 +93,13 @@ function allows(when: string, input: ConditionInput): boolean {
   }
 }
 
-const COMPARISON = /^(?<path>[\w.[\]"]+)\s*(?<operator><=|>=|==|<|>)\s*(?<literal>-?[\w."]+)$/;
-const LOOSER: Readonly<Record<string, string>> = { "<=": "<=", "<": "<=", ">=": ">=", ">": ">=" };
+const LOOSER = { "<=": "<=", "<": "<=", ">=": ">=", ">": ">=" } as const;
 
 /** `args.amount <= 1000` as `args.amount <= 4200` where it is 4200; undefined where it is no comparison with a literal. */
 function looserTerm(term: string, input: ConditionInput): string | undefined {
-  const { path = "", operator = "", literal = "" } = COMPARISON.exec(term.trim())?.groups ?? {};
-  if (path === "") return undefined;
+  const comparison = comparisonOf(term);
+  if (comparison === undefined) return undefined;
+  const { path, operator, literal } = comparison;
   const [actual] = Object.values(compileCondition(`${path} == ${path}`).valuesUsed(input));
   const written = celLiteral(actual);
   if (written === undefined) return undefined;

@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
-import { METHODS } from "node:http";
 import type { AuditEntry } from "../audit/audit-log.js";
 import type { Clock } from "../platform/clock.js";
+import { METHODS } from "../platform/node-http.js";
 import type { AccessRequest, Decision, SubjectProperties } from "./access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "./access-request-of.js";
 import { createDecisionPoint } from "./decision-point.js";

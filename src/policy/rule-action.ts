@@ -1,4 +1,4 @@
-import { METHODS } from "node:http";
+import { METHODS } from "../platform/node-http.js";
 import { matchesName, type NamePattern, parseNamePattern } from "./pattern.js";
 import { nearestHint } from "./policy-names.js";
 import type { Rule } from "./rule.js";

@@ -28,6 +28,8 @@ export class RuleNames {
   readonly #entities: Entities;
   readonly #services: ReadonlyMap<string, NamedService>;
   readonly #identities: readonly IdentityParts[];
+  /** Names of properties by type of entity. */
+  readonly #properties = new Map<string, readonly string[]>();
 
   constructor(yaml: YamlFile, names: PolicyNames, entities: Entities) {
     this.#yaml = yaml;
@@ -198,6 +200,7 @@ export class RuleNames {
   /** An entity that is not in the file may come with a request: worth a look, no error. */
   entity(type: string, text: string, at: PathInFile): NamePattern | undefined {
     const pattern = this.pattern(text, at, parseNamePattern);
+    if (pattern?.literal && this.#entities.get(type, text) !== undefined) return pattern;
     const known = this.#entities.ofType(type).map(({ id }) => id);
     if (pattern === undefined || known.length === 0 || known.some((id) => matchesName(pattern, id))) return pattern;
     const message = pattern.literal
@@ -209,10 +212,19 @@ export class RuleNames {
 
   /** A property that no entity of the type has may come with a request too. */
   property(type: string, key: string, at: PathInFile): void {
-    const members = this.#entities.ofType(type);
-    const known = [...new Set(members.flatMap(({ properties }) => Object.keys(properties)))].sort();
+    const known = this.#propertiesOf(type);
     if (known.length === 0 || known.includes(key)) return;
     this.#yaml.warning("policy-unknown-name", at, `no ${type} in entities.yaml has ${key}`, nearestHint(key, known));
+  }
+
+  #propertiesOf(type: string): readonly string[] {
+    let known = this.#properties.get(type);
+    if (known === undefined) {
+      const members = this.#entities.ofType(type);
+      known = [...new Set(members.flatMap(({ properties }) => Object.keys(properties)))].sort();
+      this.#properties.set(type, known);
+    }
+    return known;
   }
 
   get hasEntities(): boolean {

@@ -7,6 +7,7 @@ import type { JudgeUse, PolicyEngine, RuleDraw, Verdict } from "./engine.js";
 import type { Entities } from "./entities.js";
 import type { LimitKey } from "./limit.js";
 import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
+import { distinctObligations } from "./obligations.js";
 import { type IdentityParts, identityParts } from "./pattern.js";
 import { entryOf, type KnownLabels, knownLabels, type PolicyNames } from "./policy-names.js";
 import { RequestFacts } from "./request-facts.js";
@@ -217,7 +218,7 @@ function withGuards(verdict: Verdict, hits: Hits, allow: Hit | undefined): Verdi
     ...(guards ?? []).map(({ ranked }) => ranked.rule),
   ];
   const draws = binding.flatMap((rule) => hits.drawOf(rule) ?? []);
-  const obligations = binding.flatMap(({ requires }) => requires);
+  const obligations = distinctObligations(binding.flatMap(({ requires }) => requires));
   return { ...verdict, obligations, ...(draws.length > 0 && { draws }) };
 }
 

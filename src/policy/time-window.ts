@@ -87,7 +87,7 @@ function daysOf(text: string): readonly number[] {
 }
 
 function dayOf(name: string): number {
-  return DAYS.findIndex((day) => day === name);
+  return (DAYS as readonly string[]).indexOf(name);
 }
 
 function spanOf(text: string): Span {

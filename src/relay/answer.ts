@@ -7,10 +7,21 @@ import type { Refusal } from "./refusal.js";
 /** Answers with RFC 9457 problem details. Nothing is sent where the head of an answer is already out: the connection is cut instead. */
 export function answerProblem(
   response: ServerResponse,
-  problem: { status: number; title: string; code: string; detail: string; rule?: string; decision?: string },
+  problem: {
+    status: number;
+    title: string;
+    code: string;
+    detail: string;
+    rule?: string;
+    decision?: string;
+    retryAfterMs?: number | undefined;
+  },
 ): void {
-  const { status, title, code, detail, rule, decision } = problem;
+  const { status, title, code, detail, rule, decision, retryAfterMs } = problem;
   const body = { type: `about:blank#${code}`, title, status, code, detail, rule, decision };
+  if (retryAfterMs !== undefined && !response.headersSent) {
+    response.setHeader("Retry-After", Math.ceil(retryAfterMs / 1000));
+  }
   send(response, status, "application/problem+json", body, decision);
 }
 

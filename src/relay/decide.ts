@@ -103,6 +103,7 @@ function answerDenial(exchange: Exchange, decision: Decision): void {
       detail: decision.message === undefined ? decision.reason : `${decision.message} (${decision.reason})`,
       rule: decision.rule,
       decision: decision.id,
+      retryAfterMs: decision.retryAfterMs,
     });
     return;
   }

@@ -81,6 +81,7 @@ export function recordDecision(
     reason: decision.reason,
     policyDigest: decision.policyDigest,
     values: auditValue(decision.values),
+    ...(decision.shadow !== undefined && { shadow: auditValue(decision.shadow) }),
     // The digest binds the record to one request without keeping its arguments.
     requestDigest: request === undefined ? null : requestDigest(request),
   });
@@ -99,6 +100,9 @@ export function recordDecision(
     summary,
     rule: decision.rule,
     ...(decision.at === undefined ? {} : { at: decision.at }),
+    ...(decision.shadow !== undefined && {
+      shadow: decision.shadow.map(({ rule, would, differs }) => ({ rule, would, differs })),
+    }),
     reason: displayText(decision.reason, MAX_SUMMARY),
   });
   const { name } = service;

@@ -1,8 +1,8 @@
-import { createServer } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
 import { codeOf, messageOf } from "../coded-error.js";
+import { createServer } from "../platform/node-http.js";
 import type { NetworkView } from "../platform/platform.js";
 import type { CallerPools, MutualTlsTarget } from "./caller-pools.js";
 import { decideAndRecord } from "./decide.js";

@@ -92,10 +92,10 @@ export function planSandbox(wish: SandboxWish, files: HostFiles): SandboxPlan {
         .map((at): Mount => ({ show: "empty", at, sealed: false })),
       ...withoutRepeats(shown),
       { show: "read", source: wish.workloadApi, at: INSIDE.workloadApi },
-      { show: "read", source: wish.door, at: INSIDE.door },
       ...(wish.launchSocket === undefined
         ? []
         : [{ show: "read" as const, source: wish.launchSocket, at: INSIDE.launchSocket }]),
+      { show: "read", source: wish.door, at: INSIDE.door },
     ],
     workingDirectory: wish.workingDirectory,
   };

@@ -168,12 +168,32 @@ export function positiveInteger(magnitude: Buffer): UnwrittenElement {
   return byteAt(trimmed, 0) >= 0x80 ? element(TAG.integer, ZERO, trimmed) : element(TAG.integer, trimmed);
 }
 
-/** A Time: UTCTime before 2050, GeneralizedTime from then on, to the second. RFC 5280 §4.1.2.5. */
+/** A Time: UTCTime before 2050, GeneralizedTime from then on, to the second. RFC 5280 §4.1.2.5. Throws DerError for a time that it cannot say. */
 export function timeElement(time: Date): UnwrittenElement {
-  const digits = time.toISOString().replaceAll(/[-:T]|\..*/g, "");
-  return time.getUTCFullYear() < 2050
-    ? element(TAG.utcTime, Buffer.from(`${digits.slice(2)}Z`, "latin1"))
-    : element(TAG.generalizedTime, Buffer.from(`${digits}Z`, "latin1"));
+  const year = time.getUTCFullYear();
+  if (!(year >= 1950 && year <= 9999)) throw new DerError("der-unexpected", "a Time lies between 1950 and 9999");
+  const short = year < 2050;
+  const octets = Buffer.allocUnsafe(short ? 13 : 15);
+  let at = short ? 0 : writeTwoDigits(octets, 0, Math.floor(year / 100));
+  at = writeTwoDigits(octets, at, year % 100);
+  at = writeTwoDigits(octets, at, time.getUTCMonth() + 1);
+  at = writeTwoDigits(octets, at, time.getUTCDate());
+  at = writeTwoDigits(octets, at, time.getUTCHours());
+  at = writeTwoDigits(octets, at, time.getUTCMinutes());
+  at = writeTwoDigits(octets, at, time.getUTCSeconds());
+  octets[at] = UTC;
+  return element(short ? TAG.utcTime : TAG.generalizedTime, octets);
+}
+
+const DIGIT_ZERO = 0x30;
+/** "Z". */
+const UTC = 0x5a;
+
+/** Returns the offset after them. */
+function writeTwoDigits(octets: Buffer, at: number, value: number): number {
+  octets[at] = DIGIT_ZERO + Math.floor(value / 10);
+  octets[at + 1] = DIGIT_ZERO + (value % 10);
+  return at + 2;
 }
 
 const ZERO = Buffer.of(0);

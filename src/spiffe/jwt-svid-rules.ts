@@ -7,10 +7,10 @@ import {
   readAudience,
   readHeader,
   readSubject,
-  readTime,
   splitToken,
 } from "./jwt-svid.js";
 import { judge, type Rule, type RuleOutcome, unlessBroken } from "./rule-outcome.js";
+import { rulesOfTime } from "./rules-of-time.js";
 import type { SpiffeId } from "./spiffe-id.js";
 
 interface Presented {
@@ -116,35 +116,13 @@ const RULES: readonly Rule<Presented>[] = [
       );
     },
   },
-  {
-    source: "JWT-SVID §3.3",
-    sentence: "The exp claim MUST be set, and validators MUST reject tokens without this claim.",
-    check({ claims }) {
-      if (claims.exp === undefined) throw new JwtSvidError("jwt-svid-expiry-missing", "the token has no exp claim");
-      readTime(claims.exp, "exp");
-      return undefined;
+  ...rulesOfTime<Presented>(
+    {
+      source: "JWT-SVID §3.3",
+      sentence: "The exp claim MUST be set, and validators MUST reject tokens without this claim.",
     },
-  },
-  {
-    source: "RFC 7519 §4.1.4",
-    sentence: "The current date/time MUST be before the expiration date/time listed in the exp claim.",
-    check({ claims, seconds }) {
-      const expires = timeIfAny(claims.exp, "exp");
-      if (expires === undefined) return "it has no expiry";
-      if (seconds < expires) return undefined;
-      throw new JwtSvidError("jwt-svid-expired", `it expired at ${new Date(expires * 1000).toISOString()}`);
-    },
-  },
-  {
-    source: "RFC 7519 §4.1.5",
-    sentence: "The current date/time MUST be after or equal to the not-before date/time listed in the nbf claim.",
-    check({ claims, seconds }) {
-      if (claims.nbf === undefined) return undefined;
-      const begins = readTime(claims.nbf, "nbf");
-      if (seconds >= begins) return undefined;
-      throw new JwtSvidError("jwt-svid-not-yet-valid", `it is valid from ${new Date(begins * 1000).toISOString()} on`);
-    },
-  },
+    (rule, message) => new JwtSvidError(`jwt-svid-${rule}`, message),
+  ),
   {
     source: "Workload API §6.3",
     sentence: "If a JWT bundle for the specified trust domain is not present, then the token is untrusted.",
@@ -181,8 +159,4 @@ function idIfAny(claims: Readonly<Record<string, unknown>>): SpiffeId | undefine
 
 function audiencesIfAny(claims: Readonly<Record<string, unknown>>): readonly string[] | undefined {
   return unlessBroken(() => readAudience(claims.aud));
-}
-
-function timeIfAny(value: unknown, claim: string): number | undefined {
-  return value === undefined ? undefined : unlessBroken(() => readTime(value, claim));
 }

@@ -3,6 +3,7 @@ import { CodedError } from "../coded-error.js";
 import { algorithmFor } from "./jwt-algorithm.js";
 import { checkSignature, type JwtBundles, parsePart, readSubject, readTime, splitToken } from "./jwt-svid.js";
 import { judge, type Rule, type RuleOutcome, unlessBroken } from "./rule-outcome.js";
+import { rulesOfTime } from "./rules-of-time.js";
 import type { SpiffeId } from "./spiffe-id.js";
 
 type WitSvidErrorCode =
@@ -115,35 +116,10 @@ const RULES: readonly Rule<Presented>[] = [
       throw new WitSvidError("wit-svid-audience", "it has an aud claim, as a bearer token has");
     },
   },
-  {
-    source: "WIT-SVID claims",
-    sentence: "exp MUST be set.",
-    check({ claims }) {
-      if (claims.exp === undefined) throw new WitSvidError("wit-svid-expiry-missing", "the token has no exp claim");
-      readTime(claims.exp, "exp");
-      return undefined;
-    },
-  },
-  {
-    source: "RFC 7519 §4.1.4",
-    sentence: "The current date/time MUST be before the expiration date/time listed in the exp claim.",
-    check({ claims, seconds }) {
-      const expires = unlessBroken(() => readTime(claims.exp, "exp"));
-      if (expires === undefined) return "it has no expiry";
-      if (seconds < expires) return undefined;
-      throw new WitSvidError("wit-svid-expired", `it expired at ${new Date(expires * 1000).toISOString()}`);
-    },
-  },
-  {
-    source: "RFC 7519 §4.1.5",
-    sentence: "The current date/time MUST be after or equal to the not-before date/time listed in the nbf claim.",
-    check({ claims, seconds }) {
-      if (claims.nbf === undefined) return undefined;
-      const begins = readTime(claims.nbf, "nbf");
-      if (seconds >= begins) return undefined;
-      throw new WitSvidError("wit-svid-not-yet-valid", `it is valid from ${new Date(begins * 1000).toISOString()} on`);
-    },
-  },
+  ...rulesOfTime<Presented>(
+    { source: "WIT-SVID claims", sentence: "exp MUST be set." },
+    (rule, message) => new WitSvidError(`wit-svid-${rule}`, message),
+  ),
   {
     source: "WIT-SVID claims",
     sentence: "cnf MUST hold the public key of the workload as jwk, with an alg that JWT-SVIDs may have.",

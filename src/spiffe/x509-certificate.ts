@@ -49,6 +49,7 @@ const OID = {
   nameConstraints: "2.5.29.30",
   extendedKeyUsage: "2.5.29.37",
 } as const;
+const SUBJECT_KEY_IDENTIFIER = "2.5.29.14";
 /** Processed here or only hints for path building. */
 const PROCESSED: ReadonlySet<string> = new Set(Object.values(OID));
 const URI_NAME = contextTag(6, "primitive");
@@ -109,7 +110,20 @@ type ExtensionFacts = Pick<
   "uris" | "basicConstraints" | "keyUsage" | "extendedKeyUsage" | "hasNameConstraints" | "unprocessedCritical"
 >;
 
-function readExtensions(field: DerElement | undefined): ExtensionFacts {
+/** The name that `certificate` gives its own key, undefined if it gives none. RFC 5280 §4.2.1.2. Throws X509SvidError `x509-svid-malformed`. */
+export function subjectKeyIdOf(certificate: X509Certificate): Buffer | undefined {
+  return malformedUnless(() => {
+    const [tbs] = readElements(contentOf(certificate.raw, TAG.sequence));
+    const fields = readElements(contentOf(tbs?.encoding ?? Buffer.alloc(0), TAG.sequence));
+    const extensions = extensionsIn(fields.find((field) => field.tag === EXTENSIONS));
+    const given = extensions.get(SUBJECT_KEY_IDENTIFIER);
+    return given && contentOf(given.value, TAG.octetString);
+  });
+}
+
+type Extensions = ReadonlyMap<string, { readonly critical: boolean; readonly value: Buffer }>;
+
+function extensionsIn(field: DerElement | undefined): Extensions {
   const extensions = new Map<string, { critical: boolean; value: Buffer }>();
   if (field !== undefined) {
     for (const { encoding } of readElements(contentOf(field.content, TAG.sequence))) {
@@ -118,6 +132,11 @@ function readExtensions(field: DerElement | undefined): ExtensionFacts {
       extensions.set(oid, extension);
     }
   }
+  return extensions;
+}
+
+function readExtensions(field: DerElement | undefined): ExtensionFacts {
+  const extensions = extensionsIn(field);
   const value = (oid: string) => extensions.get(oid)?.value;
   const keyUsage = extensions.get(OID.keyUsage);
   return {

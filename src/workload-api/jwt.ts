@@ -3,9 +3,9 @@ import type { AuditFields } from "../audit/audit-log.js";
 import { CodedError } from "../coded-error.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import { trustDomainsFor } from "../identity/federates-with.js";
-import type { JwtBundleSource, JwtSvid, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
+import type { JwtBundleSource, JwtSvid, JwtSvidIssuer } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
-import { parseAndValidateJwtSvid } from "../spiffe/jwt-svid.js";
+import { parseAndValidateJwtSvid, type ValidatedJwtSvid } from "../spiffe/jwt-svid.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import { type Authorization, type IdentifiedCaller, identitiesOf, parseWantedId } from "./authorization.js";
 import {
@@ -27,7 +27,6 @@ export interface JwtDependencies {
   readonly registry: Pick<IdentityRegistry, "onChange">;
   readonly jwtIssuer: JwtSvidIssuer;
   readonly jwtBundles: JwtBundleSource;
-  readonly bundles: Pick<X509BundleSource, "refusalOf">;
   readonly clock: Clock;
   readonly streams: OpenStreams;
 }
@@ -104,8 +103,7 @@ export function validateJwtSvid(d: JwtDependencies): handleUnaryCall<ValidateJWT
     if (audience === "") throw new StatusError(status.INVALID_ARGUMENT, "audience must be specified");
     if (svid === "") throw new StatusError(status.INVALID_ARGUMENT, "svid must be specified");
     const who = await d.authorization.identifyCaller(call);
-    const validated = validateToken(d, who, svid, audience);
-    const refusal = d.bundles.refusalOf(validated.id, []);
+    const { validated, refusal } = validateToken(d, who, svid, audience);
     if (refusal !== undefined) throw new StatusError(status.INVALID_ARGUMENT, refusal);
     return { spiffeId: validated.id.toString(), claims: { ...validated.claims, aud: [...validated.audience] } };
   });
@@ -116,14 +114,15 @@ function validateToken(
   who: IdentifiedCaller,
   token: string,
   audience: string,
-): ReturnType<typeof parseAndValidateJwtSvid> {
+): { readonly validated: ValidatedJwtSvid; readonly refusal: string | undefined } {
   try {
-    return parseAndValidateJwtSvid(
+    const validated = parseAndValidateJwtSvid(
       token,
       audience,
       (trustDomain) => (d.authorization.dealsWith(who, trustDomain) ? d.jwtBundles.jwtBundle(trustDomain) : undefined),
       new Date(d.clock.now()),
     );
+    return { validated, refusal: d.jwtBundles.refusalOfToken(validated.id, validated.claims) };
   } catch (thrown) {
     if (!(thrown instanceof CodedError)) throw thrown;
     throw new StatusError(status.INVALID_ARGUMENT, `${thrown.message} (${thrown.code})`, { cause: thrown });

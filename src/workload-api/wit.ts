@@ -43,7 +43,7 @@ export function fetchWitSvid(d: WitDependencies): handleServerStreamingCall<WITS
       read() {
         const granted = d.authorization.entitledTo(who, FETCH_SVID, wanted);
         const svids = granted.map((entitlement) => {
-          const svid = d.witSvids.witSvid(entitlement.identity.id);
+          const svid = d.witSvids.witSvid(entitlement.identity.id, entitlement.launchedBy);
           const what = { type: "wit", tokenId: svid.tokenId, notAfter: svid.expiresAt.toISOString() };
           d.authorization.recordDelivery(who, entitlement, what);
           return svid;

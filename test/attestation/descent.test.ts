@@ -247,4 +247,32 @@ describe.runIf(process.platform === "linux")("an instance", () => {
     await launched(launches, { more: one });
     expect(launches.instances.map(({ instance }) => instance)).toEqual(["two", "one"]);
   });
+
+  test("has ended before the next one of its name begins, also where nobody has seen its exit yet", async () => {
+    const { launches, ended } = following();
+    const one = { instance: "one" };
+    const [agent, next] = [await launched(launches, { more: one }), await launcher(becomeAgent)];
+    const begin = () => launches.begin({ launcher: statusOf(next.pid), ...granted, ...one, expected });
+    const first = launches.launchOfInstance("agents/builder", "one");
+    expect(begin).toThrow(expect.objectContaining({ code: "instance-taken" }));
+    // All in one turn of the event loop: no poll looks in between.
+    process.kill(agent.pid, "SIGKILL");
+    while (!/^State:\tZ/m.test(readFileSync(`/proc/${agent.pid}/status`, "latin1")));
+    const seen: unknown[] = [];
+    launches.onEnded(({ pid, why }) => seen.push({ pid, why, another: launches.hasInstance("agents/builder", "one") }));
+    expect(ended).toEqual([]);
+    begin();
+    expect(seen).toEqual([{ pid: agent.pid, why: "exit", another: false }]);
+    const second = launches.launchOfInstance("agents/builder", "one");
+    expect([typeof first, typeof second, first === second]).toEqual(["string", "string", false]);
+  });
+
+  test("is given up by a launcher that asks for another launch", async () => {
+    const { launches, ended } = following();
+    const told = await launcher(becomeAgent);
+    launches.begin({ launcher: statusOf(told.pid), ...granted, instance: "one", expected });
+    launches.begin({ launcher: statusOf(told.pid), ...granted, instance: "two", expected });
+    expect(ended).toMatchObject([{ name: "agents/builder/one", why: "replaced", started: false }]);
+    expect(launches.instances.map(({ instance }) => instance)).toEqual(["two"]);
+  });
 });

@@ -19,7 +19,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import * as fileDigest from "../../src/attestation/file-digest.js";
 import { executableDigests } from "../../src/attestation/hash-cache.js";
 import { linux } from "../../src/platform/linux.js";
-import { writersAreKeptOut } from "../../src/platform/linux-process.js";
+import { writersAreKeptOut } from "../../src/platform/linux-filesystem.js";
 import { inSlices } from "../../src/platform/sha256-thread.js";
 import { atEnd, cleanUp, isRoot, PYTHON, start, temporaryFolder, until } from "./processes.js";
 

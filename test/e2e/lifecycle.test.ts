@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { agentid, ordinaryUser, type RunningDev, run, runtimeBase, startDev } from "./agentid.js";
@@ -116,6 +117,31 @@ describe("a trust domain's life", () => {
     const nowhere = await agentid(["dev", "--plain"], { cwd: "/" });
     expect(nowhere.code).toBe(1);
     expect(nowhere.stderr).toContain("agentid init");
+  });
+
+  it("dev answers the same whether it starts by itself or, for a spelling that it leaves to it, through the command framework", async () => {
+    const empty = mkdtempSync(join(tmpdir(), "agentid-empty-"));
+    const answers = async (...args: string[]) => {
+      const { code, stdout, stderr } = await agentid(["dev", ...args], { cwd: "/" });
+      return { code, stdout, stderr };
+    };
+    chmodSync(empty, 0o755);
+    try {
+      for (const flags of [["--json"], ["--plain", "--ephemeral"], []]) {
+        const [itself, framework] = await Promise.all([
+          answers(...flags, "--project", empty),
+          answers(...flags, `--project=${empty}`),
+        ]);
+        expect(itself).toEqual(framework);
+        expect([itself.code, itself.stdout + itself.stderr]).toEqual([1, expect.stringContaining("agentid.yaml")]);
+      }
+      for (const wrong of [["--nope"], ["--project"], ["--project", join(empty, "none")], ["extra"]]) {
+        expect((await answers(...wrong)).code, wrong.join(" ")).not.toBe(0);
+      }
+      expect((await answers("--plain", "--help")).stdout).toContain("USAGE");
+    } finally {
+      rmSync(empty, { recursive: true });
+    }
   });
 
   it("up starts it in the background, down stops it", async () => {

@@ -25,6 +25,7 @@ function registryOf(...identities: IdentityConfig[]) {
   const living = new Set<string>();
   const live: LiveInstances = {
     hasInstance: (name, instance) => living.has(`${name}/${instance}`),
+    launchOfInstance: (name, instance) => (living.has(`${name}/${instance}`) ? "launch" : undefined),
     get instances() {
       return [...living].map((each) => ({
         name: each.slice(0, each.lastIndexOf("/")),

@@ -4,14 +4,17 @@ import type { AuditEntry, AuditLog } from "../../src/audit/audit-log.js";
 import { CodedError } from "../../src/coded-error.js";
 import type { IdentityConfig, LaunchConfig, Lifetimes } from "../../src/config/config.js";
 import { createTrustBundles } from "../../src/identity/bundles.js";
+import { type LiveInstances, NO_INSTANCES } from "../../src/identity/instances.js";
 import { createIssuedCredentials } from "../../src/identity/issued-credentials.js";
 import { createMemoryKeyStore, type KeyStore } from "../../src/identity/key-store.js";
+import { createLaunchedCredentials } from "../../src/identity/launched-credentials.js";
 import { createIdentityRegistry } from "../../src/identity/registry.js";
 import { createMemoryRevocationStore, type RevocationStore } from "../../src/identity/revocation-store.js";
 import { createRevocations } from "../../src/identity/revocations.js";
 import { createSvidKeeper } from "../../src/identity/svid-keeper.js";
 import { createTrustDomainAuthority } from "../../src/identity/trust-domain-authority.js";
 import type { UpstreamAuthority } from "../../src/identity/upstream-authority.js";
+import { createWitKeeper } from "../../src/identity/wit-keeper.js";
 import type { Clock } from "../../src/platform/clock.js";
 import { SpiffeId, TrustDomain } from "../../src/spiffe/spiffe-id.js";
 
@@ -111,6 +114,7 @@ export function createTestTrustDomain(
     lifetimes?: Lifetimes;
     revocationStore?: RevocationStore;
     upstream?: () => UpstreamAuthority | undefined;
+    live?: LiveInstances;
   } = {},
 ) {
   const clock = options.clock ?? createTestClock();
@@ -131,9 +135,11 @@ export function createTestTrustDomain(
     onProblem,
   });
   const identities = options.identities ?? [identity("agents/billing"), identity("agents/planner")];
-  const registry = createIdentityRegistry({ identities }, { identities: {} }, onProblem, revocations);
-  const bundles = createTrustBundles(authority, revocations);
+  const live = options.live ?? NO_INSTANCES;
+  const registry = createIdentityRegistry({ identities }, { identities: {} }, onProblem, revocations, live);
   const issued = createIssuedCredentials();
+  const launched = createLaunchedCredentials({ trustDomain: shop, registry, issued, revocations, clock, onProblem });
+  const bundles = createTrustBundles(authority, launched);
   const keeper = createSvidKeeper({
     authority,
     registry,
@@ -144,7 +150,8 @@ export function createTestTrustDomain(
     random: () => 0.5,
     onProblem,
   });
-  return { clock, audit, problems, authority, registry, keeper, revocations, bundles, issued };
+  const witKeeper = createWitKeeper({ authority, registry, lifetimes: () => wanted, issued, clock, audit, onProblem });
+  return { clock, audit, problems, authority, registry, keeper, witKeeper, revocations, bundles, issued, launched };
 }
 
 /** A launch as an entry has it that says nothing more than the command. */

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { X509Certificate } from "node:crypto";
+import { hash, X509Certificate } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -64,6 +64,12 @@ function make(options: {
     ...(issuer === undefined ? [] : ["-CA", issuer.certificate, "-CAkey", issuer.key]),
   );
   return { certificate: `${name}.pem`, key: `${name}.key` };
+}
+
+/** SHA-1 of a P-256 certificate's public point: the last 65 octets of its key. */
+function sha1OfKeyIn(certificate: string): Buffer {
+  const { publicKey } = new X509Certificate(readFileSync(certificate));
+  return hash("sha1", publicKey.export({ format: "der", type: "spki" }).subarray(-65), "buffer");
 }
 
 /** One file with the certificates of all of them. */
@@ -134,6 +140,22 @@ describe("upstream authority", () => {
       expect(openssl("x509", "-in", pemFile("ours.pem", ours.raw), "-noout", "-text")).toContain("CA:TRUE, pathlen:0");
     },
   );
+
+  it("is named by its children as it names itself: by any key identifier it has, else by its key's hash", () => {
+    const authority = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"];
+    const own = loadUpstreamAuthority(
+      make({ extensions: [...authority, "subjectKeyIdentifier=0102030405", "authorityKeyIdentifier=none"] }),
+      Date.now(),
+    );
+    expect(own.keyId.toString("hex")).toBe("0102030405");
+    const files = make({ extensions: [...authority, "subjectKeyIdentifier=none"] });
+    const text = openssl("x509", "-in", files.certificate, "-noout", "-text");
+    expect(text).not.toContain("Subject Key Identifier");
+    const hashed = loadUpstreamAuthority(files, Date.now());
+    expect(hashed.keyId).toEqual(sha1OfKeyIn(files.certificate));
+    const domain = createTestTrustDomain({ clock: createTestClock(Date.now() + MINUTE), upstream: () => own });
+    expect(verify(domain)).toContain("OK");
+  });
 
   it("below intermediates: all but the root are sent", () => {
     const root = make({ key: "RSA-2048" });

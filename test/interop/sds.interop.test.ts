@@ -72,6 +72,7 @@ beforeAll(async () => {
       },
       jwtBundles: {
         trustDomains: [trustDomain, partner],
+        refusalOfToken: () => undefined,
         jwtBundle: (wanted) => d.jwtBundles.jwtBundle(wanted),
         onBundleChange: (listener) => d.jwtBundles.onBundleChange(listener),
       },

@@ -8,7 +8,7 @@ export interface Attack {
   readonly answer: string;
   /** Test file → the titles, as they stand in it, of the tests that try it with real processes. */
   readonly shownBy: Readonly<Record<string, readonly string[]>>;
-  /** Checks switched off, with which one of these tests goes red; none where nothing answers, or no check of ours does. */
+  /** Checks switched off, with which one of these tests goes red; none where nothing answers. */
   readonly mutants: readonly string[];
 }
 
@@ -22,6 +22,9 @@ const DESCENT = "test/attestation/descent.test.ts";
 const ADMINISTRATOR = "test/attestation/administrator.test.ts";
 const WORKLOAD = "test/workload-api/callers.test.ts";
 const RUN = "test/launch/run.test.ts";
+const SUBAGENTS = "test/e2e/launches.test.ts";
+const INSTANCES = "test/e2e/instances.test.ts";
+const ISSUED = "test/identity/launched-credentials.test.ts";
 const CALLS = "test/e2e/calls.test.ts";
 const ORPHANS = "test/e2e/orphans.test.ts";
 const WALLS = "test/e2e/sandbox.walls.test.ts";
@@ -150,7 +153,7 @@ export const attacks: readonly Attack[] = [
     tries: "to be root by a user namespace",
     answer: "the user is the one outside",
     shownBy: { [HELD]: ["makes nobody root: the user is the one outside"] },
-    mutants: [],
+    mutants: ["root-of-a-user-namespace"],
   },
   {
     id: "another-pid-namespace",
@@ -231,7 +234,7 @@ export const attacks: readonly Attack[] = [
     shownBy: {
       [CACHE]: ["an executable that runs cannot be written, nor one be executed that somebody may still write"],
     },
-    mutants: [],
+    mutants: ["writers-kept-out"],
   },
   {
     id: "code-in-a-pinned-program",
@@ -242,7 +245,7 @@ export const attacks: readonly Attack[] = [
     shownBy: {
       [RUN]: ["removes what loads code or looks like a secret, keeps what the entry keeps, sets what the daemon sets"],
     },
-    mutants: [],
+    mutants: ["environment-that-loads-code"],
   },
   {
     id: "name-and-arguments",
@@ -250,7 +253,7 @@ export const attacks: readonly Attack[] = [
     tries: "to say in its name, arguments or environment that it is an agent (SPIRE #3160, #2426)",
     answer: "what a process says of itself is no evidence",
     shownBy: { [CALLS]: ["a process nobody launched has no identity, whatever it says of itself"], [RACE]: [THE_RACE] },
-    mutants: [],
+    mutants: ["arguments-are-evidence"],
   },
   {
     id: "port-that-changes-hands",
@@ -280,9 +283,25 @@ export const attacks: readonly Attack[] = [
     id: "socket-given-before-launch",
     group: "identity",
     tries: "an agent is started with a socket that the liar keeps and connects later",
-    answer: "a launched process answers only for sockets that it made itself",
+    answer: "a launched process answers only for sockets that nobody else has",
     shownBy: { [TCP]: ["does not answer for a socket that it was given before its program began"] },
-    mutants: ["inherited-socket"],
+    mutants: ["launched-holder-alone"],
+  },
+  {
+    id: "socket-of-an-orphan",
+    group: "identity",
+    tries:
+      "a child, an orphan or a receiver (`SCM_RIGHTS`) of an agent's has the agent's TCP socket too, and speaks on it",
+    answer:
+      "all processes are searched for the socket before the agent answers for it; once attested, a connection is the agent's to lend",
+    shownBy: {
+      [TCP]: [
+        "is found while it alone holds the connection, and is nobody once a child has it too",
+        "is nobody once an orphan of its own making has the connection too",
+        "is nobody once it has handed its connection on, until one of the two lets go",
+      ],
+    },
+    mutants: ["launched-holder-alone"],
   },
   {
     id: "another-network-namespace",
@@ -290,7 +309,7 @@ export const attacks: readonly Attack[] = [
     tries: "a connection of another network namespace has the same ends as one of ours",
     answer: "it is not in our tables",
     shownBy: { [TCP]: ["is unknown for a connection of another network namespace"] },
-    mutants: [],
+    mutants: ["tables-of-other-networks"],
   },
   {
     id: "another-cgroup",
@@ -332,7 +351,7 @@ export const attacks: readonly Attack[] = [
         "a changed script is refused with both digests, until it is pinned again",
       ],
     },
-    mutants: [],
+    mutants: ["launch-of-another-command"],
   },
   {
     id: "launch-becomes-another",
@@ -352,7 +371,7 @@ export const attacks: readonly Attack[] = [
       [LAUNCHES]: ["begins when the process has become the pinned program, and ends at its next exec, for ever"],
       [RACE]: [THE_RACE],
     },
-    mutants: [],
+    mutants: ["launch-ends-for-ever"],
   },
   {
     id: "launch-number-used-again",
@@ -360,7 +379,7 @@ export const attacks: readonly Attack[] = [
     tries: "the same executable with the same command line, under the number of an agent that has exited",
     answer: "the launch is held by a pidfd",
     shownBy: { [LAUNCHES]: ["is not granted to a number that means another process now"], [RACE]: [THE_RACE] },
-    mutants: [],
+    mutants: ["launch-start-time"],
   },
   {
     id: "launch-of-a-child",
@@ -394,13 +413,34 @@ export const attacks: readonly Attack[] = [
     mutants: ["launch-files-at-start", "launch-files-swapped-back", "launch-files-later"],
   },
   {
+    id: "launch-that-has-ended",
+    group: "launch",
+    tries:
+      "certificate or token of an instance that has ended are used on, also once another instance has its name, or after a restart",
+    answer:
+      "both are good for the launch alone that they were issued to; its certificates are revoked when it ends, before the next one of its name begins",
+    shownBy: {
+      [INSTANCES]: [
+        "are good for its own launch alone: not for nobody, not for the next one of its name, not after a restart",
+      ],
+      [DESCENT]: ["has ended before the next one of its name begins, also where nobody has seen its exit yet"],
+      [ISSUED]: [
+        "is refused when it has ended, and stays so when its name is used again; what the next one is issued is good",
+      ],
+    },
+    mutants: ["instance-end", "instance-end-noticed", "instance-certificates-forgotten", "instance-tokens"],
+  },
+  {
     id: "launch-by-own-means",
     group: "launch",
     tries:
       "a process of the owner's asks for the launch itself, and starts the pinned program with code of its own in it",
     answer: "works: only for a process that may administer anyway; an agent may ask for its sub-agents only",
-    shownBy: { [RACE]: [THE_RACE] },
-    mutants: [],
+    shownBy: {
+      [RACE]: [THE_RACE],
+      [SUBAGENTS]: ["are only those that the entry names, and an agent gets nothing else over the control socket"],
+    },
+    mutants: ["subagents-named"],
   },
   {
     id: "launch-without-its-sandbox",
@@ -451,6 +491,35 @@ export const attacks: readonly Attack[] = [
       ],
     },
     mutants: ["adopter-may-be-a-parent", "adopter-not-known", "adopter-guessed"],
+  },
+  {
+    id: "administer-as-a-farther-subreapers-orphan",
+    group: "administration",
+    tries:
+      "the same where subreapers are nested: the agent ends the nearer one, so that the next above adopts its orphans",
+    answer: "everything above the nearest one counts as one too",
+    shownBy: { [REPARENTING]: ["may not administer when the agent has ended the nearer of two subreapers"] },
+    mutants: ["adopter-above-adopter"],
+  },
+  {
+    id: "administer-as-a-containers-orphan",
+    group: "administration",
+    tries: "the same below the init of a PID namespace that is older than the agent in it",
+    answer:
+      "what a launcher in another PID namespace says of its adopter is not ours to read: everything above it counts as one",
+    shownBy: { [REPARENTING]: ["may not administer where the init of another PID namespace has adopted it"] },
+    mutants: ["adopter-in-a-pid-namespace"],
+  },
+  {
+    id: "administer-as-a-sibling",
+    group: "administration",
+    tries: "an agent makes a process that is its parent's child from the beginning (`CLONE_PARENT`)",
+    answer:
+      "works outside a sandbox: nothing tells it from what that parent, the owner's shell, starts itself; in a sandbox there is no control socket",
+    shownBy: {
+      [REPARENTING]: ["may administer as a sibling of the agent, for it cannot be told from what its parent starts"],
+    },
+    mutants: [],
   },
   {
     id: "administer-while-reparented",
@@ -507,7 +576,7 @@ export const attacks: readonly Attack[] = [
         "changes neither configuration nor policies nor lock, nor anything that is not named; what is named it does",
       ],
     },
-    mutants: [],
+    mutants: ["widening-waits"],
   },
   {
     id: "administer-from-a-sandbox",
@@ -520,6 +589,6 @@ export const attacks: readonly Attack[] = [
         "connects to no socket of the machine or the session, by path or abstract; nor to a service's own, nor to control",
       ],
     },
-    mutants: [],
+    mutants: ["control-inside"],
   },
 ];

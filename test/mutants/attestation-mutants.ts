@@ -4,6 +4,7 @@ const HELD = "test/attestation/held-facts.test.ts";
 const TCP = "test/attestation/tcp-callers.test.ts";
 const SURROUNDINGS = "test/attestation/surroundings.test.ts";
 const CACHE = "test/attestation/hash-cache.test.ts";
+const EARLY = "test/attestation/early-digest.test.ts";
 
 /** The checks behind the kernel's facts: handles, digests, selectors, TCP callers. */
 export const attestationMutants: readonly Mutant[] = [
@@ -98,7 +99,7 @@ export const attestationMutants: readonly Mutant[] = [
   {
     id: "hash-cache-ctime",
     check: "D6: a file whose times were set back is another file",
-    file: "src/attestation/hash-cache.ts",
+    file: "src/attestation/file-version.ts",
     find: "const { dev, ino, size, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });",
     replace: "const { dev, ino, size, mtimeNs } = fstatSync(fd, { bigint: true });\n  const ctimeNs = 0n;",
     tests: [CACHE],
@@ -130,10 +131,34 @@ export const attestationMutants: readonly Mutant[] = [
   {
     id: "tmpfs-times",
     check: "D6: the times of tmpfs are not believed",
-    file: "src/platform/linux-process.ts",
-    find: "filesystem !== undefined && TIMES_SHOW_WRITES.has(filesystem) && ",
+    file: "src/platform/linux-filesystem.ts",
+    find: "TIMES_SHOW_WRITES.has(filesystem) && ",
     replace: "",
-    tests: [CACHE],
+    tests: [CACHE, EARLY],
+  },
+  {
+    id: "early-digest-changed",
+    check: "D6: a file that changes while its digest is made early has none",
+    file: "src/attestation/early-digest.ts",
+    find: "versionOf(fd).version === version ? digest : undefined",
+    replace: "digest",
+    tests: [EARLY],
+  },
+  {
+    id: "early-digest-settled",
+    check: "D6: a digest is begun early only for a file that has not changed for two seconds",
+    file: "src/attestation/early-digest.ts",
+    find: " || !isSettled(before, began)",
+    replace: "",
+    tests: [EARLY],
+  },
+  {
+    id: "early-digest-filesystem",
+    check: "D6: a digest is begun early only where times show every write",
+    file: "src/attestation/early-digest.ts",
+    find: "!timesShowWrites(filesystemOf(fd)) || ",
+    replace: "",
+    tests: [EARLY],
   },
   {
     id: "changed-while-hashed",
@@ -160,19 +185,11 @@ export const attestationMutants: readonly Mutant[] = [
     tests: [TCP],
   },
   {
-    id: "inherited-socket",
-    check: "a launched process does not answer for a socket that it was given",
-    file: "src/platform/linux-tcp-owner.ts",
-    find: "inherited === undefined || inherited.has(link)",
-    replace: "false",
-    tests: [TCP],
-  },
-  {
-    id: "shared-with-a-child",
-    check: "a launched process does not answer for a socket that its child has too",
-    file: "src/platform/linux-tcp-owner.ts",
-    find: "only === undefined || descendantHolds(only.pid, wanted)",
-    replace: "only === undefined",
+    id: "launched-holder-alone",
+    check: "a launched process answers for a socket only once it is known that nobody else has it",
+    file: "src/attestation/attestor.ts",
+    find: "if (isOwnedBy(owner, holder)) return caller;",
+    replace: "return caller;",
     tests: [TCP],
   },
 ];

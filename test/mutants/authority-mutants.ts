@@ -45,4 +45,20 @@ export const authorityMutants: readonly Mutant[] = [
     replace: "if (false) {",
     tests: ["test/identity/upstream-authority.test.ts"],
   },
+  {
+    id: "p256-scalar-range",
+    check: "a private key is a scalar below the curve's order, all of them as likely",
+    file: "src/identity/p256-key.ts",
+    find: "!scalar.equals(ZERO) && scalar.compare(ORDER) < 0",
+    replace: "!scalar.equals(ZERO)",
+    tests: ["test/identity/p256-key.test.ts"],
+  },
+  {
+    id: "random-octets-once",
+    check: "what was drawn for one key is drawn for no other",
+    file: "src/identity/random-stock.ts",
+    find: "stock = stock.subarray(size);",
+    replace: "",
+    tests: ["test/identity/random-stock.test.ts"],
+  },
 ];

@@ -2,6 +2,7 @@ import type { Mutant } from "./mutants.ts";
 
 const descent = ["test/attestation/descent.test.ts"];
 const identities = ["test/identity/launched-identities.test.ts"];
+const instances = ["test/identity/launched-credentials.test.ts"];
 const chains = ["test/policy/launch-chain.test.ts"];
 const relayed = ["test/relay/launch-chain.test.ts"];
 
@@ -99,7 +100,7 @@ export const launchMutants: readonly Mutant[] = [
     id: "instance-once",
     check: "an instance lives once",
     file: "src/attestation/launches.ts",
-    find: "if (instance !== undefined && livingInstance(name, instance)) {",
+    find: "if (livingInstance(name, instance) !== undefined) {",
     replace: "if (false) {",
     tests: descent,
   },
@@ -136,6 +137,62 @@ export const launchMutants: readonly Mutant[] = [
     tests: identities,
   },
   {
+    id: "instance-end",
+    check: "what an instance was issued ends with it, also when its name is used again",
+    file: "src/daemon/issuing.ts",
+    find: "if (instance !== undefined) launched.end(idOfInstance({ name, instance }));",
+    replace: "",
+    tests: ["test/e2e/instances.test.ts"],
+  },
+  {
+    id: "instance-end-noticed",
+    check: "an instance has ended before the next one of its name begins",
+    file: "src/attestation/launches.ts",
+    find: "for (const predecessor of launchesOf(name, instance)) predecessor.noticeExit();",
+    replace: "",
+    tests: descent,
+  },
+  {
+    id: "instance-certificates",
+    check: "a certificate is good only for the launch of an instance that it was issued to",
+    file: "src/identity/launched-credentials.ts",
+    find: "return issued.includes(id.toString(), serialOf(leaf)) ? undefined : ofAnEarlierLaunch(id);",
+    replace: "return undefined;",
+    tests: instances,
+  },
+  {
+    id: "instance-certificates-forgotten",
+    check: "what an instance was issued is nobody's once it has ended",
+    file: "src/identity/launched-credentials.ts",
+    find: "    issued.forget(id.toString());\n",
+    replace: "",
+    tests: instances,
+  },
+  {
+    id: "instance-tokens",
+    check: "a token is good only for the launch of an instance that it was issued to",
+    file: "src/identity/launched-credentials.ts",
+    find: "(launch === registry.launchOf(id) ? undefined : ofAnEarlierLaunch(id))",
+    replace: "undefined",
+    tests: instances,
+  },
+  {
+    id: "instance-revocation-list",
+    check: "the certificates of an instance that has ended are in the revocation list",
+    file: "src/identity/launched-credentials.ts",
+    find: "      revocations.revokeCertificates(ended);\n",
+    replace: "",
+    tests: instances,
+  },
+  {
+    id: "chain-in-tokens",
+    check: "a token is refused while an agent above its holder is revoked",
+    file: "src/identity/launched-credentials.ts",
+    find: "const refusal = registry.refusalOf(id, launchedBy);",
+    replace: "const refusal = registry.refusalOf(id, []);",
+    tests: instances,
+  },
+  {
     id: "revoked-above",
     check: "a sub-agent is refused while an agent above it is revoked",
     file: "src/identity/registry.ts",
@@ -147,16 +204,16 @@ export const launchMutants: readonly Mutant[] = [
     id: "chain-decides",
     check: "a sub-agent is permitted only what each agent above it is permitted",
     file: "src/policy/decision-point.ts",
-    find: "    if (questions.length === 0) return own;",
-    replace: "    return own;",
+    find: "    const above = questionsAbove(request);",
+    replace: "    const above: readonly AccessRequest[] = [];",
     tests: chains,
   },
   {
     id: "chain-lists",
     check: "a sub-agent sees only the tools that the whole chain may call",
     file: "src/policy/decision-point.ts",
-    find: "return [caller, ...launchedBy].every((each) => couldAllowTool(each, service, tool));",
-    replace: "return couldAllowTool(caller, service, tool);",
+    find: "return [caller, ...launchedBy].every((each) =>",
+    replace: "return [caller].every((each) =>",
     tests: [...chains, ...relayed],
   },
   {

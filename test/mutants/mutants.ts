@@ -4,6 +4,7 @@ import { clientMutants } from "./client-mutants.ts";
 import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
+import { policyMutants } from "./policy-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
 import { tokenMutants } from "./token-mutants.ts";
 
@@ -211,17 +212,17 @@ export const mutants: readonly Mutant[] = [
   {
     id: "deny-wins",
     check: "a deny rule wins over every allow",
-    file: "src/policy/decision-point.ts",
+    file: "src/policy/rules-engine.ts",
     find: "if (hits.deny !== undefined) {",
-    replace: "if (hits.deny !== undefined && hits.allow === undefined) {",
+    replace: "if (hits.deny !== undefined && hits.allow() === undefined) {",
     tests: ["test/policy/decision-point.test.ts", "test/policy/properties.test.ts"],
   },
   {
     id: "condition-error-denies",
     check: "D13: an allow whose condition fails with an error does not allow",
-    file: "src/policy/decision-point.ts",
-    find: 'if (outcome === undefined || outcome.outcome === "true") this.allow',
-    replace: 'if (outcome === undefined || outcome.outcome !== "false") this.allow',
+    file: "src/policy/rules-engine.ts",
+    find: 'const holds = unmet === undefined && (outcome === undefined || outcome.outcome === "true");',
+    replace: 'const holds = unmet === undefined && (outcome === undefined || outcome.outcome !== "false");',
     tests: ["test/policy/decision-point.test.ts", "test/policy/properties.test.ts"],
   },
   {
@@ -262,7 +263,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/config/reload.ts",
     find: 'if (widened && current.config.reload === "confirm")',
     replace: "if (false)",
-    tests: ["test/config/reload.test.ts"],
+    tests: ["test/config/reload.test.ts", "test/e2e/calls.test.ts"],
   },
   {
     id: "wit-key-of-another",
@@ -425,4 +426,5 @@ export const mutants: readonly Mutant[] = [
   ...engineMutants,
   ...sandboxMutants,
   ...tokenMutants,
+  ...policyMutants,
 ];

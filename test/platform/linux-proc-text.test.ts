@@ -38,6 +38,11 @@ test("effective user and group, and all supplementary groups", () => {
   expect(parseStatus(text.replace("4 24 27 ", "")).supplementaryGids).toEqual([]);
 });
 
+test("a status that says nothing of users and groups is nobody's, and one that breaks off ends there", () => {
+  expect(parseStatus("Name:\tUid:\n")).toEqual({ uid: -1, gid: -1, supplementaryGids: [] });
+  expect(parseStatus("Name:\tx\nUid:\t1\t4294967294")).toEqual({ uid: 4_294_967_294, gid: -1, supplementaryGids: [] });
+});
+
 test("arguments may be empty", () => {
   expect(parseCommandLine(Buffer.from("a\0\0b\0"))).toEqual(["a", "", "b"]);
   expect(parseCommandLine(Buffer.alloc(0))).toEqual([]);

@@ -113,9 +113,10 @@ describe.runIf(process.platform === "linux")("the kernel's word on connections",
       await child.line();
       child.tell("share");
       await child.line();
-      expect(await linux.ownerOfTcpConnection(endpoints, [{ pid: child.pid, inherited: undefined }])).toMatchObject({
-        kind: "shared",
-      });
+      const held = await linux.ownerOfTcpConnection(endpoints, [process.pid, child.pid]);
+      expect(held).toMatchObject({ kind: "held", pid: child.pid });
+      expect(held.kind === "held" && (await held.owner)).toMatchObject({ kind: "shared" });
+      expect(await linux.ownerOfTcpConnection(endpoints, [process.pid])).toMatchObject({ kind: "shared" });
       // The two ways of asking for the socket agree.
       const plain = {
         client: { ...endpoints.client, address: withoutIpv4Mapping(endpoints.client.address) },

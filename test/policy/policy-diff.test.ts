@@ -6,6 +6,14 @@ const allow = (scope: string, when = "") =>
   `rules: [{ name: a, allow: { from: agents/*, to: payments, ${scope} }${when && `, when: "${when}"`} }]`;
 const deny = (scope: string, when = "") => `rules: [{ name: d, deny: { ${scope} }${when && `, when: "${when}"`} }]`;
 
+const long = (subject: string) =>
+  `rules: [{ name: a, allow: { subject: { id: agents/*, ${subject} }, resource: { server: payments } } }]`;
+const uri = (pattern: string) =>
+  `rules: [{ name: a, allow: { from: agents/*, resource: { server: payments, resource: "${pattern}" } } }]`;
+const guarded = (more: string, name = "a") =>
+  `rules: [{ name: ${name}, allow: { from: agents/*, to: payments }${more && `, ${more}`} }]`;
+const pace = (more: string, scope = "to: payments") => `rules: [{ name: p, match: { ${scope} }, ${more} }]`;
+
 test.each<[string, string, string, boolean]>([
   ["a new allow", "", allow("tools: x"), true],
   ["a removed allow", allow("tools: x"), "", false],
@@ -47,6 +55,72 @@ test.each<[string, string, string, boolean]>([
     "rules: [{ name: a, allow: { from: agents/*, to: mcp/payments } }]",
     false,
   ],
+  ["an evidence asked for", allow(""), long("evidence: launch"), false],
+  ["an evidence no longer asked for", long("evidence: launch"), allow(""), true],
+  ["one evidence more that is enough", long("evidence: launch"), long("evidence: [launch, parent]"), true],
+  ["one evidence less", long("evidence: [launch, parent]"), long("evidence: parent"), false],
+  ["another user", long("user: alice"), long("user: bob"), true],
+  ["one of the users", long("user: [ali*, bob]"), long("user: alice"), false],
+  ["another property", long("properties: { role: a }"), long("properties: { role: b }"), true],
+  ["an actor less", long("actors: [agents/billing, agents/planner]"), long("actors: agents/planner"), false],
+  ["an actor more", long("actors: agents/planner"), long("actors: agents/*"), true],
+  ["a time", allow(""), allow("time: { days: mon-fri }"), false],
+  ["no time any more", allow("time: { days: mon-fri }"), allow(""), true],
+  ["another time", allow("time: { days: mon-fri }"), allow("time: { days: mon-thu }"), true],
+  ["another context", allow("context: { channel: cli }"), allow("context: { channel: [cli, web] }"), true],
+  ["another resource", uri("file:///a/*"), uri("file:///a/**"), true],
+  ["one of the resources", uri("file:///a/**"), uri("file:///a/b/c"), false],
+  [
+    "a deny that only some users meet",
+    deny("to: payments"),
+    deny("subject: { user: alice }, resource: { server: payments }"),
+    true,
+  ],
+  ["a limit", guarded(""), guarded("limit: 5 per minute"), false],
+  ["no limit any more", guarded("limit: 5 per minute"), guarded(""), true],
+  ["a tighter limit", guarded("limit: 5 per minute"), guarded("limit: 60 per hour"), true],
+  ["a limit tighter in both ways", guarded("limit: 5 per minute"), guarded("limit: 2 per minute"), false],
+  ["a looser limit", guarded("limit: 5 per minute"), guarded("limit: 6 per minute"), true],
+  [
+    "a limit counted apart",
+    guarded("limit: 5 per minute"),
+    guarded("limit: { rate: 5, per: minute, for: [identity, tool] }"),
+    true,
+  ],
+  ["a limit under another name", guarded("limit: 5 per minute"), guarded("limit: 5 per minute", "b"), true],
+  [
+    "a shorter wait",
+    guarded("limit: 5 per minute"),
+    guarded("limit: { rate: 5, per: minute, backoff: { max: 1m } }"),
+    true,
+  ],
+  ["an obligation", guarded(""), guarded("require: [approval]"), false],
+  ["an obligation less", guarded("require: [approval, log]"), guarded("require: [log]"), true],
+  [
+    "another way to do it",
+    guarded("require: [{ type: approval, properties: { by: a } }]"),
+    guarded("require: [approval]"),
+    true,
+  ],
+  [
+    "an obligation by another id",
+    guarded("require: [approval]"),
+    guarded("require: [{ type: approval, id: x }]"),
+    false,
+  ],
+  ["a match rule", "", pace("limit: 5 per minute"), false],
+  ["no match rule any more", pace("limit: 5 per minute"), "", true],
+  ["a match rule about less", pace("limit: 5 per minute"), pace("limit: 5 per minute", "to: payments, tools: x"), true],
+  [
+    "a match rule about more",
+    pace("limit: 5 per minute", "to: payments, tools: x"),
+    pace("limit: 5 per minute"),
+    false,
+  ],
+  ["a looser match rule", pace("limit: 5 per minute"), pace("limit: 5 per second"), true],
+  ["an allow in shadow", allow(""), guarded("shadow: true"), false],
+  ["an allow out of shadow", guarded("shadow: true"), allow(""), true],
+  ["a deny in shadow", deny("to: payments"), "rules: [{ name: d, deny: { to: payments }, shadow: true }]", true],
 ])("%s", (_what, old, next, widened) => {
   expect(diffPolicySets(setOf(old), setOf(next)).widened).toBe(widened);
   expect(diffPolicySets(setOf(next), setOf(next))).toEqual({ widened: false, changes: [] });

@@ -3,6 +3,8 @@ import type { Clock } from "../../src/platform/clock.js";
 import type { AccessRequest, Decision, DecisionPoint, Explained } from "../../src/policy/access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "../../src/policy/access-request-of.js";
 import { createDecisionPoint } from "../../src/policy/decision-point.js";
+import type { PolicyEngine } from "../../src/policy/engine.js";
+import type { LimitCounts } from "../../src/policy/limit-counts.js";
 import type { PolicyNames } from "../../src/policy/policy-names.js";
 import { type LoadedPolicySet, type PolicySet, policySetOf } from "../../src/policy/policy-set.js";
 import { problemLine } from "../../src/policy/yaml-file.js";
@@ -61,7 +63,34 @@ export interface RulesAlone extends DecisionPoint {
 }
 
 export function decisionsOf(...texts: string[]): RulesAlone {
-  const point = createDecisionPoint(setOf(...texts), { clock: noon, random: randomBytes });
+  return decisionsWith({}, ...texts);
+}
+
+export interface World {
+  readonly names?: PolicyNames;
+  /** Text of `entities.yaml`. */
+  readonly entities?: string;
+  readonly clock?: Clock;
+  readonly limits?: LimitCounts;
+  readonly engines?: readonly PolicyEngine[];
+}
+
+/** The set of rules without errors in this world; throws what is wrong with them otherwise. */
+export function setWith({ names = shop, entities }: World, ...texts: string[]): PolicySet {
+  const { set, problems } = loadWith({ names, ...(entities !== undefined && { entities }) }, ...texts);
+  if (set === undefined) throw new Error(problems.map(problemLine).join("\n"));
+  return set;
+}
+
+export function loadWith({ names = shop, entities }: World, ...texts: string[]): LoadedPolicySet {
+  const files = texts.map((text, index) => ({ file: `policies/${index}.yaml`, bytes: Buffer.from(text) }));
+  return policySetOf(files, names, entities);
+}
+
+export function decisionsWith(world: World, ...texts: string[]): RulesAlone {
+  const { clock = noon, limits, engines } = world;
+  const more = { ...(limits !== undefined && { limits }), ...(engines !== undefined && { engines }) };
+  const point = createDecisionPoint(setWith(world, ...texts), { clock, random: randomBytes, ...more });
   return {
     ...point,
     decide: (request) => settled(point.decide(request)),

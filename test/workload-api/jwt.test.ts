@@ -19,6 +19,7 @@ beforeAll(async () => {
     // Federation has no source yet; its place in the answers is held by a bundle source that knows a second trust domain.
     jwtBundles: {
       trustDomains: [...d.jwtBundles.trustDomains, foreign],
+      refusalOfToken: () => undefined,
       jwtBundle: (domain) => (domain.equals(foreign) ? { keys: [foreignKey.jwk] } : d.jwtBundles.jwtBundle(domain)),
       onBundleChange: (listener) => d.jwtBundles.onBundleChange(listener),
     },

@@ -51,6 +51,7 @@ const federated: NonNullable<RunOptions["change"]> = (d) => ({
   },
   jwtBundles: {
     trustDomains: [trustDomain, partner, empty],
+    refusalOfToken: () => undefined,
     jwtBundle: (wanted) => d.jwtBundles.jwtBundle(wanted),
     onBundleChange: (listener) => d.jwtBundles.onBundleChange(listener),
   },

@@ -189,6 +189,7 @@ describe("FetchWITBundles (Incubating)", () => {
         ...d,
         jwtBundles: {
           trustDomains: [trustDomain, domain],
+          refusalOfToken: () => undefined,
           jwtBundle: (wanted) => d.jwtBundles.jwtBundle(wanted),
           onBundleChange: (listener) => d.jwtBundles.onBundleChange(listener),
         },

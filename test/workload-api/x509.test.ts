@@ -28,6 +28,7 @@ beforeAll(async () => {
       bundles: withForeign(dependencies.bundles),
       jwtBundles: {
         trustDomains: [foreign, trustDomain],
+        refusalOfToken: () => undefined,
         jwtBundle: (domain) => dependencies.jwtBundles.jwtBundle(domain),
         onBundleChange: (listener) => dependencies.jwtBundles.onBundleChange(listener),
       },

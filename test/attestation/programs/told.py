@@ -70,7 +70,8 @@ def obey(word, *rest):
     elif word == "join":
         sockets["it"].connect(("127.0.0.1", int(rest[0])))
     elif word == "listen":
-        server = socket.socket(socket.AF_INET)
+        # Kept: a listener that goes takes the connections with it that nobody has accepted.
+        sockets["listener"] = server = socket.socket(socket.AF_INET)
         server.bind(("127.0.0.1", int(rest[0])))
         server.listen()
         sockets["it"] = tcp("4", "127.0.0.1", rest[0], rest[1])
@@ -92,6 +93,17 @@ def obey(word, *rest):
     elif word == "child":
         if os.fork() == 0:
             stay()
+    elif word == "orphan":
+        told, tell = os.pipe()
+        if (middle := os.fork()) == 0:
+            if os.fork() == 0:
+                os.write(tell, str(os.getpid()).encode())
+                os.close(0)
+                os.close(2)
+                time.sleep(600)
+            os._exit(0)
+        os.waitpid(middle, 0)
+        return os.read(told, 16).decode()
     elif word == "unshare":
         if libc.unshare(int(rest[0], 16)) != 0:
             return os.strerror(ctypes.get_errno())
