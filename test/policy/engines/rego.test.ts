@@ -119,7 +119,12 @@ test("a policy that loops is a denial after the deadline, nobody else waits, and
   setImmediate(count);
   const decision = await loop;
   done = true;
-  expect(decision).toMatchObject({ allowed: false, engine: "finance", reason: "the policy took longer than 300 ms" });
+  // Whichever bound it meets first, of time or of memory, is up to the machine.
+  expect(decision).toMatchObject({
+    allowed: false,
+    engine: "finance",
+    reason: expect.stringMatching(/^the policy took longer than 300 ms$|^opa_malloc: failed$/),
+  });
   expect(turns).toBeGreaterThan(10);
   const other = await between("allow");
   expect(await other.judge(read())).toMatchObject({ allowed: true });
