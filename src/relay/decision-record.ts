@@ -2,13 +2,13 @@ import { hash, randomBytes } from "node:crypto";
 import type { AuditFields, AuditValue } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
+import { Refusal } from "../http/refusal.js";
+import type { Json } from "../http/strict-json.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
 import { decisionIds } from "../policy/decision-id.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
-import { Refusal } from "./refusal.js";
-import type { Json } from "./strict-json.js";
 
 const newDecisionId = decisionIds(randomBytes);
 const MAX_SUMMARY = 300;

@@ -169,7 +169,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "relay-host",
     check: "D16: a listener answers to its own names only",
-    file: "src/relay/host-check.ts",
+    file: "src/http/host-check.ts",
     find: "if (host === undefined || !allowed.hosts.has(host.toLowerCase())) {",
     replace: "if (false) {",
     tests: ["test/relay/bad-requests.test.ts"],
@@ -177,7 +177,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "relay-origin",
     check: "D16: a foreign Origin is refused",
-    file: "src/relay/host-check.ts",
+    file: "src/http/host-check.ts",
     find: "if (origin !== undefined && !allowed.origins.has(origin.toLowerCase())) {",
     replace: "if (false) {",
     tests: ["test/relay/bad-requests.test.ts"],

@@ -20,7 +20,7 @@ import { systemClock } from "../../../src/platform/clock.js";
 import { currentPlatform } from "../../../src/platform/index.js";
 import { createDecisionPoint } from "../../../src/policy/decision-point.js";
 import { policySetOf } from "../../../src/policy/policy-set.js";
-import { secureContextOptions } from "../../../src/relay/mutual-tls.js";
+import { secureContextOptions } from "../../../src/http/mutual-tls.js";
 import { createRelay } from "../../../src/relay/relay.js";
 import type { RunningService } from "../../../src/relay/running-service.js";
 import { SpiffeId, TrustDomain } from "../../../src/spiffe/spiffe-id.js";

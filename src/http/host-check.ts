@@ -1,6 +1,6 @@
-import type { RawHeaders } from "./headers.js";
-import { headerOf } from "./headers.js";
 import { Refusal } from "./refusal.js";
+import type { RawHeaders } from "./request-headers.js";
+import { headerOf } from "./request-headers.js";
 
 /** The names a listener answers to, exactly: what stops DNS rebinding (a page of evil.example that resolves to 127.0.0.1). */
 export interface ListenerNames {
