@@ -1,5 +1,6 @@
 import type {
   Config,
+  HostPort,
   IdentityConfig,
   LaunchConfig,
   Lock,
@@ -9,7 +10,7 @@ import type {
   ServiceConfig,
   Upstream,
 } from "./config.js";
-import { describeEndpoint, describeOidc, describeRelationship } from "./describe-federation.js";
+import { describeEndpoint, describeOidc, describeRelationship, formatAddress } from "./describe-federation.js";
 import { formatDuration } from "./duration.js";
 
 /** What a reload changes, and whether anything is permitted afterwards that was not before (D13). What cannot be shown narrower is wider. */
@@ -39,6 +40,7 @@ export function compareConfigs(old: Config, next: Config): Comparison {
     // Whoever holds another key can be anybody in this trust domain.
     ...differing("upstreamAuthority", describeUpstreamAuthority(old), describeUpstreamAuthority(next), true),
     ...federationChanges(old, next),
+    ...authzenChanges(old, next),
     ...differing("reload", old.reload, next.reload, next.reload === "auto"),
     // Keys that stay on the disk can be taken from it.
     ...differing("keys", old.keys, next.keys, next.keys === "disk"),
@@ -209,6 +211,15 @@ function federationChanges(old: Config, next: Config): readonly Change[] {
       differing(`federation.trustDomains.${name}`, before.get(name), after.get(name), after.has(name)),
     ),
     ...differing("oidc", oidc(old), oidc(next), oidc(next) !== undefined),
+  ];
+}
+
+function authzenChanges({ authzen: old }: Config, { authzen: next }: Config): readonly Change[] {
+  const asksMore = next.clients.some((name) => !old.clients.includes(name));
+  const address = (listen: HostPort | undefined) => listen && formatAddress(listen);
+  return [
+    ...differing("authzen.listen", address(old.listen), address(next.listen), next.listen !== undefined),
+    ...differing("authzen.clients", list(old.clients), list(next.clients), asksMore),
   ];
 }
 

@@ -4,7 +4,7 @@ import type { z } from "zod";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { type Problem, type RouteName, routes } from "../control-api/routes.js";
-import { descriptorOf } from "./socket-descriptor.js";
+import { descriptorOf } from "../platform/socket-descriptor.js";
 
 /** Who asks: the descriptor of the connection, for which the kernel names the process at its other end. */
 export interface ControlPeer {

@@ -1,8 +1,8 @@
 import { CodedError } from "../coded-error.js";
 import type { Explanation } from "../control-api/routes.js";
 import type { DecisionPoint } from "../policy/access-request.js";
+import type { DecidedCall } from "../policy/decided-call.js";
 import { suggestRule } from "../policy/suggest-rule.js";
-import type { DecidedCall } from "../relay/exchange.js";
 
 /** The latest decisions, each with the decision point that made it, so that it is explained by the very rules that decided. */
 export interface Explanations {

@@ -19,6 +19,8 @@ export interface Relaying {
   readonly relay: Relay;
   readonly services: ServiceSupervisor;
   readonly explanations: Explanations;
+  /** The decision point of the policy set in force now. */
+  decisionPoint(): DecisionPoint;
   /** Puts another project in force. Throws what the relay throws; then the old one is in force again. */
   putInForce(next: Project): Promise<void>;
 }
@@ -81,6 +83,7 @@ export async function startRelaying(
     relay,
     services,
     explanations,
+    decisionPoint: () => decisionPoint,
     async putInForce(next) {
       const last = foundation.project;
       if (next.config.trustDomain.name !== last.config.trustDomain.name) {

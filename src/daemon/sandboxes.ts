@@ -11,10 +11,10 @@ import type { Config, LaunchConfig } from "../config/config.js";
 import { type DoorAnswer, type DoorRequest, doorRequest, type SandboxGrant } from "../control-api/sandbox-view.js";
 import { CONFIG_FILE, socketPathIn } from "../platform/directories.js";
 import type { Platform } from "../platform/platform.js";
+import { descriptorOf } from "../platform/socket-descriptor.js";
 import type { Relay } from "../relay/relay.js";
 import { hostFiles } from "../sandbox/host-files.js";
 import { planSandbox, type SandboxPlan, SandboxWishError } from "../sandbox/plan.js";
-import { descriptorOf } from "./socket-descriptor.js";
 
 /** What of the daemon a sandbox is made with. */
 export interface SandboxesOptions {

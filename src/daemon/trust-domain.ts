@@ -60,14 +60,17 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   // What only calls and people need is loaded while programs can have their SVIDs already.
   const { startRelaying } = await import("./relaying.js");
   const { startFederating } = await import("./federating.js");
+  const { startDeciding } = await import("./deciding.js");
   const { startControlling } = await import("./controlling.js");
   const relaying = await startRelaying(foundation, attesting, issuing);
   const federating = await startFederating(foundation, issuing);
+  const deciding = await startDeciding(foundation, { attesting, issuing, relaying });
   const { control, environmentOf, admitDashboard } = await startControlling(foundation, {
     attesting,
     issuing,
     relaying,
     federating,
+    deciding,
     workloadApi,
     stop: ending.stop,
   });
@@ -78,6 +81,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
     trustDomain: project.config.trustDomain.name,
     workloadApi,
     control,
+    authzen: deciding.addresses,
     pid: process.pid,
     services: servicesOf(foundation, relaying),
   }) as ReadyEvent;

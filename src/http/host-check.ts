@@ -8,9 +8,14 @@ export interface ListenerNames {
   readonly origins: ReadonlySet<string>;
 }
 
+/** Names of a loopback listener on `port`. */
+export function loopbackNames(scheme: "http" | "https", port: number): ListenerNames {
+  return names(scheme, loopbackHosts(port));
+}
+
 /** Names of the plain loopback listener on `port`. */
 export function outboundNames(port: number): ListenerNames {
-  return names("http", loopbackHosts(port));
+  return loopbackNames("http", port);
 }
 
 /** Names of the mutual-TLS listener on `port`: loopback, and the service's own name with or without trust domain and port. */

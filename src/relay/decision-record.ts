@@ -1,10 +1,11 @@
-import { hash, randomBytes } from "node:crypto";
-import type { AuditFields, AuditValue } from "../audit/audit-log.js";
+import { randomBytes } from "node:crypto";
+import type { AuditFields } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
 import { Refusal } from "../http/refusal.js";
 import type { Json } from "../http/strict-json.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
+import { auditValue, digestOf } from "../policy/decided-call.js";
 import { decisionIds } from "../policy/decision-id.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
@@ -201,28 +202,12 @@ function inline(value: Json): string {
   return `{${members.join(", ")}}`;
 }
 
-function digestOf(request: AccessRequest): string {
-  return hash("sha256", JSON.stringify(request));
-}
-
 function appended(parts: RelayParts, kind: "decision" | "call", fields: AuditFields): void {
   try {
     parts.audit.append(kind, fields);
   } catch (cause) {
     throw new Refusal("record-unwritable", 503, `the call cannot be recorded: ${messageOf(cause)}`, { cause });
   }
-}
-
-/** Any plain value as the record can hold it. */
-function auditValue(value: unknown): AuditValue {
-  if (value === null || typeof value === "string" || typeof value === "boolean") return value;
-  if (typeof value === "number") return Number.isFinite(value) ? value : String(value);
-  if (Array.isArray(value)) return value.map(auditValue);
-  if (value instanceof Date) return value.toISOString();
-  if (typeof value === "object") {
-    return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, auditValue(member)]));
-  }
-  return String(value);
 }
 
 function sinceStart(exchange: Exchange): number {
