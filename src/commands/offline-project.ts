@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config } from "../config/config.js";
-import { CONFIG_FILE_NAME, findProject, loadConfig } from "../config/load.js";
+import { CONFIG_FILE_NAME, ENTITIES_FILE_NAME, findProject, loadConfig } from "../config/load.js";
 import { policyNamesOf } from "../policy/policy-names.js";
 import { loadPolicySet, type PolicySet } from "../policy/policy-set.js";
 import { problemLine } from "../policy/yaml-file.js";
@@ -22,7 +22,8 @@ export async function offlineProject(
   named: string | undefined,
 ): Promise<{ config: Config; policies: PolicySet; warnings: readonly string[] }> {
   const config = await loadConfig(join(projectDirectory(named), CONFIG_FILE_NAME));
-  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config));
+  const entities = join(config.projectDirectory, ENTITIES_FILE_NAME);
+  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config), entities);
   if (set === undefined) {
     const errors = problems.filter(({ severity }) => severity === "error");
     throw new CodedError("policy-invalid", errors.map(problemLine).join("\n"));

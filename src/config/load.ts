@@ -12,6 +12,8 @@ import { parseYaml } from "./yaml-source.js";
 
 export const CONFIG_FILE_NAME = "agentid.yaml";
 export const LOCK_FILE_NAME = "agentid.lock";
+/** Users, records and groups that policies speak of. */
+export const ENTITIES_FILE_NAME = "entities.yaml";
 
 /** Room for tens of thousands of identities; enough of a bound that a wrong file cannot take the daemon's memory. */
 const MAX_BYTES = 4 * 1024 * 1024;

@@ -1,7 +1,7 @@
 import { basename, dirname, relative, resolve, sep } from "node:path";
 import { type FSWatcher, watch as watchFiles } from "chokidar";
 import { type Clock, systemClock } from "../platform/clock.js";
-import { CONFIG_FILE_NAME, LOCK_FILE_NAME } from "./load.js";
+import { CONFIG_FILE_NAME, ENTITIES_FILE_NAME, LOCK_FILE_NAME } from "./load.js";
 
 interface WatchedProject {
   readonly projectDirectory: string;
@@ -35,7 +35,7 @@ const QUIET_MS = 80;
 const LONGEST_DELAY_MS = 2000;
 
 /**
- * Watches `agentid.yaml`, `agentid.lock` and the policies folder: also files that are replaced by renaming (most editors), that do not exist
+ * Watches `agentid.yaml`, `agentid.lock`, `entities.yaml` and the policies folder: also files that are replaced by renaming (most editors), that do not exist
  * yet, and a policies folder that appears later. Temporary files of editors are not seen.
  */
 export function watchProject(options: ProjectWatchOptions): ProjectWatch {
@@ -137,7 +137,10 @@ function isObserved(config: WatchedProject, path: string, isFile: boolean | unde
 }
 
 function isProjectFile(config: WatchedProject, path: string): boolean {
-  return dirname(path) === config.projectDirectory && [CONFIG_FILE_NAME, LOCK_FILE_NAME].includes(basename(path));
+  return (
+    dirname(path) === config.projectDirectory &&
+    [CONFIG_FILE_NAME, LOCK_FILE_NAME, ENTITIES_FILE_NAME].includes(basename(path))
+  );
 }
 
 /** Not `.payments.yaml.swp`, `payments.yaml~`, `#payments.yaml#`, `4913`. */

@@ -4,7 +4,7 @@ import { pinLaunch } from "../attestation/pinning.js";
 import { CodedError } from "../coded-error.js";
 import { compareConfigs, compareLocks } from "../config/compare.js";
 import type { Config, IdentityConfig, Lock, LockedIdentity } from "../config/config.js";
-import { builtInConfig, CONFIG_FILE_NAME, LOCK_FILE_NAME, loadConfig } from "../config/load.js";
+import { builtInConfig, CONFIG_FILE_NAME, ENTITIES_FILE_NAME, LOCK_FILE_NAME, loadConfig } from "../config/load.js";
 import { EMPTY_LOCK, readLock } from "../config/lock-file.js";
 import { type KnownRelationship, readFirstBundles } from "../federation/first-bundle.js";
 import { diffPolicySets } from "../policy/policy-diff.js";
@@ -32,7 +32,8 @@ export interface Project {
 export async function loadProject(directory: string, environment: NodeJS.ProcessEnv): Promise<Project> {
   const config = await loadConfig(join(directory, CONFIG_FILE_NAME));
   const lock = await readLock(join(directory, LOCK_FILE_NAME));
-  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config));
+  const entities = join(directory, ENTITIES_FILE_NAME);
+  const { set, problems } = await loadPolicySet(config.policiesDirectory, policyNamesOf(config), entities);
   const lines = problems.map((problem) => `${problem.severity === "warning" ? "" : "error: "}${problemLine(problem)}`);
   if (set === undefined) {
     const errors = problems.filter(({ severity }) => severity === "error").map(problemLine);

@@ -245,6 +245,7 @@ function planFor(launch: SandboxedLaunch, door: string, options: SandboxesOption
         protected: [
           join(projectDirectory, CONFIG_FILE),
           join(projectDirectory, "agentid.lock"),
+          join(projectDirectory, "entities.yaml"),
           policiesDirectory,
           ...(config.file === undefined ? [] : [config.file]),
         ],

@@ -1,7 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "../config/config.js";
-import { CONFIG_FILE_NAME, LOCK_FILE_NAME } from "../config/load.js";
+import { CONFIG_FILE_NAME, ENTITIES_FILE_NAME, LOCK_FILE_NAME } from "../config/load.js";
 import type { Clock } from "../platform/clock.js";
 
 /** Programs that save by truncating and writing leave a file empty for a moment; what was written just now may be half of it. */
@@ -38,6 +38,7 @@ async function statesOf({ projectDirectory, policiesDirectory }: Config): Promis
   const files = [
     join(projectDirectory, CONFIG_FILE_NAME),
     join(projectDirectory, LOCK_FILE_NAME),
+    join(projectDirectory, ENTITIES_FILE_NAME),
     ...policies.sort().map((name) => join(policiesDirectory, name)),
   ];
   let newestMs = 0;

@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Entities } from "./entities.js";
 import { coversIdentity, coversName, coversSegments } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { describeRule, type Rule } from "./rule.js";
@@ -21,7 +23,26 @@ export function diffPolicySets(old: PolicySet, next: PolicySet): PolicyDifferenc
 
   const looserAllow = added.some((rule) => rule.effect === "allow" && !isWithin(rule, allowsOf(old)));
   const lostDeny = removed.some((rule) => rule.effect === "deny" && !isWithin(rule, deniesOf(next)));
-  return { widened: looserAllow || lostDeny, changes: [...removed.map(line("-")), ...added.map(line("+"))] };
+  const entities = entityChanges(old.entities, next.entities);
+  return {
+    // Whom a condition lets through follows from what is known of them.
+    widened: looserAllow || lostDeny || entities.length > 0,
+    changes: [...removed.map(line("-")), ...added.map(line("+")), ...entities],
+  };
+}
+
+function entityChanges(old: Entities, next: Entities): readonly string[] {
+  const all = ({ types, ofType }: Entities) => types.flatMap((type) => ofType(type));
+  return [
+    ...all(old)
+      .filter(({ type, id }) => next.get(type, id) === undefined)
+      .map(({ type, id }) => `- entities ${type} ${id}`),
+    ...all(next).flatMap(({ type, id, properties }) => {
+      const before = old.get(type, id);
+      if (before === undefined) return [`+ entities ${type} ${id}`];
+      return isDeepStrictEqual(before.properties, properties) ? [] : [`~ entities ${type} ${id}`];
+    }),
+  ];
 }
 
 function line(sign: "-" | "+"): (rule: Rule) => string {

@@ -2,6 +2,9 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { codeOf, messageOf } from "../coded-error.js";
+import { ENTITIES_FILE_NAME } from "../config/load.js";
+import { readProjectFile } from "../config/project-file.js";
+import { type Entities, NO_ENTITIES, readEntities } from "./entities.js";
 import type { PolicyNames } from "./policy-names.js";
 import type { Rule } from "./rule.js";
 import { readRuleFile } from "./rule-file.js";
@@ -10,7 +13,8 @@ import type { PolicyProblem, PolicyProblemCode } from "./yaml-file.js";
 /** All rules that hold together, in the order of their names, so that the order of files and of rules in them changes nothing. */
 export interface PolicySet {
   readonly rules: readonly Rule[];
-  /** Hex SHA-256 over the names and bytes of the rule files. */
+  readonly entities: Entities;
+  /** Hex SHA-256 over the names and bytes of the rule files and of `entities.yaml`. */
   readonly digest: string;
   /** How many rule files. */
   readonly files: number;
@@ -24,13 +28,18 @@ export interface LoadedPolicySet {
 }
 
 const MAX_FILE_BYTES = 1024 * 1024;
+const MAX_ENTITIES_BYTES = 16 * 1024 * 1024;
 
 /**
  * Loads every `*.yaml` and `*.yml` below `directory`, except `*.test.yaml` (fixtures) and names that begin with a dot.
  * Subfolders count: a deny that lies one folder deeper must not be lost. A missing or empty folder is a set that denies everything, with a
  * warning. Never throws for what is in the folder: all that is wrong is in `problems`.
  */
-export async function loadPolicySet(directory: string, names: PolicyNames): Promise<LoadedPolicySet> {
+export async function loadPolicySet(
+  directory: string,
+  names: PolicyNames,
+  entitiesFile?: string,
+): Promise<LoadedPolicySet> {
   const shown = basename(directory);
   const problems: PolicyProblem[] = [];
   const texts: RuleFileText[] = [];
@@ -50,7 +59,7 @@ export async function loadPolicySet(directory: string, names: PolicyNames): Prom
   if (texts.length === 0 && problems.length === 0) {
     problems.push(fileProblem("policy-empty", shown, "no rule files: everything is denied", "warning"));
   }
-  const { set, problems: found } = policySetOf(texts, names);
+  const { set, problems: found } = policySetOf(texts, names, await entitiesTextIn(entitiesFile, problems));
   const all = inOrder([...problems, ...found]);
   return { set: all.some((problem) => problem.severity === "error") ? undefined : set, problems: all };
 }
@@ -61,11 +70,32 @@ export interface RuleFileText {
   readonly bytes: Uint8Array;
 }
 
-/** The set that these files make; `set` is undefined when any of them has an error. */
-export function policySetOf(files: readonly RuleFileText[], names: PolicyNames): LoadedPolicySet {
+async function entitiesTextIn(file: string | undefined, problems: PolicyProblem[]): Promise<string | undefined> {
+  if (file === undefined) return undefined;
+  try {
+    return (await readProjectFile(file, ENTITIES_FILE_NAME, MAX_ENTITIES_BYTES))?.text;
+  } catch (thrown) {
+    problems.push(fileProblem("policy-file-unreadable", ENTITIES_FILE_NAME, messageOf(thrown)));
+    return undefined;
+  }
+}
+
+/**
+ * The set that these files make, with the text of `entities.yaml` where there is one; `set` is undefined when any of them has an error.
+ */
+export function policySetOf(
+  files: readonly RuleFileText[],
+  names: PolicyNames,
+  entitiesText?: string,
+): LoadedPolicySet {
   const sorted = [...files].sort((a, b) => (a.file < b.file ? -1 : 1));
   const digest = createHash("sha256");
   const problems: PolicyProblem[] = [];
+  const { entities, problems: wrong } =
+    entitiesText === undefined
+      ? { entities: NO_ENTITIES, problems: [] }
+      : readEntities(ENTITIES_FILE_NAME, entitiesText);
+  problems.push(...wrong);
   const rules = new Map<string, Rule>();
   for (const { file, bytes } of sorted) {
     // Lengths go in too, so that moving bytes from one file to the next changes the digest.
@@ -85,16 +115,19 @@ export function policySetOf(files: readonly RuleFileText[], names: PolicyNames):
   if (problems.some((problem) => problem.severity === "error")) {
     return { set: undefined, problems: inOrder(problems) };
   }
+  if (entitiesText !== undefined) {
+    digest.update(`${ENTITIES_FILE_NAME}\0${Buffer.byteLength(entitiesText)}:`).update(entitiesText);
+  }
   const ordered = [...rules.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   return {
-    set: { rules: ordered, digest: digest.digest("hex"), files: sorted.length, names },
+    set: { rules: ordered, entities, digest: digest.digest("hex"), files: sorted.length, names },
     problems: inOrder(problems),
   };
 }
 
 /** The set without rules: denies everything. */
 export function emptyPolicySet(names: PolicyNames): PolicySet {
-  return { rules: [], digest: createHash("sha256").digest("hex"), files: 0, names };
+  return { rules: [], entities: NO_ENTITIES, digest: createHash("sha256").digest("hex"), files: 0, names };
 }
 
 function inOrder(problems: readonly PolicyProblem[]): readonly PolicyProblem[] {

@@ -138,7 +138,8 @@ export class YamlFile {
 }
 
 const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
-  "": ["rules", "tests"],
+  "": ["rules", "tests", "entities"],
+  entities: ["type", "id", "properties"],
   rules: ["name", "allow", "deny", "when", "message", "description"],
   scope: ["from", "to", "tools", "method", "path"],
   tests: ["name", "as", "expect"],
