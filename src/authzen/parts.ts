@@ -7,8 +7,8 @@ import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.j
 import type { Clock } from "../platform/clock.js";
 import type { DecisionPoint } from "../policy/access-request.js";
 import type { DecidedCall } from "../policy/decided-call.js";
+import type { Entities } from "../policy/entities.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
-import type { EntityDirectory } from "./universe.js";
 
 /** What the AuthZEN server is made of; the daemon gives it. */
 export interface AuthzenParts {
@@ -32,7 +32,7 @@ export interface AuthzenParts {
   readonly launchedBy: (name: string) => readonly (readonly string[])[];
   readonly services: () => readonly KnownService[];
   /** Users, records and groups; in force together with the decision point. */
-  readonly entities: () => EntityDirectory;
+  readonly entities: () => Entities;
   /** Actions that the policies name for resources of `type`, beside those of HTTP and MCP. */
   readonly actionsOn: (type: string) => readonly string[];
   /** Names of the tools of a service, as far as they are pinned. */

@@ -1,18 +1,6 @@
 import type { Properties } from "../policy/access-request.js";
+import type { Entity } from "../policy/entities.js";
 import type { AuthzenParts, KnownService } from "./parts.js";
-
-/** One user, record or group of `entities.yaml`. */
-export interface DirectoryEntity {
-  readonly type: string;
-  readonly id: string;
-  readonly properties: Properties;
-}
-
-export interface EntityDirectory {
-  readonly types: readonly string[];
-  get(type: string, id: string): DirectoryEntity | undefined;
-  ofType(type: string): readonly DirectoryEntity[];
-}
 
 /** Somebody or something that a search may find, as it is asked about and as it is answered. */
 export interface Candidate {
@@ -76,6 +64,6 @@ export function isKnown(one: { readonly type: string; readonly id: string }, { e
   return !directory.types.includes(one.type) || directory.get(one.type, one.id) !== undefined;
 }
 
-function named({ type, id }: DirectoryEntity): Candidate {
+function named({ type, id }: Entity): Candidate {
   return { type, id };
 }

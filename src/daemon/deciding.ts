@@ -49,7 +49,7 @@ export async function startDeciding(
     launchedBy: (name) => launches.chainsOf(name),
     services: () =>
       foundation.project.config.services.map(({ name, id, protocol }) => ({ name, id: id.toString(), protocol })),
-    entities: () => NO_ENTITIES,
+    entities: () => foundation.project.policies.entities,
     actionsOn: () => [],
     toolsOf: () => [],
     obligations: () => [],
@@ -80,5 +80,3 @@ export async function startDeciding(
     putInForce: listen,
   };
 }
-
-const NO_ENTITIES = { types: [], get: () => undefined, ofType: () => [] };

@@ -4,11 +4,11 @@ import { join } from "node:path";
 import type { AuthzenParts } from "../../src/authzen/parts.js";
 import { createAnswerer } from "../../src/authzen/server.js";
 import { openTlsDoor } from "../../src/authzen/tls-door.js";
-import type { DirectoryEntity, EntityDirectory } from "../../src/authzen/universe.js";
 import { openUnixDoor } from "../../src/authzen/unix-door.js";
 import { AUTHZEN_IDENTITY, type IdentityConfig } from "../../src/config/config.js";
 import type { X509Svid } from "../../src/identity/svid-source.js";
 import type { AccessRequest, Decision, DecisionPoint, Obligation } from "../../src/policy/access-request.js";
+import type { Entities, Entity } from "../../src/policy/entities.js";
 import type { RunningService } from "../../src/relay/running-service.js";
 import { encodePem } from "../../src/spiffe/pem.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
@@ -97,7 +97,7 @@ export async function runAuthzen(
 
 export type RunningAuthzen = Awaited<ReturnType<typeof runAuthzen>>;
 
-export function directory(entities: readonly DirectoryEntity[]): EntityDirectory {
+export function directory(entities: readonly Entity[]): Entities {
   return {
     types: [...new Set(entities.map(({ type }) => type))],
     get: (type, id) => entities.find((one) => one.type === type && one.id === id),
