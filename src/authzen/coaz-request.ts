@@ -20,7 +20,7 @@ export function understood(question: Quadruple, point: EnforcementPoint, parts: 
   if (resource.type !== "tool") {
     // Which resource, prompt or task it is, conditions see as the arguments that the method has.
     const args = argumentOf(resource.type, resource.id);
-    const context = { ...question.context, args: { ...args, ...objectOrNothing(question.context?.args) } };
+    const context = { ...question.context, args: { ...objectOrNothing(question.context?.args), ...args } };
     return { ...named, resource: { ...resource, type: "mcp", id: service.id }, context };
   }
   if (action.name !== "tools/call") return `${JSON.stringify(action.name)} is no action on a tool`;

@@ -48,7 +48,8 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
     [PATHS.action, searchFor("action")],
   ]);
 
-  async function answer(door: Door, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  /** Before a turn of the event loop: what breaks off behind a head that is refused must find it answered. */
+  function endpointAt(door: Door, request: IncomingMessage, response: ServerResponse): Endpoint | undefined {
     checkRequestHeaders(request.rawHeaders);
     checkHostAndOrigin(request.rawHeaders, door.names);
     const path = request.url ?? "";
@@ -56,11 +57,20 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
       requireMethod(request, response, "GET");
       const host = headerOf(request.rawHeaders, "host")?.toLowerCase() ?? "";
       sendJson(response, metadataAt(`${door.scheme}://${host}`, parts.obligations()));
-      return;
+      return undefined;
     }
     const endpoint = endpoints.get(path);
     if (endpoint === undefined) throw new Refusal("route-unknown", 404, `nothing is served at ${JSON.stringify(path)}`);
     requireMethod(request, response, "POST");
+    return endpoint;
+  }
+
+  async function answer(
+    endpoint: Endpoint,
+    door: Door,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
     const point = await admitted(door, request, response);
     checkBodyHeaders(request);
     const body = await readBody(request, parts.clock);
@@ -82,7 +92,15 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
 
   return (door, request, response) => {
     echoRequestId(request, response);
-    answer(door, request, response).catch((thrown: unknown) => refuse(request, response, asRefusal(thrown)));
+    try {
+      const endpoint = endpointAt(door, request, response);
+      if (endpoint === undefined) return;
+      answer(endpoint, door, request, response).catch((thrown: unknown) =>
+        refuse(request, response, asRefusal(thrown)),
+      );
+    } catch (thrown) {
+      refuse(request, response, asRefusal(thrown));
+    }
   };
 }
 

@@ -38,11 +38,8 @@ export async function runAuthzen(
 ) {
   const { services = [payments] } = options;
   const relay = await runRelay({
-    services: [],
-    identities: [
-      ...[testAgent, gateway, stranger, listener, ...(options.identities ?? [])],
-      ...services.map((one) => identity(one.id.name, { service: one.name })),
-    ],
+    services,
+    identities: [testAgent, gateway, stranger, listener, ...(options.identities ?? [])],
     rules: options.rules ?? "rules: []\n",
   });
   const base: AuthzenParts = {
