@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";
+import { Agent, request } from "node:https";
 import { join } from "node:path";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { promisify } from "node:util";
@@ -134,6 +135,36 @@ describe("over TLS", () => {
     running.authority.revoke(former?.keyId ?? "");
     await closed;
     expect((await ask(running.tlsAs("agents/gateway"))).status).toBe(200);
+  });
+
+  it("answers 401 on a connection whose certificate has expired meanwhile", async () => {
+    let later = 0;
+    running = await runAuthzen({
+      change: ({ clock }) => ({
+        ...permits(),
+        clock: { ...clock, now: () => clock.now() + later, after: (ms, run) => clock.after(ms, run) },
+      }),
+    });
+    const { tls } = running.tlsAs("agents/gateway");
+    const agent = new Agent({ ...tls, keepAlive: true, maxSockets: 1 });
+    const askAgain = () =>
+      new Promise<number | undefined>((resolve, reject) => {
+        const headers = { "content-type": "application/json" };
+        request({ agent, host: "localhost", port: running.tlsPort, method: "POST", path: EVALUATION, headers })
+          .once("response", (response) => response.resume().once("end", () => resolve(response.statusCode)))
+          .once("error", reject)
+          .end(JSON.stringify(question));
+      });
+    try {
+      expect(await askAgain()).toBe(200);
+      later = 3_600_000;
+      expect(await askAgain()).toBe(401);
+      expect(lastDecision()).toMatchObject({ rule: "certificate-expired" });
+      later = 0;
+      expect(await askAgain()).toBe(200);
+    } finally {
+      agent.destroy();
+    }
   });
 
   it("refuses other names than its own and pages of other sites", async () => {

@@ -62,7 +62,17 @@ export async function prepareJava(): Promise<Prepared> {
     await execute("mvn", flags, { cwd: project });
   });
   await onceFor([source, join(project, "pom.xml")], classes, async () => {
-    await execute("javac", ["-encoding", "UTF-8", "-Xlint:all", "-Werror", "-cp", join(libraries, "*"), "-d", classes, source]);
+    await execute("javac", [
+      "-encoding",
+      "UTF-8",
+      "-Xlint:all",
+      "-Werror",
+      "-cp",
+      join(libraries, "*"),
+      "-d",
+      classes,
+      source,
+    ]);
   });
   const { stderr } = await execute("java", ["-XshowSettings:properties", "-version"]);
   const home = /java\.home = (.*)/.exec(stderr)?.[1] ?? "";

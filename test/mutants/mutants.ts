@@ -1,5 +1,6 @@
 import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
+import { authzenMutants } from "./authzen-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
@@ -395,6 +396,7 @@ export const mutants: readonly Mutant[] = [
   ...authorityMutants,
   ...launchMutants,
   ...liarMutants,
+  ...authzenMutants,
   ...clientMutants,
   ...sandboxMutants,
 ];
