@@ -8,7 +8,7 @@ export interface AuditLog {
   /**
    * Appends in one write with what else is appended so in this turn of the event loop, after the first: a file system takes as long for one entry as for many.
    * Resolves when the entry is in the file; rejects with CodedError `audit-unwritable`, callers then deny. Entries are in the order of the calls,
-   * those of `append` among them.
+   * those of `append` among them. `fields` must not change afterwards: the same object is brought into its canonical form once.
    */
   appendInTurn(kind: AuditKind, fields: AuditFields): Promise<AuditReceipt>;
   /** Entries from `sequence` (0-based) on, oldest first, in the form they were written. */

@@ -16,24 +16,28 @@ export interface ChainedLine {
   readonly hash: string;
 }
 
+/** `fields` as they stand in the line of an entry. Throws AuditError `audit-entry-invalid`. */
+export function canonicalFields(kind: AuditKind, fields: AuditFields): string {
+  try {
+    return canonicalize(fields);
+  } catch (cause) {
+    throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is not JSON: ${messageOf(cause)}`, { cause });
+  }
+}
+
 /**
  * One entry as canonical JSON (RFC 8785) `{fields, hash, kind, prev, sequence, time}`, where `hash` is the SHA-256 of the canonical form without
- * `hash`. Only `fields` has members whose order is not known beforehand, so only they go through the canonicaliser.
+ * `hash`. Only `fields` has members whose order is not known beforehand, so only they go through the canonicaliser, before: `canonicalFields`.
  * Throws AuditError `audit-entry-invalid`.
  */
 export function chainedLine(
   sequence: number,
   time: string,
   kind: AuditKind,
-  fields: AuditFields,
+  fields: string,
   prev: string,
 ): ChainedLine {
-  let head: string;
-  try {
-    head = `{"fields":${canonicalize(fields)}`;
-  } catch (cause) {
-    throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is not JSON: ${messageOf(cause)}`, { cause });
-  }
+  const head = `{"fields":${fields}`;
   const tail = `"kind":${JSON.stringify(kind)},"prev":"${prev}","sequence":${sequence},"time":"${time}"}`;
   const digest = hash("sha256", `${head},${tail}`, "hex");
   const line = `${head},"hash":"${digest}",${tail}`;

@@ -15,7 +15,7 @@ import { messageOf } from "../coded-error.js";
 import type { Clock } from "../platform/clock.js";
 import { AuditError } from "./audit-error.js";
 import type { AuditEntry, AuditFields, AuditKind, AuditLog, AuditReceipt } from "./audit-log.js";
-import { chainedLine, GENESIS } from "./chain.js";
+import { canonicalFields, chainedLine, GENESIS } from "./chain.js";
 import { readEntries } from "./read-entries.js";
 import { segmentName, segmentNumber, segmentsInSync } from "./segments.js";
 import { digestOfFile, inspectTail } from "./tail.js";
@@ -90,6 +90,12 @@ class ChainedLog implements AuditLogFile {
   #closed = false;
   #waiting: WaitingEntry[] = [];
   #turnBegun = false;
+  /** The time of the last entry: many entries are of the same millisecond. */
+  #timeAt = Number.NaN;
+  #timeText = "";
+  /** Those of the last entry that was written in a turn, and their canonical form. */
+  #fields: AuditFields | undefined;
+  #canonical = "";
 
   constructor(directory: string, options: AuditLogOptions) {
     this.#directory = directory;
@@ -245,11 +251,14 @@ class ChainedLog implements AuditLogFile {
   }
 
   #time(): string {
-    return new Date(this.#clock.now()).toISOString();
+    const now = this.#clock.now();
+    if (now !== this.#timeAt) this.#timeText = new Date(now).toISOString();
+    this.#timeAt = now;
+    return this.#timeText;
   }
 
   #write(kind: AuditKind, fields: AuditFields, prev: string): string {
-    const { line, hash } = chainedLine(this.#sequence, this.#time(), kind, fields, prev);
+    const { line, hash } = chainedLine(this.#sequence, this.#time(), kind, canonicalFields(kind, fields), prev);
     this.#writeLines([line], hash);
     return hash;
   }
@@ -267,7 +276,10 @@ class ChainedLog implements AuditLogFile {
       for (const { kind, fields, time, resolve, reject } of waiting) {
         const sequence = this.#sequence + lines.length;
         try {
-          const { line, hash } = chainedLine(sequence, time, kind, fields, head);
+          // Who asks for the same thing many times is recorded as many times, with the same fields.
+          if (fields !== this.#fields) this.#canonical = canonicalFields(kind, fields);
+          this.#fields = fields;
+          const { line, hash } = chainedLine(sequence, time, kind, this.#canonical, head);
           lines.push(line);
           head = hash;
           written.push(() => resolve({ sequence, hash }));

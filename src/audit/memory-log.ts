@@ -1,7 +1,7 @@
 import type { Clock } from "../platform/clock.js";
 import { AuditError } from "./audit-error.js";
 import type { AuditFields, AuditKind, AuditLog, AuditReceipt } from "./audit-log.js";
-import { chainedLine, GENESIS, parseEntry } from "./chain.js";
+import { canonicalFields, chainedLine, GENESIS, parseEntry } from "./chain.js";
 
 /**
  * A log with the same chain that keeps its newest `keep` entries in memory and nothing on disk, for `--ephemeral` and `keys: memory`.
@@ -18,7 +18,7 @@ export function createMemoryAuditLog(options: { clock: Clock; keep?: number }): 
     if (closed) throw new AuditError("audit-closed", "the audit log is closed");
     const sequence = dropped + lines.length;
     const time = new Date(options.clock.now()).toISOString();
-    const { line, hash } = chainedLine(sequence, time, kind, fields, head);
+    const { line, hash } = chainedLine(sequence, time, kind, canonicalFields(kind, fields), head);
     lines.push(line);
     head = hash;
     // Cutting in halves keeps the cost of an append constant on average.

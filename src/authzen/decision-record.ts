@@ -1,12 +1,13 @@
-import { randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import type { AuditFields } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
 import { Refusal } from "../http/refusal.js";
 import type { JsonObject } from "../http/strict-json.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
-import { auditValue, digestOf } from "../policy/decided-call.js";
+import { auditValue } from "../policy/decided-call.js";
 import { decisionIds } from "../policy/decision-id.js";
+import { requestDigest } from "../policy/replay.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { AuthzenParts, EnforcementPoint } from "./parts.js";
 
@@ -74,7 +75,7 @@ export async function recordDecision(
     policyDigest: decision.policyDigest,
     values: auditValue(decision.values),
     ...(decision.obligations.length > 0 && { obligations: decision.obligations.map(({ type }) => type) }),
-    requestDigest: digestOf(request),
+    requestDigest: requestDigest(request),
   });
   const common = { caller: seen.caller, callerDetail: displayText(askedBy, MAX_SUMMARY), service: seen.service };
   const { action, target, summary } = seen;
@@ -127,7 +128,7 @@ export async function recordSearch(
     search: kind,
     found,
     policyDigest: policyDigest(parts),
-    requestDigest: digestOf(body),
+    requestDigest: hash("sha256", JSON.stringify(body)),
   });
 }
 

@@ -1,6 +1,7 @@
 import { Args } from "@oclif/core";
 import { displayText } from "../control-api/display-text.js";
 import type { Explanation } from "../control-api/routes.js";
+import type { ConsideredRule } from "../policy/access-request.js";
 import { AgentidCommand } from "./base-command.js";
 import { runningDaemon } from "./running-daemon.js";
 
@@ -19,17 +20,34 @@ export default class Explain extends AgentidCommand {
   }
 }
 
+/** `1  a rule for … only      agentid policy apply 7f3k2 1`. */
+export function proposalLines({ decision, proposals }: Explanation): readonly string[] {
+  const titles = proposals.map(({ title, widens }) => `${displayText(title, 120)}${widens ? "   (WIDENS)" : ""}`);
+  const width = Math.max(0, ...titles.map(({ length }) => length));
+  const id = decision.slice(0, 8);
+  return titles.map(
+    (title, index) => `           ${index + 1}  ${title.padEnd(width)}   agentid policy apply ${id} ${index + 1}`,
+  );
+}
+
 function explanationText(explanation: Explanation): string {
-  const { considered } = explanation;
-  const lines = [
+  return [
     `${explanation.verdict}  ${explanation.caller} → ${explanation.service}/${explanation.target}   ${explanation.time}  decision ${explanation.decision}`,
     `  who      ${displayText(explanation.callerDetail || explanation.caller, 160)}`,
     ...(explanation.evidence === undefined ? [] : [`  proof    ${explanation.evidence}`]),
     ...(explanation.launchedBy === undefined ? [] : [`  launched by ${explanation.launchedBy.join(", launched by ")}`]),
     `  what     ${explanation.action} ${explanation.target}${explanation.arguments ? `, arguments ${displayText(explanation.arguments, 160)}` : ""}`,
     `  because  ${displayText(explanation.reason, 200)}`,
-    `  rules    ${considered.length} considered`,
-  ];
+    ...considerationLines(explanation.considered),
+    ...(explanation.proposals.length === 0 ? [] : ["  to allow it, narrowest first", ...proposalLines(explanation)]),
+  ].join("\n");
+}
+
+/** A line for each rule that was looked at: which holds, and which term of it does not, with the values. */
+export function considerationLines(
+  considered: Explanation["considered"] | readonly ConsideredRule[],
+): readonly string[] {
+  const lines = [`  rules    ${considered.length} considered`];
   const width = Math.max(0, ...considered.map(({ rule }) => rule.length));
   const place = Math.max(0, ...considered.map(({ at }) => at.length));
   let about: string | undefined;
@@ -40,14 +58,5 @@ function explanationText(explanation: Explanation): string {
       `           ${outcome === "matched" ? "✓" : "✗"} ${at.padEnd(place)}  ${rule.padEnd(width)}  ${displayText(detail, 160)}`,
     );
   }
-  if (explanation.suggestion !== undefined) {
-    lines.push(
-      "  the narrowest rule that would allow it",
-      ...explanation.suggestion
-        .trimEnd()
-        .split("\n")
-        .map((line) => `    ${line}`),
-    );
-  }
-  return lines.join("\n");
+  return lines;
 }

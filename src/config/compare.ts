@@ -2,6 +2,7 @@ import type {
   Config,
   HostPort,
   IdentityConfig,
+  Labels,
   LaunchConfig,
   Lock,
   LockedIdentity,
@@ -115,7 +116,20 @@ function changesOfIdentity(old: IdentityConfig, next: IdentityConfig): readonly 
     ...differing(`${at}.service`, old.service, next.service, next.service !== undefined),
     ...differing(`${at}.dnsNames`, list(old.dnsNames), list(next.dnsNames), addedNames),
     ...differing(`${at}.hint`, old.hint, next.hint, false),
+    ...labelChanges(at, old.labels, next.labels),
+    ...differing(`${at}.shadow`, shadowOf(old), shadowOf(next), next.shadow === true),
   ];
+}
+
+/** Rules ask for labels, allows and denies alike: another label may be what an allow asks for, or what a deny no longer finds. */
+function labelChanges(at: string, old: Labels = {}, next: Labels = {}): readonly Change[] {
+  const names = [...new Set([...Object.keys(old), ...Object.keys(next)])].sort();
+  const of = (labels: Labels, name: string) => (Object.hasOwn(labels, name) ? labels[name] : undefined);
+  return names.flatMap((name) => differing(`${at}.labels.${name}`, of(old, name), of(next, name), true));
+}
+
+function shadowOf({ shadow }: IdentityConfig): string | undefined {
+  return shadow === true ? "what no rule allows is let through" : undefined;
 }
 
 /** What a process must be. More conditions are narrower only where some process could have the identity before. */
@@ -188,6 +202,7 @@ function serviceChanges(old: readonly ServiceConfig[], next: readonly ServiceCon
         ...differing(`${at} as`, was.id.name, service.id.name, true),
         // A port is where callers look; what they may do there is the same.
         ...differing(`${at}.listen`, was.listenPort, service.listenPort, false),
+        ...labelChanges(at, was.labels, service.labels),
       ];
     }),
   ];
@@ -246,6 +261,7 @@ export function describeIdentity(identity: IdentityConfig): string {
     facts.parentExePath !== undefined && `parent ${facts.parentExePath}`,
     facts.parentExeSha256 !== undefined && `parent sha256 ${facts.parentExeSha256}`,
     service !== undefined && `service ${service}`,
+    identity.shadow === true && "in shadow: what no rule allows is let through",
   ];
   return parts.filter((part) => typeof part === "string").join(", ") || "agentid itself";
 }

@@ -96,7 +96,13 @@ export interface IdentityConfig {
   readonly service: string | undefined;
   readonly dnsNames: readonly string[];
   readonly hint: string;
+  readonly labels?: Labels;
+  /** What no rule allows it is let through and recorded; what a rule denies is denied. */
+  readonly shadow?: boolean;
 }
+
+/** What rules may ask of an identity or a service: `team: finance`. */
+export type Labels = Readonly<Record<string, string>>;
 
 export interface RequiredFacts {
   readonly uid?: number;
@@ -151,6 +157,7 @@ export interface ServiceConfig {
   readonly upstream: Upstream;
   /** Fixed loopback port of the outbound leg, or undefined for the stable one derived from project and name. */
   readonly listenPort: number | undefined;
+  readonly labels?: Labels;
 }
 
 export type Upstream =

@@ -93,6 +93,8 @@ function identityOf(
     service: entry.service,
     dnsNames: entry.dnsNames ?? [],
     hint: entry.hint ?? "",
+    ...(entry.labels !== undefined && { labels: entry.labels }),
+    ...(entry.shadow === true && { shadow: true }),
   };
 }
 
@@ -160,6 +162,7 @@ function serviceOf(
     protocol,
     upstream: upstreamOf(upstream, projectDirectory),
     listenPort: entry.listen,
+    ...(entry.labels !== undefined && { labels: entry.labels }),
   };
 }
 

@@ -153,6 +153,16 @@ const parentExe = z
   })
   .refine((exe) => exe.path !== undefined || exe.sha256 !== undefined, { message: "needs path or sha256, or both" });
 
+const labels = z
+  .record(
+    z.string().regex(/^[A-Za-z][A-Za-z0-9._-]{0,62}$/, "a label's name is letters, digits, dot, dash or underscore"),
+    text(checkHint),
+  )
+  .meta({
+    description: "What rules may ask by `labels`: names and values of your own. Labels prove nothing, they group.",
+    examples: [{ team: "finance" }],
+  });
+
 const signature = z
   .strictObject({
     team: text((value) => (/^[A-Z0-9]{10}$/.test(value) ? undefined : "a team has ten capital letters and digits"), {
@@ -267,6 +277,15 @@ const identity = z.strictObject({
     default: "",
     examples: ["internal"],
   }).optional(),
+  labels: labels.optional(),
+  shadow: z
+    .boolean()
+    .meta({
+      description:
+        "What no rule allows this identity is let through all the same and recorded as such; what a rule denies is denied. For finding out which rules it needs.",
+      default: false,
+    })
+    .optional(),
 });
 
 const upstreamObject = z
@@ -336,6 +355,7 @@ const service = z
         examples: [18080],
       })
       .optional(),
+    labels: labels.optional(),
   })
   .refine((service) => (service.http === undefined) !== (service.mcp === undefined), {
     message: "needs exactly one of http and mcp",

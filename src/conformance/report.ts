@@ -1,4 +1,5 @@
 import { displayText } from "../control-api/display-text.js";
+import { junitXml } from "../control-api/junit.js";
 import type { Level } from "./check.js";
 import type { CheckResult } from "./suite.js";
 
@@ -47,31 +48,12 @@ export function conformanceTable({ results, totals }: ConformanceReport): string
 
 /** JUnit XML, a test case for each check. */
 export function conformanceJunit({ address, results }: ConformanceReport): string {
-  const count = (wanted: CheckResult["result"]) => results.filter(({ result }) => result === wanted).length;
-  const cases = results.map(({ id, level, sentence, source, result, reason }) => {
-    const name = `name="${escaped(`${id} ${sentence}`)}" classname="workload-api.${level}"`;
-    const properties = `<properties><property name="source" value="${escaped(source)}"/></properties>`;
-    const outcome = {
-      pass: "",
-      fail: `<failure message="${escaped(reason)}"/>`,
-      skip: `<skipped message="${escaped(reason)}"/>`,
-    }[result];
-    return `    <testcase ${name}>${properties}${outcome}</testcase>`;
-  });
-  const attributes = `tests="${results.length}" failures="${count("fail")}" skipped="${count("skip")}"`;
-  return [
-    '<?xml version="1.0" encoding="UTF-8"?>',
-    `<testsuites ${attributes}>`,
-    `  <testsuite name="${escaped(`SPIFFE Workload API conformance of ${address}`)}" ${attributes}>`,
-    ...cases,
-    "  </testsuite>",
-    "</testsuites>",
-    "",
-  ].join("\n");
-}
-
-const ENTITIES: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-
-function escaped(text: string): string {
-  return displayText(text, 4000).replaceAll(/[&<>"]/g, (character) => ENTITIES[character] ?? character);
+  const cases = results.map(({ id, level, sentence, source, result, reason }) => ({
+    name: `${id} ${sentence}`,
+    classname: `workload-api.${level}`,
+    source,
+    ...(result === "fail" && { failure: reason }),
+    ...(result === "skip" && { skipped: reason }),
+  }));
+  return junitXml(`SPIFFE Workload API conformance of ${address}`, cases);
 }

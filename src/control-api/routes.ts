@@ -118,11 +118,27 @@ export type AttestationReport = z.infer<typeof attestation>;
 const consideredRule = z.object({
   rule: z.string(),
   at: z.string(),
-  effect: z.enum(["allow", "deny"]),
+  effect: z.enum(["allow", "deny", "match"]),
   outcome: z.string(),
   detail: z.string(),
   subject: z.string().optional().describe("SPIFFE ID of the agent above the caller about whom this is"),
+  shadow: z.boolean().optional().describe("it is reported, and decides nothing"),
 });
+const proposal = z.object({
+  title: z.string(),
+  widens: z.boolean().describe("it allows more than this very call"),
+  change: z.discriminatedUnion("kind", [
+    z.object({ kind: z.literal("add"), rule: z.looseObject({ name: z.string() }), comment: z.string() }),
+    z.object({
+      kind: z.literal("when"),
+      rule: z.string(),
+      file: z.string().describe("policies/payments.yaml"),
+      when: z.string(),
+    }),
+  ]),
+});
+export type PolicyProposal = z.infer<typeof proposal>;
+
 export const explanation = z.object({
   decision: z.string(),
   verdict: z.enum(["ALLOW", "DENY"]),
@@ -141,6 +157,7 @@ export const explanation = z.object({
   considered: z.array(consideredRule),
   /** The narrowest rule that would allow it, as YAML to paste; absent when it was allowed or when no rule can (no identity). */
   suggestion: z.string().optional(),
+  proposals: z.array(proposal).describe("ways to allow it, least privilege first"),
 });
 export type Explanation = z.infer<typeof explanation>;
 
@@ -203,6 +220,12 @@ const refreshed = z.object({
   problem: z.object({ code: z.string(), message: z.string() }).optional(),
 });
 
+const deniedCalls = z.object({
+  count: z.number().int().describe("how often, among the remembered decisions"),
+  latest: explanation,
+});
+export type DeniedCalls = z.infer<typeof deniedCalls>;
+
 const nothing = z.object({});
 
 const reloadAnswer = z.object({
@@ -226,6 +249,12 @@ export const routes = {
   launch: { method: "POST", path: "/v1/launch", input: launchRequest, output: launchGrant },
   attest: { method: "POST", path: "/v1/attest", input: attestRequest, output: attestation },
   explain: { method: "GET", path: "/v1/explain", input: z.object({ decision: z.string() }), output: explanation },
+  denials: {
+    method: "GET",
+    path: "/v1/denials",
+    input: nothing,
+    output: z.object({ denials: z.array(deniedCalls).describe("alike ones together, the latest first") }),
+  },
   acceptReload: { method: "POST", path: "/v1/reload/accept", input: reloadAnswer, output: reloadDone },
   refuseReload: { method: "POST", path: "/v1/reload/refuse", input: reloadAnswer, output: reloadDone },
   rotate: {

@@ -107,6 +107,7 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
       }
     },
     explain: ({ decision }) => options.explanations.explain(decision),
+    denials: async () => ({ denials: await options.explanations.denials() }),
     acceptReload: ({ sequence }) => reload.accept(sequence),
     refuseReload: ({ sequence }) => reload.refuse(sequence),
     rotate: ({ name }) => ({ rotated: [...keeper.rotate(name === undefined ? undefined : known(name).id)] }),

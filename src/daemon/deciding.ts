@@ -7,6 +7,9 @@ import { AUTHZEN_IDENTITY, type HostPort } from "../config/config.js";
 import { formatAddress } from "../config/describe-federation.js";
 import type { Status } from "../control-api/routes.js";
 import { socketPathIn } from "../platform/directories.js";
+import { identityParts, matchesIdentity } from "../policy/pattern.js";
+import type { PolicySet } from "../policy/policy-set.js";
+import type { Rule } from "../policy/rule.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Attesting } from "./attesting.js";
 import type { Foundation } from "./foundation.js";
@@ -32,27 +35,28 @@ export async function startDeciding(
   const { platform, folders, audit, bus, clock, undo, options } = foundation;
   const { attestor, launches, adopters, isSandboxed } = attesting;
   const { trustDomain } = foundation.project.config;
-  const { decisionPoint, explanations } = relaying;
+  const { policy, explanations } = relaying;
   const parts: AuthzenParts = {
     trustDomain,
     attestor,
     registry: issuing.registry,
     svids: issuing.keeper,
     bundles: issuing.bundles,
-    decisionPoint,
+    decisionPoint: () => policy().point,
     audit,
     clock,
     emit: (event) => bus.emit(event),
-    onDecision: (call) => explanations.remember(call, decisionPoint(), new Date(clock.now())),
+    onDecision: (call) => explanations.remember(call, policy(), new Date(clock.now())),
     clients: () => foundation.project.config.authzen.clients,
     owner: (fd) => administrationBehind(fd, { platform, launches, adopters, isSandboxed }),
     launchedBy: (name) => launches.chainsOf(name),
     services: () =>
       foundation.project.config.services.map(({ name, id, protocol }) => ({ name, id: id.toString(), protocol })),
-    entities: () => foundation.project.policies.entities,
-    actionsOn: () => [],
-    toolsOf: () => [],
-    obligations: () => [],
+    entities: () => policy().set.entities,
+    actionsOn: (type) => actionsNamed(policy().set.rules, type),
+    // Tools are not pinned yet: what no file names, no search can find.
+    toolsOf: (service) => toolsNamed(policy().set, service),
+    obligations: () => [...new Set(policy().set.rules.flatMap(({ requires }) => requires.map(({ type }) => type)))],
   };
   const answer = createAnswerer(parts);
   const path = socketPathIn(folders.runtime, "authzen");
@@ -79,4 +83,23 @@ export async function startDeciding(
     },
     putInForce: listen,
   };
+}
+
+/** Actions that the rules name in full for resources of `type`. */
+function actionsNamed(rules: readonly Rule[], type: string): readonly string[] {
+  const named = rules
+    .filter(({ resourceType }) => resourceType === undefined || resourceType === type)
+    .flatMap(({ actions = [] }) => actions.filter(({ literal }) => literal).map(({ text }) => text));
+  return [...new Set(named)].sort();
+}
+
+/** Tools that the rules name in full at `service`. */
+function toolsNamed({ rules, names }: PolicySet, service: string): readonly string[] {
+  const found = names.services.find(({ name }) => name === service);
+  if (found === undefined) return [];
+  const id = identityParts(SpiffeId.of(names.trustDomain, found.identity).toString());
+  const named = rules
+    .filter(({ to }) => to === undefined || to.some((pattern) => matchesIdentity(pattern, id)))
+    .flatMap(({ tools = [] }) => tools.filter(({ literal }) => literal).map(({ text }) => text));
+  return [...new Set(named)].sort();
 }

@@ -1,4 +1,5 @@
 import type { CallDecidedEvent } from "../control-api/events.js";
+import { junitXml } from "../control-api/junit.js";
 
 /** What `agentid ci` reports. */
 export interface EphemeralRunReport {
@@ -13,44 +14,21 @@ export interface EphemeralRunReport {
   readonly expectedButAbsent: readonly string[];
 }
 
-/** The report as JUnit XML, which every CI shows: one case for the command and one for each denial. */
+/** The report as JUnit XML: one case for the command and one for each denial. */
 export function junitReport(report: EphemeralRunReport): string {
+  const { command, commandExitCode, denials, trustDomain } = report;
   const cases = [
-    testCase(
-      `command ${report.command.join(" ")}`,
-      report.commandExitCode === 0 ? undefined : `exit code ${report.commandExitCode}`,
-    ),
-    ...report.denials.map((denial) =>
-      testCase(
-        `denied: ${denial.caller} → ${denial.service}/${denial.target}`,
-        denial.expected ? undefined : `${denial.reason} (rule ${denial.rule}, decision ${denial.decision})`,
-      ),
-    ),
+    {
+      name: `command ${command.join(" ")}`,
+      ...(commandExitCode !== 0 && { failure: `exit code ${commandExitCode}` }),
+    },
+    ...denials.map(({ caller, service, target, expected, reason, rule, decision }) => ({
+      name: `denied: ${caller} → ${service}/${target}`,
+      ...(!expected && { failure: `${reason} (rule ${rule}, decision ${decision})` }),
+    })),
   ];
-  const failures = cases.filter((text) => text.includes("<failure")).length;
-  return [
-    '<?xml version="1.0" encoding="UTF-8"?>',
-    `<testsuites><testsuite name="agentid ${escapeXml(report.trustDomain)}" tests="${cases.length}" failures="${failures}">`,
-    ...cases,
-    "</testsuite></testsuites>",
-    "",
-  ].join("\n");
-}
-
-function testCase(name: string, failure: string | undefined): string {
-  const attributes = `classname="agentid" name="${escapeXml(name)}"`;
-  if (failure === undefined) return `  <testcase ${attributes}/>`;
-  return `  <testcase ${attributes}><failure message="${escapeXml(failure)}"/></testcase>`;
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&apos;",
-};
-
-function escapeXml(text: string): string {
-  return text.replaceAll(/[&<>"']/g, (character) => ENTITIES[character] ?? "");
+  return junitXml(
+    `agentid ${trustDomain}`,
+    cases.map((each) => ({ classname: "agentid", ...each })),
+  );
 }

@@ -1,24 +1,35 @@
 import { CodedError } from "../coded-error.js";
-import type { Explanation } from "../control-api/routes.js";
+import type { DeniedCalls, Explanation } from "../control-api/routes.js";
 import type { DecisionPoint } from "../policy/access-request.js";
 import type { DecidedCall } from "../policy/decided-call.js";
+import type { PolicySet } from "../policy/policy-set.js";
+import { proposalsFor } from "../policy/proposals.js";
 import { suggestRule } from "../policy/suggest-rule.js";
 
 /** The latest decisions, each with the decision point that made it, so that it is explained by the very rules that decided. */
 export interface Explanations {
-  remember(call: DecidedCall, madeBy: DecisionPoint, time: Date): void;
+  remember(call: DecidedCall, madeBy: PolicyInForce, time: Date): void;
   /** By id or any unique beginning of it. Throws CodedError `decision-unknown`. */
   explain(idOrPrefix: string): Promise<Explanation>;
+  /** The denials among them, alike ones together, the latest first. */
+  denials(): Promise<DeniedCalls[]>;
+}
+
+/** A decision point with the rules that it decides by. */
+export interface PolicyInForce {
+  readonly point: DecisionPoint;
+  readonly set: PolicySet;
 }
 
 interface Remembered {
   readonly call: DecidedCall;
-  readonly madeBy: DecisionPoint;
+  readonly madeBy: PolicyInForce;
   readonly time: Date;
 }
 
 /** Arguments live only here, in memory, and not longer (D20). */
 const REMEMBERED = 2_000;
+const MAX_DENIALS = 100;
 
 export function createExplanations(): Explanations {
   const remembered = new Map<string, Remembered>();
@@ -51,31 +62,48 @@ export function createExplanations(): Explanations {
       const [oldest] = remembered.keys();
       if (oldest !== undefined) remembered.delete(oldest);
     },
-    async explain(idOrPrefix) {
-      const { call, madeBy, time } = find(idOrPrefix);
-      const { decision, request } = call;
-      // What the relay refused by itself (no identity, malformed) was never put to the rules; no rule would allow it.
-      const considered = request === undefined ? [] : (await madeBy.explain(request)).considered;
-      const suggestion = request === undefined ? undefined : suggestRule(request, decision, considered);
-      return {
-        decision: decision.id,
-        verdict: decision.allowed ? "ALLOW" : "DENY",
-        time: time.toISOString(),
-        caller: call.caller,
-        callerDetail: call.callerDetail,
-        ...(call.evidence === undefined ? {} : { evidence: call.evidence }),
-        ...(call.launchedBy === undefined ? {} : { launchedBy: call.launchedBy }),
-        service: call.service,
-        action: call.action,
-        target: call.target,
-        // The summary of a tool call begins with the tool's name, which stands in `target` already.
-        arguments: call.summary.startsWith(`${call.target} `) ? call.summary.slice(call.target.length + 1) : "",
-        rule: decision.rule,
-        ...(decision.at === undefined ? {} : { at: decision.at }),
-        reason: decision.message === undefined ? decision.reason : `${decision.reason}. ${decision.message}`,
-        considered: [...considered],
-        ...(suggestion === undefined ? {} : { suggestion }),
-      };
+    explain: (idOrPrefix) => explained(find(idOrPrefix)),
+    async denials() {
+      const alike = new Map<string, { count: number; latest: Remembered }>();
+      for (const each of remembered.values()) {
+        const { decision, request, caller, service, action, target } = each.call;
+        if (decision.allowed || request === undefined) continue;
+        const key = JSON.stringify([caller, service, action, target, decision.rule]);
+        const count = (alike.get(key)?.count ?? 0) + 1;
+        // Those that are denied again move to the end.
+        alike.delete(key);
+        alike.set(key, { count, latest: each });
+      }
+      const newest = [...alike.values()].reverse().slice(0, MAX_DENIALS);
+      return await Promise.all(newest.map(async ({ count, latest }) => ({ count, latest: await explained(latest) })));
     },
   };
+
+  async function explained({ call, madeBy, time }: Remembered): Promise<Explanation> {
+    const { decision, request } = call;
+    // What the relay refused by itself (no identity, malformed) was never put to the rules; no rule would allow it.
+    const considered = request === undefined ? [] : (await madeBy.point.explain(request)).considered;
+    const suggestion = request === undefined ? undefined : suggestRule(request, decision, considered);
+    const proposals = request === undefined ? [] : proposalsFor(request, decision, considered, madeBy.set, time);
+    return {
+      decision: decision.id,
+      verdict: decision.allowed ? "ALLOW" : "DENY",
+      time: time.toISOString(),
+      caller: call.caller,
+      callerDetail: call.callerDetail,
+      ...(call.evidence === undefined ? {} : { evidence: call.evidence }),
+      ...(call.launchedBy === undefined ? {} : { launchedBy: call.launchedBy }),
+      service: call.service,
+      action: call.action,
+      target: call.target,
+      // The summary of a tool call begins with the tool's name, which stands in `target` already.
+      arguments: call.summary.startsWith(`${call.target} `) ? call.summary.slice(call.target.length + 1) : "",
+      rule: decision.rule,
+      ...(decision.at === undefined ? {} : { at: decision.at }),
+      reason: decision.message === undefined ? decision.reason : `${decision.reason}. ${decision.message}`,
+      considered: [...considered],
+      ...(suggestion === undefined ? {} : { suggestion }),
+      proposals: [...proposals],
+    };
+  }
 }

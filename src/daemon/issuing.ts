@@ -92,6 +92,8 @@ export async function startIssuing(foundation: Foundation, { launches }: Attesti
     onProblem: (thrown) => problem("error", "svid", messageOf(thrown)),
   });
   undo.push(() => keeper.close());
+  // The next launch as the same identity is another one's work: what it presents shall not be what this one may have left somewhere.
+  undo.push(launches.onEnded(({ name }) => keeper.forgetJwtSvids(name)));
   const witKeeper = createWitKeeper({
     authority,
     registry,

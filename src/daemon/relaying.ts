@@ -2,13 +2,12 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
-import type { DecisionPoint } from "../policy/access-request.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import { createRelay, type Relay } from "../relay/relay.js";
 import type { RunningService } from "../relay/running-service.js";
 import type { Attesting } from "./attesting.js";
-import { createExplanations, type Explanations } from "./explanations.js";
+import { createExplanations, type Explanations, type PolicyInForce } from "./explanations.js";
 import { type Foundation, savePins } from "./foundation.js";
 import type { Issuing } from "./issuing.js";
 import type { Project } from "./project.js";
@@ -19,8 +18,8 @@ export interface Relaying {
   readonly relay: Relay;
   readonly services: ServiceSupervisor;
   readonly explanations: Explanations;
-  /** The decision point of the policy set in force now. */
-  decisionPoint(): DecisionPoint;
+  /** What decides now. */
+  policy(): PolicyInForce;
   /** Puts another project in force. Throws what the relay throws; then the old one is in force again. */
   putInForce(next: Project): Promise<void>;
 }
@@ -35,18 +34,21 @@ export async function startRelaying(
 ): Promise<Relaying> {
   const { clock, audit, bus, undo, problem, folders, platform, options } = foundation;
   const explanations = createExplanations();
-  const decisionPointOf = (set: PolicySet): DecisionPoint => createDecisionPoint(set, { clock, random: randomBytes });
-  let decisionPoint = decisionPointOf(foundation.project.policies);
+  const inForce = (set: PolicySet): PolicyInForce => ({
+    set,
+    point: createDecisionPoint(set, { clock, random: randomBytes }),
+  });
+  let policy = inForce(foundation.project.policies);
   const relay = createRelay({
     attestor,
     registry,
     svids: keeper,
     bundles,
-    decisionPoint: () => decisionPoint,
+    decisionPoint: () => policy.point,
     audit,
     clock,
     emit: (event) => bus.emit(event),
-    onDecision: (call) => explanations.remember(call, decisionPoint, new Date(clock.now())),
+    onDecision: (call) => explanations.remember(call, policy, new Date(clock.now())),
     // Own ports as well as own sockets: the derived ones follow from this path.
     projectDirectory: options.ownSockets ? folders.runtime : foundation.projectDirectory,
   });
@@ -68,7 +70,7 @@ export async function startRelaying(
   function decideBy(project: Project): void {
     // Together and without a gap: from here on every question is asked of this project.
     foundation.project = project;
-    decisionPoint = decisionPointOf(project.policies);
+    policy = inForce(project.policies);
     registry.update(project.config, project.lock);
   }
 
@@ -83,7 +85,7 @@ export async function startRelaying(
     relay,
     services,
     explanations,
-    decisionPoint: () => decisionPoint,
+    policy: () => policy,
     async putInForce(next) {
       const last = foundation.project;
       if (next.config.trustDomain.name !== last.config.trustDomain.name) {

@@ -35,17 +35,17 @@ export function indexEntries(
     else list.push(entry);
   }
   /** Facts are replaced, never changed; only a launch may begin and end beside them. */
-  const held = new WeakMap<ProcessFacts, readonly string[]>();
+  const held = new WeakMap<ProcessFacts, readonly RegistryEntry[]>();
+  const inOrder = (found: readonly RegistryEntry[]) => [...found].sort((one, other) => one.order - other.order);
 
-  return (caller) => {
-    let selectors = held.get(caller.facts);
-    if (selectors === undefined) {
-      selectors = selectorsOf(caller.facts).filter((selector) => byKey.has(selector));
-      held.set(caller.facts, selectors);
+  return ({ facts, launch }) => {
+    let found = held.get(facts);
+    if (found === undefined) {
+      found = inOrder(selectorsOf(facts).flatMap((selector) => byKey.get(selector) ?? []));
+      held.set(facts, found);
     }
-    const launched = caller.launch === undefined ? undefined : byKey.get(launchKey(caller.launch.name));
-    const found = selectors.flatMap((selector) => byKey.get(selector) ?? []);
-    return [...found, ...(launched ?? [])].sort((one, other) => one.order - other.order);
+    const launched = launch === undefined ? undefined : byKey.get(launchKey(launch.name));
+    return launched === undefined ? found : inOrder([...found, ...launched]);
   };
 }
 

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
 import type { AuditLog } from "../audit/audit-log.js";
-import { codeOf } from "../coded-error.js";
 import type { IdentityConfig, Lifetimes } from "../config/config.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
-import { createKeptSvids, type KeeperOptions, type KeptChange, notReady } from "./kept-svids.js";
-import type { JwtSvid, JwtSvidIssuer, X509Svid, X509SvidSource } from "./svid-source.js";
+import { createKeptJwtSvids } from "./kept-jwt-svids.js";
+import { createKeptSvids, type KeeperOptions, type KeptChange } from "./kept-svids.js";
+import type { JwtSvidIssuer, X509Svid, X509SvidSource } from "./svid-source.js";
 import type { X509Authority } from "./x509-authority.js";
 
 /** The life of an identity's X.509-SVID, as the dashboard shows it. */
@@ -16,6 +16,8 @@ export interface SvidKeeper extends X509SvidSource, JwtSvidIssuer {
   readonly held: readonly { readonly identity: IdentityConfig; readonly svid: X509Svid }[];
   /** Replaces the SVID of `id`, or every held one, now. Returns the names replaced. Throws CodedError `identity-unknown`, `not-ready`. */
   rotate(id?: SpiffeId): readonly string[];
+  /** Has the JWT-SVIDs of the identity `name` signed anew: a launch as it has ended. */
+  forgetJwtSvids(name: string): void;
   /** Called after each issue, replacement and removal of any X.509-SVID; the returned function unsubscribes. */
   onChange(listener: (change: SvidChange) => void): () => void;
   /** Looks at the clock anew, after it has jumped: what is due is replaced at once. */
@@ -33,7 +35,7 @@ export interface SvidKeeperOptions extends KeeperOptions {
 
 /** Issues from the authority for the identities that the registry knows. */
 export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
-  const { authority, lifetimes, clock, audit } = options;
+  const { authority, lifetimes } = options;
   const kept = createKeptSvids<X509Svid, X509Authority>(
     {
       name: "SVID",
@@ -52,41 +54,19 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     options,
   );
 
-  function signToken(identity: IdentityConfig, audiences: readonly string[]): { svid: JwtSvid; keyId: string } {
-    const { id, hint } = identity;
-    try {
-      const { keyId, issue } = authority.active.jwt;
-      const request = { id, audiences, lifetimeSeconds: lifetimes().jwtSeconds, issuer: options.jwtIssuer?.() };
-      const { token, expiresAt } = issue(request, clock.now());
-      const credential = { serial: undefined, audience: audiences, notAfter: expiresAt, authority: keyId };
-      options.issued?.add(id.toString(), { type: "jwt", ...credential }, clock.now());
-      return { svid: { id, token, expiresAt, hint }, keyId };
-    } catch (thrown) {
-      if (codeOf(thrown) === "audience-missing") throw thrown;
-      throw notReady("SVID", identity, thrown);
-    }
-  }
+  const tokens = createKeptJwtSvids(options);
 
   return {
     x509Svid: kept.of,
     onRotation: kept.onRotation,
-    async jwtSvid(id, audiences, delivery) {
-      const identity = kept.identityOf(id);
-      const { svid, keyId } = signToken(identity, audiences);
-      const recorded = audit.appendInTurn("svid.issued", {
-        type: "jwt",
-        identity: identity.name,
-        spiffeId: id.toString(),
-        audience: audiences,
-        notAfter: svid.expiresAt.toISOString(),
-        authority: keyId,
-      });
-      const orNotReady = recorded.catch((cause: unknown) => {
-        throw notReady("SVID", identity, cause);
-      });
-      await Promise.all([orNotReady, delivery?.(svid)]);
+    async jwtSvid(id, audiences, launchedBy = [], delivery) {
+      const { svid, again, recorded } = tokens.of(kept.identityOf(id), audiences, launchedBy);
+      const delivered = delivery?.(svid, again);
+      if (recorded !== undefined) await Promise.all([recorded, delivered]);
+      else await delivered;
       return svid;
     },
+    forgetJwtSvids: (name) => tokens.forget(name),
     get held() {
       return kept.held;
     },
@@ -99,6 +79,9 @@ export function createSvidKeeper(options: SvidKeeperOptions): SvidKeeper {
     },
     onChange: kept.onChange,
     wake: kept.wake,
-    close: kept.close,
+    close() {
+      tokens.close();
+      kept.close();
+    },
   };
 }

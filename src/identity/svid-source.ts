@@ -80,13 +80,19 @@ export interface WitBundleSource {
   onBundleChange(listener: () => void): () => void;
 }
 
-/** Issues JWT-SVIDs; never caches across different audience lists. */
+/** Issues JWT-SVIDs. One that was signed for the same identity, list of audiences and launchers is handed out again until half of its life is over. */
 export interface JwtSvidIssuer {
   /**
-   * Resolves once the issue is recorded, and with it what `delivery` records of the token; nobody has the token before. Rejects as `delivery` does, and
-   * with CodedError `identity-unknown`, `identity-revoked`, `audience-missing` or `not-ready`.
+   * Resolves once the issue is recorded, and with it what `delivery` records of this hand-out (`again`: not the token's first); nobody has the token before.
+   * Rejects as `delivery` does, and with CodedError `identity-unknown`, `identity-revoked`, `audience-missing` or `not-ready`. `launchedBy`: SPIFFE IDs of
+   * the agents that launched its holder, nearest first.
    */
-  jwtSvid(id: SpiffeId, audiences: readonly string[], delivery?: (svid: JwtSvid) => Promise<void>): Promise<JwtSvid>;
+  jwtSvid(
+    id: SpiffeId,
+    audiences: readonly string[],
+    launchedBy?: readonly string[],
+    delivery?: (svid: JwtSvid, again: boolean) => Promise<void>,
+  ): Promise<JwtSvid>;
 }
 
 export interface JwtBundleSource {

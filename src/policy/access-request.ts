@@ -59,18 +59,34 @@ export interface ConsideredRule {
   readonly rule: string;
   /** `policies/payments.yaml:11`. */
   readonly at: string;
-  readonly effect: "allow" | "deny";
+  readonly effect: "allow" | "deny" | "match";
   readonly outcome:
     | "matched"
     | "subject-differs"
     | "resource-differs"
     | "action-differs"
     | "condition-false"
-    | "condition-error";
+    | "condition-error"
+    /** It asks for something that nobody has said: a delegated user. */
+    | "fact-missing";
   /** In words, with the values: `args.amount <= 1000: 4200 <= 1000 is false`. */
   readonly detail: string;
   /** The agent above the caller about whom this is; absent: the caller itself. */
   readonly subject?: string;
+  /** It is reported, and decides nothing. */
+  readonly shadow?: boolean;
+}
+
+/** What a rule in shadow would have done, or what an identity in shadow was spared. */
+export interface ShadowOutcome {
+  /** Name of the rule; `default` where no rule allows what an identity in shadow was let do. */
+  readonly rule: string;
+  readonly at: string | undefined;
+  readonly effect: "allow" | "deny" | "match";
+  readonly would: "allow" | "deny" | "require";
+  /** The answer would have been another one. */
+  readonly differs: boolean;
+  readonly reason: string;
 }
 
 /** What an enforcement point must do where it lets a request through: `{ type: "approval" }` (AuthZEN obligations profile 1.0). */
@@ -104,6 +120,10 @@ export interface Decision {
   /** Of an allow: an enforcement point that does not understand one of them must deny (AuthZEN obligations profile). */
   readonly obligations: readonly Obligation[];
   readonly durationMicros: number;
+  /** Of a denial by a limit: when asking again is of use. */
+  readonly retryAfterMs?: number;
+  /** What rules in shadow would have done, and what an identity in shadow was spared. */
+  readonly shadow?: readonly ShadowOutcome[];
 }
 
 export interface Explained {

@@ -34,9 +34,14 @@ export class ConditionError extends CodedError<"condition-invalid"> {
 /** Members of the variables whose shape is known; `args` is whatever the caller sent. */
 export const KNOWN_MEMBERS: Readonly<Record<string, readonly string[] | undefined>> = {
   args: undefined,
-  caller: ["id", "name", "trustDomain", "evidence", "launchedBy"],
-  resource: ["id", "name", "tool"],
+  caller: ["id", "name", "trustDomain", "evidence", "launchedBy", "labels"],
+  subject: ["type", "id", "properties"],
+  user: ["id", "properties"],
+  actors: [],
+  action: ["name", "properties"],
+  resource: ["type", "id", "name", "tool", "uri", "prompt", "labels", "properties"],
   request: ["method", "path", "query"],
+  context: undefined,
   now: [],
 };
 
@@ -164,5 +169,25 @@ function childrenOf(node: ASTNode): readonly ASTNode[] {
 
 function conjunctsOf(node: ASTNode): ConditionSyntax["conjuncts"] {
   if (node.op === "&&") return node.args.flatMap(conjunctsOf);
-  return [{ start: node.start, end: node.end }];
+  return [withItsParentheses(node.input, node.start, node.end)];
+}
+
+const STRINGS = /"""[\s\S]*?"""|'''[\s\S]*?'''|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'/g;
+
+/** The parser's range of `(a) || (b)` is `a) || (b`: the parentheses that are missing on either side belong to it. */
+function withItsParentheses(input: string, from: number, to: number): { readonly start: number; readonly end: number } {
+  let start = from;
+  let end = to;
+  const text = input.slice(start, end).replaceAll(STRINGS, (string) => " ".repeat(string.length));
+  let open = 0;
+  let missing = 0;
+  for (const character of text) {
+    if (character === "(") open += 1;
+    if (character !== ")") continue;
+    if (open > 0) open -= 1;
+    else missing += 1;
+  }
+  for (; missing > 0; missing -= 1) start = input.lastIndexOf("(", start - 1);
+  for (; open > 0; open -= 1) end = input.indexOf(")", end) + 1;
+  return { start, end };
 }

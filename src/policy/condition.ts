@@ -14,9 +14,27 @@ export interface ConditionInput {
     readonly evidence: string;
     /** SPIFFE IDs, nearest first. */
     readonly launchedBy: readonly string[];
+    readonly labels: Properties;
   };
-  readonly resource: { readonly id: string; readonly name: string; readonly tool: string };
+  readonly subject: { readonly type: string; readonly id: string; readonly properties: Properties };
+  /** On whose behalf: `id`, `properties`; empty where nobody said. */
+  readonly user: Properties;
+  /** Through whose hands, outermost first. */
+  readonly actors: readonly string[];
+  readonly action: { readonly name: string; readonly properties: Properties };
+  readonly resource: {
+    readonly type: string;
+    readonly id: string;
+    readonly name: string;
+    readonly tool: string;
+    readonly uri: string;
+    readonly prompt: string;
+    readonly labels: Properties;
+    readonly properties: Properties;
+  };
   readonly request: { readonly method: string; readonly path: string; readonly query: Properties };
+  /** What else the enforcement point says of the moment. */
+  readonly context: Properties;
   readonly now: Date;
 }
 
@@ -29,12 +47,18 @@ export type ConditionOutcome =
 /** A CEL expression over `args`, `caller`, `resource`, `request` and `now`, parsed and checked once. */
 export interface Condition {
   readonly source: string;
+  /** The operands of its outermost `&&`, as written. */
+  readonly terms: readonly string[];
+  /** What it reads: `["args", "amount"]`. */
+  readonly references: readonly (readonly string[])[];
   /** Never throws. */
   evaluate(input: ConditionInput): ConditionOutcome;
   /** In words, with the values: `args.amount <= 1000: 4200 <= 1000 is false`. */
   describe(input: ConditionInput, outcome: ConditionOutcome): string;
   /** The values that the condition read: `{"args.amount": 4200}`. Absent members are left out, long ones shortened. */
   valuesUsed(input: ConditionInput): Properties;
+  /** Those of its variables that it reads: `args`, `user`. */
+  readonly variables: ReadonlySet<string>;
 }
 
 const MAX_SOURCE_LENGTH = 4096;
@@ -44,11 +68,13 @@ const MAX_WALKED_TEXT = 65_536;
 const TRUE: ConditionOutcome = { outcome: "true" };
 const FALSE: ConditionOutcome = { outcome: "false" };
 
+const TYPES: Readonly<Record<string, string>> = { now: "google.protobuf.Timestamp", actors: "list<string>" };
+
 const environment = new Environment({
   limits: { maxAstNodes: 400, maxDepth: 24, maxListElements: 200, maxMapEntries: 50, maxCallArguments: 8 },
 });
 for (const variable of Object.keys(KNOWN_MEMBERS)) {
-  environment.registerVariable(variable, variable === "now" ? "google.protobuf.Timestamp" : "map<string, dyn>");
+  environment.registerVariable(variable, TYPES[variable] ?? "map<string, dyn>");
 }
 environment.registerFunction(`string.${LINEAR_MATCHES}(string): bool`, (text: string, pattern: string) => {
   if (text.length > MAX_MATCHED_LENGTH) throw new Error(`text longer than ${MAX_MATCHED_LENGTH} characters`);
@@ -71,7 +97,10 @@ export function compileCondition(source: string): Condition {
   }
 
   const evaluate = (input: ConditionInput): ConditionOutcome => {
-    if (syntax.walks && !isSmall([input.args, input.request.query])) {
+    if (
+      syntax.walks &&
+      !isSmall([input.args, input.request.query, input.context, input.subject, input.user, input.resource])
+    ) {
       return { outcome: "error", why: `arguments too large to walk over (${MAX_WALKED_VALUES} values)` };
     }
     return outcomeOf(parsed, input);
@@ -92,6 +121,9 @@ export function compileCondition(source: string): Condition {
 
   return {
     source,
+    terms: syntax.conjuncts.map(({ start, end }) => source.slice(start, end)),
+    references: syntax.references.map(({ path }) => path),
+    variables: new Set(syntax.references.map(({ path: [root = ""] }) => root)),
     evaluate,
     describe(input, outcome) {
       if (outcome.outcome === "true") {

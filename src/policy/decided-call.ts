@@ -1,4 +1,3 @@
-import { hash } from "node:crypto";
 import type { AuditValue } from "../audit/audit-log.js";
 import type { AccessRequest, Decision } from "./access-request.js";
 
@@ -15,11 +14,6 @@ export interface DecidedCall {
   readonly action: string;
   readonly target: string;
   readonly summary: string;
-}
-
-/** Hex SHA-256 of the request: binds a record to it without keeping its arguments. */
-export function digestOf(request: AccessRequest | object): string {
-  return hash("sha256", JSON.stringify(request));
 }
 
 /** Any plain value as the record can hold it. */

@@ -9,13 +9,16 @@ import type {
   Explained,
   Obligation,
   Properties,
+  ShadowOutcome,
 } from "./access-request.js";
 import { decisionIds } from "./decision-id.js";
 import type { JudgeUse, PolicyEngine, Possibility, Verdict } from "./engine.js";
 import { questionsAbove } from "./launch-chain.js";
+import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
 import { identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { createRulesEngine } from "./rules-engine.js";
+import { settled } from "./settlement.js";
 
 export interface DecisionPointOptions {
   readonly clock: Clock;
@@ -23,6 +26,8 @@ export interface DecisionPointOptions {
   readonly random: (size: number) => Uint8Array;
   /** Besides our rules: Cedar, Rego, other decision points. */
   readonly engines?: readonly PolicyEngine[];
+  /** What has been counted so far: it goes on over a reload. Left out, counting begins here. */
+  readonly limits?: LimitCounts;
 }
 
 /**
@@ -31,23 +36,38 @@ export interface DecisionPointOptions {
  */
 export function createDecisionPoint(
   set: PolicySet,
-  { clock, random, engines = [] }: DecisionPointOptions,
+  { clock, random, engines = [], limits = createLimitCounts(clock) }: DecisionPointOptions,
 ): DecisionPoint {
   const nextId = decisionIds(random);
   const ownTrustDomain = set.names.trustDomain.name;
-  const all = [createRulesEngine(set.rules, { names: set.names, digest: set.digest, clock }), ...engines];
+  const { names, entities } = set;
+  const rules = createRulesEngine(set.rules, { names, entities, digest: set.digest, clock, limits });
+  const all = [rules, ...engines];
   const digest = all.length === 1 ? set.digest : digestOf(all);
 
   const decisionOf = (request: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
     const started = performance.now();
-    const decided = ({ rule, message, ...verdict }: Judged): Decision => ({
-      id: id(),
-      ...verdict,
-      rule,
-      message: verdict.allowed ? undefined : message,
-      policyDigest: digest,
-      durationMicros: (performance.now() - started) * 1000,
-    });
+    const decided = (judged: Judged): Decision => {
+      const verdict = settled(judged, use);
+      const { allowed, retryAfterMs, shadow } = verdict;
+      return {
+        id: id(),
+        allowed,
+        engine: verdict.engine,
+        rule: verdict.rule,
+        at: verdict.at,
+        reason: verdict.reason,
+        message: allowed ? undefined : verdict.message,
+        policyDigest: digest,
+        values: verdict.values,
+        conditional: verdict.conditional,
+        deniedAbove: verdict.deniedAbove,
+        obligations: verdict.obligations,
+        durationMicros: (performance.now() - started) * 1000,
+        ...(retryAfterMs !== undefined && { retryAfterMs }),
+        ...(shadow !== undefined && { shadow }),
+      };
+    };
     const failed = (thrown: unknown): Decision => decided({ ...DENIED, reason: messageOf(thrown) });
     try {
       const judged = judge(request, use);
@@ -59,6 +79,8 @@ export function createDecisionPoint(
 
   const judge = (request: AccessRequest, use: JudgeUse): Judged | Promise<Judged> => {
     const above = questionsAbove(request);
+    // Most requests are a question to one engine about one caller.
+    if (all.length === 1 && above.length === 0 && rules.isAsked(request)) return judgedBy(rules, request, use, false);
     const asked = all.filter((engine) => engine.isAsked(request));
     if (asked.length === 0) throw new Error("no engine is asked about this resource");
     const answers = [request, ...above].flatMap((question, index) =>
@@ -71,8 +93,7 @@ export function createDecisionPoint(
 
   const judgedBy = (engine: PolicyEngine, question: AccessRequest, use: JudgeUse, isAbove: boolean) => {
     const judged = (verdict: Verdict): Judged => {
-      const own = { ...verdict, engine: engine.name, deniedAbove: undefined };
-      return isAbove ? ofLauncher(question, own) : own;
+      return isAbove ? ofLauncher(question, judgedAs(verdict, engine.name)) : judgedAs(verdict, engine.name);
     };
     const failed = (thrown: unknown): Judged => judged({ ...DENIED, reason: messageOf(thrown) });
     try {
@@ -174,6 +195,25 @@ interface Judged extends Verdict {
   readonly engine: string;
   /** The agent above the caller that was judged; the caller itself where undefined. */
   readonly deniedAbove: string | undefined;
+  readonly retryAfterMs?: number;
+}
+
+function judgedAs(verdict: Verdict, engine: string): Judged {
+  const { allowed, rule, at, reason, message, values, conditional, obligations, draws, shadow } = verdict;
+  const judged = {
+    allowed,
+    engine,
+    rule,
+    at,
+    reason,
+    message,
+    values,
+    conditional,
+    obligations,
+    deniedAbove: undefined,
+  };
+  if (draws === undefined && shadow === undefined) return judged;
+  return { ...judged, ...(draws !== undefined && { draws }), ...(shadow !== undefined && { shadow }) };
 }
 
 /** All must permit. Of several denials one that no other arguments would help counts, else the nearest to the caller. */
@@ -184,8 +224,18 @@ function together(verdicts: readonly Judged[]): Judged {
   const denials = verdicts.filter(({ allowed }) => !allowed);
   const values: Properties = Object.assign({}, ...verdicts.map((verdict) => verdict.values));
   const decisive = denials.find(({ conditional }) => !conditional) ?? denials[0];
-  if (decisive !== undefined) return { ...decisive, values };
-  return { ...own, values, obligations: obligationsOf(verdicts) };
+  const shadow = shadowOf(verdicts, denials.length);
+  const shared = { values, ...(shadow.length > 0 && { shadow }) };
+  if (decisive !== undefined) return { ...decisive, ...shared };
+  const draws = verdicts.flatMap((verdict) => verdict.draws ?? []);
+  return { ...own, ...shared, obligations: obligationsOf(verdicts), ...(draws.length > 0 && { draws }) };
+}
+
+/** The answer would be another one only where no other denial stands beside. */
+function shadowOf(verdicts: readonly Judged[], denials: number): readonly ShadowOutcome[] {
+  return verdicts.flatMap(({ allowed, shadow = [] }) =>
+    shadow.map((each) => ({ ...each, differs: each.differs && denials === (allowed ? 0 : 1) })),
+  );
 }
 
 function obligationsOf(verdicts: readonly Judged[]): readonly Obligation[] {

@@ -1,4 +1,5 @@
-import type { AccessRequest, ConsideredRule, Obligation, Properties } from "./access-request.js";
+import type { AccessRequest, ConsideredRule, Obligation, Properties, ShadowOutcome } from "./access-request.js";
+import type { Draw } from "./limit-counts.js";
 
 /**
  * One way to judge a request: our rules, Cedar, Rego, another decision point. Of the engines that are asked all must permit; a request that no
@@ -41,4 +42,17 @@ export interface Verdict {
   readonly conditional: boolean;
   /** What the enforcement point must do besides; empty for a denial. */
   readonly obligations: readonly Obligation[];
+  /** What an allow takes from limits. It is taken where the whole decision is an allow; where one of them gives nothing, that is a denial. */
+  readonly draws?: readonly RuleDraw[];
+  /** What rules in shadow would have done. */
+  readonly shadow?: readonly ShadowOutcome[];
+}
+
+/** A draw, and the rule whose limit it is from. */
+export interface RuleDraw extends Draw {
+  readonly rule: string;
+  readonly at: string;
+  readonly message: string | undefined;
+  /** `10 per minute for each identity`. */
+  readonly text: string;
 }

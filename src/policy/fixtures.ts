@@ -1,35 +1,13 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { z } from "zod";
 import { codeOf, messageOf } from "../coded-error.js";
+import { type JunitCase, junitXml } from "../control-api/junit.js";
 import type { Clock } from "../platform/clock.js";
-import { SpiffeId } from "../spiffe/spiffe-id.js";
-import type { AccessRequest, Decision, DecisionPoint, SubjectProperties } from "./access-request.js";
-import { httpAccessRequest, mcpAccessRequest } from "./access-request-of.js";
+import type { Decision, DecisionPoint } from "./access-request.js";
 import { createDecisionPoint } from "./decision-point.js";
-import { isIdentityName, nearestHint, type PolicyNames } from "./policy-names.js";
+import { type Expected, type FixtureTest, readFixtureFile } from "./fixture-file.js";
 import { isFixtureFile, type PolicySet } from "./policy-set.js";
-import { type PathInFile, type PolicyProblem, YamlFile } from "./yaml-file.js";
-
-const expectation = z.strictObject({
-  call: z.string().describe("`payments/get_invoice`, `GET invoices /v1/invoices`, `resources/read payments`"),
-  with: z.record(z.string(), z.unknown()).optional().describe("arguments of the tool, or the query"),
-  allow: z.boolean(),
-  rule: z.string().optional().describe("the rule that must decide; `default` for none"),
-});
-
-/** `policies/*.test.yaml`. */
-const fixtureFileSchema = z.strictObject({
-  tests: z.array(
-    z.strictObject({
-      name: z.string().min(1),
-      as: z.string().optional().describe("identity that calls; left out: a caller without one"),
-      launchedBy: z.array(z.string()).optional().describe("agents that launched the caller, nearest first"),
-      evidence: z.enum(["kernel", "launch", "parent", "weak", "certificate"]).optional(),
-      expect: z.array(expectation).min(1),
-    }),
-  ),
-});
+import { type PolicyProblem, YamlFile } from "./yaml-file.js";
 
 export interface PolicyTestReport {
   readonly tests: readonly PolicyTest[];
@@ -58,47 +36,26 @@ interface PolicyTestExpectation {
   readonly decision: Decision;
 }
 
-/** Fixed, so that a run gives the same answer every time: rules about the time of day are tested at noon UTC of an ordinary Wednesday. */
-const NOON: Clock = { now: () => Date.UTC(2025, 0, 15, 12), after: () => () => {} };
+/** Makes the decision point that a test asks: a new one for each, so that what one test used up no other one misses. */
+export type DecisionPointForTest = (clock: Clock) => DecisionPoint;
 
 /**
- * Runs every `*.test.yaml` below `directory` against `set`, in process and without ids or record. Never throws for what is in the folder.
+ * Runs every `*.test.yaml` below `directory` against `set`, in process, without ids or record, each test on a clock that stands. Never throws
+ * for what is in the folder.
  */
 export async function runPolicyTests(
   directory: string,
   set: PolicySet,
-  clock: Clock = NOON,
+  newDecisionPoint: DecisionPointForTest = (clock) =>
+    createDecisionPoint(set, { clock, random: (size) => new Uint8Array(size) }),
 ): Promise<PolicyTestReport> {
-  const decisions = createDecisionPoint(set, { clock, random: (size) => new Uint8Array(size) });
   const problems: PolicyProblem[] = [];
   const tests: PolicyTest[] = [];
   for (const name of await fixtureFilesIn(directory)) {
     const file = `${basename(directory)}/${name}`;
     const yaml = await readFixtures(file, join(directory, name), problems);
     if (yaml === undefined) continue;
-    const content = yaml.parse(fixtureFileSchema);
-    for (const [index, test] of (content?.tests ?? []).entries()) {
-      const at: PathInFile = ["tests", index];
-      const as = test.as === undefined ? undefined : callerId(test.as, [...at, "as"], yaml, set.names);
-      const above = test.launchedBy?.map((each, place) =>
-        callerId(each, [...at, "launchedBy", place], yaml, set.names),
-      );
-      const callerIs: SubjectProperties = {
-        ...(test.evidence !== undefined && { evidence: test.evidence }),
-        ...(above !== undefined && { launched_by: above.map((id) => id ?? "") }),
-      };
-      const expectations: PolicyTestExpectation[] = [];
-      for (const [place, expected] of test.expect.entries()) {
-        const where = [...at, "expect", place];
-        const asked = requestOf(expected, as, [...where, "call"], yaml, set.names);
-        if (asked === undefined) continue;
-        const request = { ...asked, subject: { ...asked.subject, properties: callerIs } };
-        const call = [test.as ?? "(none)", expected.call, ...(expected.with ? [JSON.stringify(expected.with)] : [])];
-        const shown = { at: `${file}:${yaml.lineOf(where)}`, call: call.join(" ") };
-        expectations.push({ ...shown, ...(await judge(decisions, request, expected)) });
-      }
-      tests.push({ at: `${file}:${yaml.lineOf(at)}`, name: test.name, expectations });
-    }
+    for (const test of readFixtureFile(yaml, set.names)) tests.push(await runTest(test, newDecisionPoint));
     problems.push(...yaml.problems);
   }
   const all = tests.flatMap((test) => test.expectations);
@@ -108,74 +65,59 @@ export async function runPolicyTests(
   return { tests, passed, failed: all.length - passed, problems, untested };
 }
 
-type Expectation = z.infer<typeof expectation>;
+/** As JUnit XML: a case for each expectation, and one for each problem of a file. */
+export function policyTestJunit({ tests, problems }: PolicyTestReport): string {
+  const cases: readonly JunitCase[] = [
+    ...tests.flatMap(({ name, expectations }) =>
+      expectations.map(({ at, call, passed, difference }) => ({
+        name: call,
+        classname: name,
+        source: at,
+        ...(!passed && { failure: difference }),
+      })),
+    ),
+    ...problems
+      .filter(({ severity }) => severity === "error")
+      .map(({ file, line, message }) => ({ name: `${file}:${line}`, classname: "fixtures", failure: message })),
+  ];
+  return junitXml("agentid policy test", cases);
+}
 
-async function judge(
-  decisions: DecisionPoint,
-  request: AccessRequest,
-  expected: Expectation,
-): Promise<Pick<PolicyTestExpectation, "passed" | "difference" | "decision">> {
-  const { decision } = await decisions.explain(request);
+async function runTest(test: FixtureTest, newDecisionPoint: DecisionPointForTest): Promise<PolicyTest> {
+  let time = test.time;
+  const decisions = newDecisionPoint({ now: () => time, after: () => () => {} });
+  const expectations: PolicyTestExpectation[] = [];
+  for (const expected of test.expected) {
+    time += expected.afterMs;
+    expectations.push(await ask(decisions, expected));
+  }
+  return { at: test.at, name: test.name, expectations };
+}
+
+/** Asks until an answer is not the one expected, at most as often as it says. */
+async function ask(decisions: DecisionPoint, expected: Expected): Promise<PolicyTestExpectation> {
+  const { at, call, request, times } = expected;
+  for (let asked = 1; ; asked += 1) {
+    const decision = await decisions.decide(request);
+    const difference = differenceFrom(expected, decision);
+    if (difference === "" && asked < times) continue;
+    const which = times > 1 && difference !== "" ? `call ${asked} of ${times}: ` : "";
+    return { at, call, passed: difference === "", difference: which + difference, decision };
+  }
+}
+
+function differenceFrom(expected: Expected, decision: Decision): string {
   const word = decision.allowed ? "ALLOW" : "DENY";
   if (decision.allowed !== expected.allow) {
-    const wanted = expected.allow ? "ALLOW" : "DENY";
-    return { passed: false, difference: `expected ${wanted}, got ${word}: ${decision.reason}`, decision };
+    return `expected ${expected.allow ? "ALLOW" : "DENY"}, got ${word}: ${decision.reason}`;
   }
   if (expected.rule !== undefined && expected.rule !== decision.rule) {
-    const difference = `expected rule ${expected.rule}, got ${word} by ${decision.rule}: ${decision.reason}`;
-    return { passed: false, difference, decision };
+    return `expected rule ${expected.rule}, got ${word} by ${decision.rule}: ${decision.reason}`;
   }
-  return { passed: true, difference: "", decision };
-}
-
-function callerId(as: string, at: PathInFile, yaml: YamlFile, names: PolicyNames): string | undefined {
-  try {
-    if (as.startsWith("spiffe://")) return SpiffeId.parse(as).toString();
-    if (!isIdentityName(as, names)) {
-      yaml.problem("policy-unknown-name", at, `unknown identity ${as}`, nearestHint(as, names.identities));
-    }
-    return SpiffeId.of(names.trustDomain, as).toString();
-  } catch (thrown) {
-    yaml.problem("policy-unknown-name", at, messageOf(thrown));
-    return undefined;
-  }
-}
-
-function requestOf(
-  expected: Expectation,
-  caller: string | undefined,
-  at: PathInFile,
-  yaml: YamlFile,
-  names: PolicyNames,
-): AccessRequest | undefined {
-  const words = expected.call.trim().split(/\s+/);
-  const method = words.length > 1 ? words[0] : undefined;
-  const target = words.length > 1 ? (words[1] ?? "") : (words[0] ?? "");
-  const service = names.services.find(({ name, identity }) =>
-    method === undefined
-      ? target.startsWith(`${name}/`) || target.startsWith(`${identity}/`)
-      : target === name || target === identity,
-  );
-  if (service === undefined) {
-    const known = names.services.map(({ name }) => name);
-    const named = method === undefined ? (target.split("/")[0] ?? "") : target;
-    yaml.problem("policy-unknown-name", at, `unknown service in ${expected.call}`, nearestHint(named, known));
-    return undefined;
-  }
-  const id = SpiffeId.of(names.trustDomain, service.identity).toString();
-  if (service.protocol === "http") {
-    const path = words[2];
-    if (method === undefined || path === undefined) {
-      yaml.problem("policy-shape", at, `${service.name} is an http service: write GET ${service.name} /path`);
-      return undefined;
-    }
-    const query = Object.fromEntries(Object.entries(expected.with ?? {}).map(([key, value]) => [key, String(value)]));
-    return httpAccessRequest({ caller, service: id, method, path, query });
-  }
-  if (method !== undefined) return mcpAccessRequest({ caller, service: id, method, args: expected.with ?? {} });
-  const prefix = target.startsWith(`${service.identity}/`) ? service.identity : service.name;
-  const tool = target.slice(prefix.length + 1);
-  return mcpAccessRequest({ caller, service: id, method: "tools/call", tool, args: expected.with ?? {} });
+  if (expected.obligations === undefined) return "";
+  const wanted = expected.obligations.toSorted().join(", ");
+  const got = decision.obligations.map(({ type }) => type).toSorted();
+  return wanted === got.join(", ") ? "" : `expected obligations [${wanted}], got [${got.join(", ")}]`;
 }
 
 async function readFixtures(file: string, path: string, problems: PolicyProblem[]): Promise<YamlFile | undefined> {

@@ -112,6 +112,40 @@ export function isNormalisedPath(path: string): boolean {
   return path !== "" && !AMBIGUOUS_PATH.test(path);
 }
 
+/** A URI as rules see it. */
+export interface UriParts {
+  readonly text: string;
+  readonly segments: readonly string[];
+  /** Some server could read it as another URI: dot segments, encoded slashes or letters, backslash, control characters. */
+  readonly ambiguous: boolean;
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are exactly what must not be in a URI
+const AMBIGUOUS_URI = /\/\.{1,2}(?:[/?#]|$)|[\\\u0000-\u0020\u007f]/;
+/** Encoded what need not be, or must not be, encoded: letters, digits, `-._~`, slashes, NUL (RFC 3986 §6.2.2.2). */
+const AMBIGUOUS_ENCODING = /%(?:2[def]|5[cf]|7e|00|3\d|[46][1-9a-f]|[57][0-9a])/i;
+
+/** The URI of an MCP resource; scheme and authority in lower case, in which they are the same URI (RFC 3986 §6.2.2.1). */
+export function uriParts(uri: string): UriParts {
+  const text = uri.replace(/^[^/?#]*:(?:\/\/[^/?#]*)?/, (start) => start.toLowerCase());
+  return { text, segments: text.split("/"), ambiguous: AMBIGUOUS_URI.test(uri) || AMBIGUOUS_ENCODING.test(uri) };
+}
+
+/** Reads the `resource` of a rule, `file:///docs/*`: matched by segments, as a path is. Throws CodedError `pattern-invalid`. */
+export function parseUriPattern(given: string): SegmentPattern {
+  if (!/^[A-Za-z][A-Za-z0-9+.-]*:/.test(given)) {
+    throw new CodedError("pattern-invalid", `${JSON.stringify(given)} is no URI: it has no scheme`);
+  }
+  const { text, segments, ambiguous } = uriParts(given);
+  if (ambiguous) {
+    throw new CodedError("pattern-invalid", `${JSON.stringify(given)} could be read as another URI`);
+  }
+  if (/^[^/]*:\/\/[^/]*\*/.test(text)) {
+    throw new CodedError("pattern-invalid", `${JSON.stringify(given)}: no * in the authority of a URI`);
+  }
+  return parseSegments(text, segments);
+}
+
 const SCHEME = "spiffe://";
 
 /**

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Entities } from "./entities.js";
+import { isAsLoose } from "./limit.js";
 import { coversIdentity, coversName, coversSegments } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { describeRule, type Rule } from "./rule.js";
@@ -21,8 +22,12 @@ export function diffPolicySets(old: PolicySet, next: PolicySet): PolicyDifferenc
   const removed = [...oldRules].filter(([meaning]) => !nextRules.has(meaning)).map(([, rule]) => rule);
   const added = [...nextRules].filter(([meaning]) => !oldRules.has(meaning)).map(([, rule]) => rule);
 
-  const looserAllow = added.some((rule) => rule.effect === "allow" && !isWithin(rule, allowsOf(old)));
-  const lostDeny = removed.some((rule) => rule.effect === "deny" && !isWithin(rule, deniesOf(next)));
+  const looserAllow = added.some(
+    (rule) => !rule.shadow && rule.effect === "allow" && !isWithin(rule, inForce(old, "allow"), "grants"),
+  );
+  const lostDeny = removed.some(
+    (rule) => !rule.shadow && rule.effect !== "allow" && !isWithin(rule, inForce(next, rule.effect), "restricts"),
+  );
   const entities = entityChanges(old.entities, next.entities);
   return {
     // Whom a condition lets through follows from what is known of them.
@@ -49,59 +54,92 @@ function line(sign: "-" | "+"): (rule: Rule) => string {
   return (rule) => `${sign} ${describeRule(rule)}`;
 }
 
-function allowsOf(set: PolicySet): readonly Rule[] {
-  return set.rules.filter((rule) => rule.effect === "allow");
-}
-
-function deniesOf(set: PolicySet): readonly Rule[] {
-  return set.rules.filter((rule) => rule.effect === "deny");
+function inForce(set: PolicySet, effect: Rule["effect"]): readonly Rule[] {
+  return set.rules.filter((rule) => rule.effect === effect && !rule.shadow);
 }
 
 /** All that decides, and nothing that does not: two rules with one meaning are one rule. */
 function meaningOf(rule: Rule): string {
   return JSON.stringify([
-    rule.effect,
-    rule.from?.map((pattern) => pattern.text).sort(),
-    rule.to?.map((pattern) => pattern.text).sort(),
-    rule.tools?.map((pattern) => pattern.text).sort(),
-    rule.methods?.toSorted(),
-    rule.paths?.map((pattern) => pattern.text).sort(),
-    rule.condition?.source,
+    [rule.effect, rule.shadow, rule.subjectType ?? null, rule.resourceType ?? null],
+    ...listsOf(rule).map((list) => list?.map(({ text }) => text).sort() ?? null),
+    rule.terms.map(({ kind, text }) => `${kind} ${text}`).sort(),
+    rule.condition?.source ?? null,
+    // Counts go by the name of the rule.
+    rule.limit === undefined ? null : [rule.name, rule.limit.text],
+    requirementsOf(rule),
   ]);
+}
+
+/** The id of an obligation names it, and says nothing of what must be done. */
+function requirementsOf({ requires }: Rule): readonly string[] {
+  return requires.map(({ type, properties }) => JSON.stringify([type, properties ?? {}])).sort();
+}
+
+function listsOf(rule: Rule): readonly (readonly { readonly text: string }[] | undefined)[] {
+  const { subjectIds, from, resourceIds, to, tools, actions, paths, uris, prompts } = rule;
+  return [subjectIds, from, resourceIds, to, tools, actions, paths, uris, prompts];
 }
 
 const MAX_PARTS = 10_000;
 
+/** What both rules of a comparison do: an allow may be covered only by one that asks no more, a deny only by one that asks no less. */
+type Kind = "grants" | "restricts";
+
 /** Lies every part of `inner` (one caller, one service, one tool or method, one path) within one of `outers`? */
-function isWithin(inner: Rule, outers: readonly Rule[]): boolean {
+function isWithin(inner: Rule, outers: readonly Rule[], kind: Kind): boolean {
   const parts = partsOf(inner);
-  return parts?.every((part) => outers.some((outer) => covers(outer, part))) ?? false;
+  return parts?.every((part) => outers.some((outer) => covers(outer, part, kind))) ?? false;
 }
 
 function partsOf(rule: Rule): readonly Rule[] | undefined {
-  const lists = [rule.from, rule.to, rule.tools, rule.methods, rule.paths];
-  if (lists.reduce((product, list) => product * (list?.length ?? 1), 1) > MAX_PARTS) return undefined;
-  const one = <Value>(list: readonly Value[] | undefined) => list?.map((value) => [value]) ?? [undefined];
-  return one(rule.from).flatMap((from) =>
-    one(rule.to).flatMap((to) =>
-      one(rule.tools).flatMap((tools) =>
-        one(rule.methods).flatMap((methods) =>
-          one(rule.paths).map((paths) => ({ ...rule, from, to, tools, methods, paths })),
-        ),
-      ),
-    ),
+  if (listsOf(rule).reduce((product, list) => product * (list?.length ?? 1), 1) > MAX_PARTS) return undefined;
+  return LISTS.reduce<readonly Rule[]>((parts, key) => parts.flatMap((part) => partsBy(part, key)), [rule]);
+}
+
+const LISTS = ["subjectIds", "from", "resourceIds", "to", "tools", "actions", "paths", "uris", "prompts"] as const;
+
+function partsBy(rule: Rule, key: (typeof LISTS)[number]): readonly Rule[] {
+  return rule[key]?.map((one) => ({ ...rule, [key]: [one] })) ?? [rule];
+}
+
+function covers(outer: Rule, inner: Rule, kind: Kind): boolean {
+  if (outer.condition !== undefined && outer.condition.source !== inner.condition?.source) return false;
+  if (!outer.terms.every((term) => inner.terms.some((other) => other.kind === term.kind && term.covers(other)))) {
+    return false;
+  }
+  const [loose, strict] = kind === "grants" ? [outer, inner] : [inner, outer];
+  return (
+    coversScope(outer, inner) &&
+    isLimitedAtMost(loose, strict) &&
+    requirementsOf(loose).every((required) => requirementsOf(strict).includes(required))
   );
 }
 
-function covers(outer: Rule, inner: Rule): boolean {
-  if (outer.condition !== undefined && outer.condition.source !== inner.condition?.source) return false;
+function coversScope(outer: Rule, inner: Rule): boolean {
   return (
+    coversType(outer.subjectType, inner.subjectType ?? (inner.from && "spiffe")) &&
+    coversType(outer.resourceType, inner.resourceType) &&
+    coversList(outer.subjectIds, inner.subjectIds, coversName) &&
     coversList(outer.from, inner.from, coversIdentity) &&
+    coversList(outer.resourceIds, inner.resourceIds, coversName) &&
     coversList(outer.to, inner.to, coversIdentity) &&
     coversList(outer.tools, inner.tools, coversName) &&
-    coversList(outer.methods, inner.methods, (a, b) => a === b) &&
-    coversList(outer.paths, inner.paths, coversSegments)
+    coversList(outer.actions, inner.actions, coversName) &&
+    coversList(outer.paths, inner.paths, coversSegments) &&
+    coversList(outer.uris, inner.uris, coversSegments) &&
+    coversList(outer.prompts, inner.prompts, coversName)
   );
+}
+
+function coversType(outer: string | undefined, inner: string | undefined): boolean {
+  return outer === undefined || outer === inner;
+}
+
+/** Counts go by the name of the rule: under another name they begin anew. */
+function isLimitedAtMost(loose: Rule, strict: Rule): boolean {
+  if (loose.limit === undefined) return true;
+  return strict.limit !== undefined && strict.name === loose.name && isAsLoose(loose.limit, strict.limit);
 }
 
 function coversList<Value>(

@@ -1,6 +1,7 @@
 import { closest, distance } from "fastest-levenshtein";
-import type { Config } from "../config/config.js";
+import type { Config, Labels } from "../config/config.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
+import type { IdentityParts } from "./pattern.js";
 
 /** What a rule may name: the identities and services of `agentid.yaml`. */
 export interface PolicyNames {
@@ -10,6 +11,10 @@ export interface PolicyNames {
   /** Those of them that have instances: `agents/billing/X` is a name too. */
   readonly withInstances?: readonly string[];
   readonly services: readonly NamedService[];
+  /** By name of the identity. */
+  readonly labels?: ReadonlyMap<string, Labels>;
+  /** Identities whose requests are let through where no rule allows them. */
+  readonly shadowed?: readonly string[];
 }
 
 export interface NamedService {
@@ -18,6 +23,7 @@ export interface NamedService {
   /** Name of its identity, `mcp/payments`. */
   readonly identity: string;
   readonly protocol: "http" | "mcp";
+  readonly labels?: Labels;
 }
 
 export function policyNamesOf(config: Config): PolicyNames {
@@ -29,8 +35,41 @@ export function policyNamesOf(config: Config): PolicyNames {
       name: service.name,
       identity: service.id.name,
       protocol: service.protocol,
+      ...(service.labels !== undefined && { labels: service.labels }),
     })),
+    labels: new Map(config.identities.flatMap(({ name, labels }) => (labels === undefined ? [] : [[name, labels]]))),
+    shadowed: config.identities.filter(({ shadow }) => shadow === true).map(({ name }) => name),
   };
+}
+
+/** The labels of whoever is seen in a request; an instance has those of its entry. */
+export interface KnownLabels {
+  ofIdentity(identity: IdentityParts | undefined): Labels;
+  ofService(identity: IdentityParts | undefined): Labels;
+}
+
+const NO_LABELS: Labels = {};
+
+export function knownLabels(names: PolicyNames): KnownLabels {
+  const own = (identity: IdentityParts | undefined) => identity?.trustDomain === names.trustDomain.name;
+  const services = new Map(names.services.map(({ identity, labels }) => [identity, labels]));
+  return {
+    ofIdentity(identity) {
+      if (identity === undefined || !own(identity)) return NO_LABELS;
+      return names.labels?.get(entryOf(identity.name, names)) ?? NO_LABELS;
+    },
+    ofService(identity) {
+      if (identity === undefined || !own(identity)) return NO_LABELS;
+      return services.get(identity.name) ?? NO_LABELS;
+    },
+  };
+}
+
+/** The name of the entry in `agentid.yaml` that an identity is from: its own, or that of which it is an instance. */
+export function entryOf(name: string, { identities, withInstances = [] }: PolicyNames): string {
+  if (withInstances.length === 0 || identities.includes(name)) return name;
+  const above = name.slice(0, Math.max(0, name.lastIndexOf("/")));
+  return withInstances.includes(above) ? above : name;
 }
 
 /** Whether `name` is that of an identity, or of what could be an instance of one. */

@@ -40,6 +40,20 @@ export async function loadPolicySet(
   names: PolicyNames,
   entitiesFile?: string,
 ): Promise<LoadedPolicySet> {
+  const { files, problems: unreadable } = await readRuleFiles(directory);
+  const problems = [...unreadable];
+  if (files.length === 0 && problems.length === 0) {
+    problems.push(fileProblem("policy-empty", basename(directory), "no rule files: everything is denied", "warning"));
+  }
+  const { set, problems: found } = policySetOf(files, names, await entitiesTextIn(entitiesFile, problems));
+  const all = inOrder([...problems, ...found]);
+  return { set: all.some((problem) => problem.severity === "error") ? undefined : set, problems: all };
+}
+
+/** The rule files below `directory`, and what of it cannot be read. */
+export async function readRuleFiles(
+  directory: string,
+): Promise<{ readonly files: readonly RuleFileText[]; readonly problems: readonly PolicyProblem[] }> {
   const shown = basename(directory);
   const problems: PolicyProblem[] = [];
   const texts: RuleFileText[] = [];
@@ -56,12 +70,7 @@ export async function loadPolicySet(
       problems.push(fileProblem("policy-file-unreadable", file, messageOf(thrown)));
     }
   }
-  if (texts.length === 0 && problems.length === 0) {
-    problems.push(fileProblem("policy-empty", shown, "no rule files: everything is denied", "warning"));
-  }
-  const { set, problems: found } = policySetOf(texts, names, await entitiesTextIn(entitiesFile, problems));
-  const all = inOrder([...problems, ...found]);
-  return { set: all.some((problem) => problem.severity === "error") ? undefined : set, problems: all };
+  return { files: texts, problems };
 }
 
 export interface RuleFileText {
@@ -100,7 +109,7 @@ export function policySetOf(
   for (const { file, bytes } of sorted) {
     // Lengths go in too, so that moving bytes from one file to the next changes the digest.
     digest.update(`${Buffer.byteLength(file)}:${file}${bytes.length}:`).update(bytes);
-    const read = readText(file, bytes, names);
+    const read = readText(file, bytes, names, entities);
     problems.push(...read.problems);
     for (const rule of read.rules) {
       const twin = rules.get(rule.name);
@@ -136,9 +145,14 @@ function inOrder(problems: readonly PolicyProblem[]): readonly PolicyProblem[] {
   );
 }
 
-function readText(file: string, bytes: Uint8Array, names: PolicyNames): ReturnType<typeof readRuleFile> {
+function readText(
+  file: string,
+  bytes: Uint8Array,
+  names: PolicyNames,
+  entities: Entities,
+): ReturnType<typeof readRuleFile> {
   try {
-    return readRuleFile(file, new TextDecoder("utf-8", { fatal: true }).decode(bytes), names);
+    return readRuleFile(file, new TextDecoder("utf-8", { fatal: true }).decode(bytes), names, entities);
   } catch (thrown) {
     return { rules: [], problems: [fileProblem("policy-yaml", file, messageOf(thrown))] };
   }
@@ -156,7 +170,8 @@ async function ruleFilesIn(directory: string, problems: PolicyProblem[]): Promis
   }
 }
 
-function isRuleFile(name: string): boolean {
+/** Of a name below the policies folder: does it hold rules? */
+export function isRuleFile(name: string): boolean {
   return /\.ya?ml$/.test(name) && !isFixtureFile(name) && !name.split("/").some((part) => part.startsWith("."));
 }
 

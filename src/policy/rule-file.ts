@@ -1,47 +1,19 @@
-import { METHODS } from "node:http";
 import { messageOf } from "../coded-error.js";
-import { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { Obligation } from "./access-request.js";
 import { type Condition, compileCondition } from "./condition.js";
 import { ConditionError } from "./condition-syntax.js";
-import {
-  type IdentityParts,
-  type IdentityPattern,
-  identityParts,
-  matchesIdentity,
-  type NamePattern,
-  parseIdentityPattern,
-  parseNamePattern,
-  parsePathPattern,
-  type SegmentPattern,
-} from "./pattern.js";
-import { isIdentityName, type NamedService, nearestHint, type PolicyNames } from "./policy-names.js";
+import type { Entities } from "./entities.js";
+import { parseLimit, type RateLimit } from "./limit.js";
+import type { PolicyNames } from "./policy-names.js";
 import type { Rule } from "./rule.js";
+import { readAction } from "./rule-action.js";
 import { type RuleText, ruleFileSchema, type ScopeText } from "./rule-file-schema.js";
+import { RuleNames } from "./rule-names.js";
+import { checkProtocols, type Place, readResource, readSubject } from "./rule-scope.js";
+import { OWN_VARIABLES } from "./ruled-request.js";
+import { contextTerm, type Term, timeTerm } from "./term.js";
+import { parseTimeWindow } from "./time-window.js";
 import { type PathInFile, type PolicyProblem, YamlFile } from "./yaml-file.js";
-
-/** JSON-RPC methods of MCP that a client sends, of every revision up to 2026-07-28. */
-const MCP_METHODS = [
-  "completion/complete",
-  "initialize",
-  "logging/setLevel",
-  "ping",
-  "prompts/get",
-  "prompts/list",
-  "resources/list",
-  "resources/read",
-  "resources/subscribe",
-  "resources/templates/list",
-  "resources/unsubscribe",
-  "server/discover",
-  "subscriptions/listen",
-  "tasks/cancel",
-  "tasks/get",
-  "tasks/list",
-  "tasks/result",
-  "tasks/update",
-  "tools/call",
-  "tools/list",
-];
 
 /**
  * Reads one rule file. All problems are reported, not only the first; a rule with a problem is left out of `rules`, and the caller must not
@@ -51,6 +23,7 @@ export function readRuleFile(
   file: string,
   text: string,
   names: PolicyNames,
+  entities: Entities,
 ): { readonly rules: readonly Rule[]; readonly problems: readonly PolicyProblem[] } {
   const yaml = new YamlFile(file, text);
   if (text.trim() === "") {
@@ -58,163 +31,108 @@ export function readRuleFile(
     return { rules: [], problems: yaml.problems };
   }
   const content = yaml.parse(ruleFileSchema);
-  const reader = new RuleReader(yaml, names);
+  const reader = new RuleReader(yaml, new RuleNames(yaml, names, entities), content?.shadow === true);
   const rules = (content?.rules ?? []).flatMap((rule, index) => reader.read(rule, index) ?? []);
   return { rules, problems: yaml.problems };
 }
 
+const EFFECTS = ["allow", "deny", "match"] as const;
+
 class RuleReader {
   readonly #yaml: YamlFile;
-  readonly #names: PolicyNames;
-  readonly #services: ReadonlyMap<string, NamedService>;
-  readonly #identities: readonly IdentityParts[];
+  readonly #names: RuleNames;
+  readonly #inShadow: boolean;
 
-  constructor(yaml: YamlFile, names: PolicyNames) {
+  constructor(yaml: YamlFile, names: RuleNames, inShadow: boolean) {
     this.#yaml = yaml;
     this.#names = names;
-    this.#services = new Map(names.services.map((service) => [service.name, service]));
-    // An instance has any name: a pattern about instances is seen to match one.
-    const known = [...names.identities, ...(names.withInstances ?? []).map((name) => `${name}/instance`)];
-    this.#identities = known.map((name) => identityParts(SpiffeId.of(names.trustDomain, name).toString()));
+    this.#inShadow = inShadow;
   }
 
   read(text: RuleText, index: number): Rule | undefined {
     const at: PathInFile = ["rules", index];
     const before = this.#yaml.problems.length;
-    if ((text.allow === undefined) === (text.deny === undefined)) {
-      this.#yaml.problem("policy-rule", at, `rule ${text.name} must have either allow or deny`);
+    const [effect, another] = EFFECTS.filter((each) => text[each] !== undefined);
+    if (effect === undefined || another !== undefined) {
+      const message = `rule ${text.name} must have either allow or deny, or match with a limit or what it requires`;
+      this.#yaml.problem("policy-rule", at, message);
       return undefined;
     }
-    const effect = text.allow === undefined ? "deny" : "allow";
-    const scope = text.allow ?? text.deny ?? {};
-    const place = [...at, effect];
-    if (effect === "allow") this.#requireSubjectAndResource(text.name, scope, place);
+    this.#checkGuards(text, effect, at);
+    const scope = text[effect] ?? {};
+    const path = [...at, effect];
+    const place: Place = { yaml: this.#yaml, names: this.#names, effect, rule: text.name, path };
+    checkOneForm(scope, place);
+    const { terms: subjectTerms, ...subject } = readSubject(scope, place);
+    const { terms: resourceTerms, ...resource } = readResource(scope, place);
+    const { terms: actionTerms, actions } = readAction(scope, resource, place);
     const rule: Rule = {
       name: text.name,
       effect,
       at: `${this.#yaml.file}:${this.#yaml.lineOf(at)}`,
-      from: this.#each(scope.from, [...place, "from"], (name, where) => this.#caller(name, where)),
-      to: this.#each(scope.to, [...place, "to"], (name, where) => this.#service(name, where)),
-      tools: this.#each(scope.tools, [...place, "tools"], (name, where) =>
-        this.#pattern(name, where, parseNamePattern),
-      ),
-      methods: this.#each(scope.method, [...place, "method"], (name, where) => this.#method(name, where)),
-      paths: this.#each(scope.path, [...place, "path"], (path, where) => this.#pattern(path, where, parsePathPattern)),
+      shadow: this.#inShadow || text.shadow === true,
+      ...subject,
+      ...resource,
+      actions,
+      terms: [
+        ...subjectTerms,
+        ...actionTerms,
+        ...resourceTerms,
+        ...this.#contextTerms(scope, path),
+        ...this.#time(scope, path),
+      ],
       condition: text.when === undefined ? undefined : this.#condition(text.when, [...at, "when"]),
+      limit: text.limit === undefined ? undefined : this.#limit(text.limit, [...at, "limit"]),
+      requires: (text.require ?? []).map((each) => obligationOf(text.name, each)),
       message: text.message,
       description: text.description,
     };
-    this.#checkProtocols(rule, scope, place);
+    checkProtocols(rule, scope, place);
     const failed = this.#yaml.problems.slice(before).some((problem) => problem.severity === "error");
     return failed ? undefined : rule;
   }
 
-  // An allow that forgets who or what would be the widest of all rules; a deny that forgets it is only the strictest.
-  #requireSubjectAndResource(name: string, scope: ScopeText, place: PathInFile): void {
-    if (scope.from === undefined) {
-      this.#yaml.problem("policy-rule", place, `allow of ${name} does not say from whom`, 'every identity: from: "**"');
-    }
-    if (scope.to === undefined) {
-      this.#yaml.problem("policy-rule", place, `allow of ${name} does not say to which service`);
-    }
-  }
-
-  #checkProtocols(rule: Rule, scope: ScopeText, place: PathInFile): void {
-    const http = rule.paths !== undefined || rule.methods?.some((method) => method.startsWith("http:")) === true;
-    const mcpMethods = rule.methods?.some((method) => !method.startsWith("http:")) === true;
-    if (rule.tools !== undefined && (http || mcpMethods)) {
-      this.#yaml.problem("policy-rule", place, `rule ${rule.name} never matches: tools together with method or path`);
-    }
-    if (mcpMethods && rule.paths !== undefined) {
-      this.#yaml.problem("policy-rule", place, `rule ${rule.name} never matches: a method of MCP together with a path`);
-    }
-    const services = this.#names.services.filter((service) =>
-      rule.to?.some((pattern) => matchesIdentity(pattern, this.#identityOf(service))),
-    );
-    if (scope.to === undefined || services.length === 0) return;
-    if (rule.tools !== undefined && services.every((service) => service.protocol === "http")) {
+  #checkGuards({ name, limit, require: requires }: RuleText, effect: Rule["effect"], at: PathInFile): void {
+    const guarded = limit !== undefined || requires !== undefined;
+    if (effect === "match" && !guarded) {
       this.#yaml.problem(
         "policy-rule",
-        [...place, "tools"],
-        `${services[0]?.name} is an http service and has no tools`,
+        at,
+        `rule ${name} matches, and has neither a limit nor anything that it requires`,
       );
     }
-    if (http && services.every((service) => service.protocol === "mcp")) {
-      const key = scope.path === undefined ? "method" : "path";
-      this.#yaml.problem("policy-rule", [...place, key], `${services[0]?.name} is an mcp service: use tools`);
+    if (effect === "deny" && guarded) {
+      this.#yaml.problem("policy-rule", at, `rule ${name} denies: limit and require go with allow or match`);
     }
   }
 
-  #each<Value>(
-    given: string | readonly string[] | undefined,
-    at: PathInFile,
-    read: (text: string, at: PathInFile) => Value | undefined,
-  ): readonly Value[] | undefined {
-    if (given === undefined) return undefined;
-    if (typeof given === "string") return [read(given, at)].filter((value) => value !== undefined);
-    return given.map((text, index) => read(text, [...at, index])).filter((value) => value !== undefined);
+  #contextTerms({ context }: ScopeText, path: PathInFile): readonly Term[] {
+    return Object.entries(context ?? {}).map(([key, values]) => {
+      if (OWN_VARIABLES.has(key)) {
+        const hint = key === "user" || key === "actors" ? `subject: { ${key}: … }` : `when: ${HINTS[key] ?? key}…`;
+        this.#yaml.problem("policy-rule", [...path, "context", key], `${key} is no context of its own`, hint);
+      }
+      return contextTerm(key, Array.isArray(values) ? values : [values]);
+    });
   }
 
-  #pattern<Value extends NamePattern | SegmentPattern | IdentityPattern>(
-    text: string,
-    at: PathInFile,
-    parse: (text: string) => Value,
-  ): Value | undefined {
+  #time({ time }: ScopeText, path: PathInFile): readonly Term[] {
+    if (time === undefined) return [];
     try {
-      return parse(text);
+      return [timeTerm(parseTimeWindow(time))];
     } catch (thrown) {
-      this.#yaml.problem("policy-pattern", at, messageOf(thrown));
+      this.#yaml.problem("policy-rule", [...path, "time"], messageOf(thrown));
+      return [];
+    }
+  }
+
+  #limit(written: NonNullable<RuleText["limit"]>, at: PathInFile): RateLimit | undefined {
+    try {
+      return parseLimit(written);
+    } catch (thrown) {
+      this.#yaml.problem("policy-rule", at, messageOf(thrown));
       return undefined;
     }
-  }
-
-  #identityPattern(text: string, at: PathInFile): IdentityPattern | undefined {
-    return this.#pattern(text, at, (given) => parseIdentityPattern(given, this.#names.trustDomain));
-  }
-
-  #caller(text: string, at: PathInFile): IdentityPattern | undefined {
-    const pattern = this.#identityPattern(text, at);
-    if (pattern === undefined || pattern.trustDomain !== this.#names.trustDomain.name) return pattern;
-    if (this.#identities.some((identity) => matchesIdentity(pattern, identity))) return pattern;
-    if (isIdentityName(pattern.path.text, this.#names)) return pattern;
-    if (pattern.path.literal) {
-      const hint = nearestHint(pattern.path.text, this.#names.identities);
-      this.#yaml.problem("policy-unknown-name", at, `unknown identity ${text}`, hint);
-    } else {
-      this.#yaml.warning("policy-unknown-name", at, `${text} matches no identity`);
-    }
-    return pattern;
-  }
-
-  #service(text: string, at: PathInFile): IdentityPattern | undefined {
-    const service = this.#services.get(text);
-    if (service !== undefined) return this.#identityPattern(service.identity, at);
-    const pattern = this.#identityPattern(text, at);
-    if (pattern === undefined || pattern.trustDomain !== this.#names.trustDomain.name) return pattern;
-    if (this.#names.services.some((known) => matchesIdentity(pattern, this.#identityOf(known)))) return pattern;
-    if (!pattern.path.literal) {
-      this.#yaml.warning("policy-unknown-name", at, `${text} matches the identity of no service`);
-    } else if (this.#names.identities.includes(pattern.path.text)) {
-      this.#yaml.problem("policy-unknown-name", at, `${text} is the identity of no service`);
-    } else {
-      const known = this.#names.services.flatMap((known) => [known.name, known.identity]);
-      this.#yaml.problem("policy-unknown-name", at, `unknown service ${text}`, nearestHint(text, known));
-    }
-    return pattern;
-  }
-
-  #identityOf(service: NamedService): IdentityParts {
-    return identityParts(SpiffeId.of(this.#names.trustDomain, service.identity).toString());
-  }
-
-  #method(text: string, at: PathInFile): string | undefined {
-    if (METHODS.includes(text)) return `http:${text}`;
-    if (MCP_METHODS.includes(text)) return text;
-    const hint = METHODS.includes(text.toUpperCase())
-      ? `did you mean ${text.toUpperCase()}?`
-      : nearestHint(text, [...METHODS, ...MCP_METHODS]);
-    this.#yaml.problem("policy-method", at, `unknown method ${text}`, hint);
-    return undefined;
   }
 
   #condition(source: string, at: PathInFile): Condition | undefined {
@@ -228,4 +146,26 @@ class RuleReader {
       return undefined;
     }
   }
+}
+
+const HINTS: Readonly<Record<string, string>> = { args: "args.", query: "request.query." };
+
+/** The short form is another way to write the long one, not something besides. */
+function checkOneForm(scope: ScopeText, { yaml, path }: Place): void {
+  const pairs = [
+    ["subject", ["from"]],
+    ["action", ["method"]],
+    ["resource", ["to", "tools", "path"]],
+  ] as const;
+  for (const [long, shorts] of pairs) {
+    const short = shorts.find((key) => scope[key] !== undefined);
+    if (scope[long] === undefined || short === undefined) continue;
+    yaml.problem("policy-rule", [...path, long], `${short} and ${long} say the same: write one of them`);
+  }
+}
+
+function obligationOf(rule: string, written: NonNullable<RuleText["require"]>[number]): Obligation {
+  if (typeof written === "string") return { id: `${rule}/${written}`, type: written };
+  const { type, id, properties } = written;
+  return { id: id ?? `${rule}/${type}`, type, ...(properties !== undefined && { properties }) };
 }

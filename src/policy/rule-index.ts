@@ -1,4 +1,4 @@
-import type { IdentityPattern } from "./pattern.js";
+import type { IdentityPattern, NamePattern } from "./pattern.js";
 import type { Rule, RuledRequest } from "./rule.js";
 
 /** A rule with its place in the order of names: where several speak of one request, the first by name is the one that a decision names. */
@@ -7,13 +7,16 @@ export interface RankedRule {
   readonly rank: number;
 }
 
+type ByAction = Map<string, RankedRule[]>;
+type BySubject = Map<string, ByAction>;
+
 /**
- * Finds the rules that may speak of a request without looking at the others: by service, then caller, then action. What a rule writes
- * literally is a key of a hash map; what it leaves out or writes as a pattern is under the empty key of that level, so a request looks into
- * at most eight buckets however many rules there are.
+ * Finds the rules that may speak of a request without looking at the others: by resource, then subject, then action. What a rule writes
+ * literally is a key of a hash map; what it leaves out or writes as a pattern is under the empty key of that level, and what names a whole type
+ * of entities under the key of the type. So a request looks into a fixed number of buckets however many rules there are.
  */
 export class RuleIndex {
-  readonly #services = new Map<string, Map<string, Map<string, RankedRule[]>>>();
+  readonly #resources = new Map<string, BySubject>();
 
   constructor(rules: readonly Rule[]) {
     rules.forEach((rule, rank) => {
@@ -21,46 +24,52 @@ export class RuleIndex {
     });
   }
 
-  /** Calls `visit` for every rule that may speak of this caller, service and action. */
+  /** Calls `visit` for every rule that may speak of this subject, resource and action. */
   forRequest(request: RuledRequest, visit: (ranked: RankedRule) => void): void {
-    this.#visit(request.service.id, request.caller.id, actionKey(request), visit);
+    const { service, resourceType, resourceId } = request;
+    if (service !== undefined) {
+      this.#visitSubjects(this.#resources.get(service.id), request, visit);
+    } else {
+      this.#visitSubjects(this.#resources.get(entityKey(resourceType, resourceId)), request, visit);
+      this.#visitSubjects(this.#resources.get(typeKey(resourceType)), request, visit);
+    }
+    this.#visitSubjects(this.#resources.get(ANY), request, visit);
   }
 
   /** Calls `visit` for every rule that may speak of this caller at this service, whatever the action; some more than once. */
   between(caller: string, service: string, visit: (ranked: RankedRule) => void): void {
-    for (const callers of [this.#services.get(service), this.#services.get(ANY)]) {
-      for (const actions of [callers?.get(caller), callers?.get(ANY)]) {
+    for (const subjects of [this.#resources.get(service), this.#resources.get(ANY)]) {
+      for (const actions of [subjects?.get(caller), subjects?.get(ANY)]) {
         for (const bucket of actions?.values() ?? []) bucket.forEach(visit);
       }
     }
   }
 
-  #visit(service: string, caller: string, action: string, visit: (ranked: RankedRule) => void): void {
-    for (let s = 0; s < 2; s += 1) {
-      const callers = this.#services.get(s === 0 ? service : ANY);
-      if (callers === undefined) continue;
-      for (let c = 0; c < 2; c += 1) {
-        const actions = callers.get(c === 0 ? caller : ANY);
-        if (actions === undefined) continue;
-        actions.get(action)?.forEach(visit);
-        actions.get(ANY)?.forEach(visit);
-      }
+  #visitSubjects(subjects: BySubject | undefined, request: RuledRequest, visit: (ranked: RankedRule) => void): void {
+    if (subjects === undefined) return;
+    const { caller, subjectType, subjectId } = request;
+    if (caller !== undefined) {
+      visitActions(subjects.get(caller.id), request, visit);
+    } else {
+      visitActions(subjects.get(entityKey(subjectType, subjectId)), request, visit);
+      visitActions(subjects.get(typeKey(subjectType)), request, visit);
     }
+    visitActions(subjects.get(ANY), request, visit);
   }
 
   #add(ranked: RankedRule): void {
     const { rule } = ranked;
-    let services = literalIds(rule.to);
-    let callers = literalIds(rule.from);
+    let resources = keysOf(rule.to, rule.resourceType, rule.resourceIds);
+    let subjects = keysOf(rule.from, rule.subjectType, rule.subjectIds);
     let actions = literalActions(rule);
     // A list times a list times a list could fill memory; such a rule is cheaper under fewer keys.
-    if (services.length * callers.length * actions.length > MAX_KEYS) actions = [ANY];
-    if (services.length * callers.length > MAX_KEYS) callers = [ANY];
-    if (services.length > MAX_KEYS) services = [ANY];
-    for (const service of services) {
-      const byCaller = getOrAdd(this.#services, service, () => new Map<string, Map<string, RankedRule[]>>());
-      for (const caller of callers) {
-        const byAction = getOrAdd(byCaller, caller, () => new Map<string, RankedRule[]>());
+    if (resources.length * subjects.length * actions.length > MAX_KEYS) actions = [ANY];
+    if (resources.length * subjects.length > MAX_KEYS) subjects = [ANY];
+    if (resources.length > MAX_KEYS) resources = [ANY];
+    for (const resource of resources) {
+      const bySubject = getOrAdd(this.#resources, resource, () => new Map<string, ByAction>());
+      for (const subject of subjects) {
+        const byAction = getOrAdd(bySubject, subject, () => new Map<string, RankedRule[]>());
         for (const action of actions) getOrAdd(byAction, action, () => []).push(ranked);
       }
     }
@@ -70,8 +79,15 @@ export class RuleIndex {
 const ANY = "";
 const MAX_KEYS = 1024;
 
-function actionKey(request: RuledRequest): string {
-  return request.tool === undefined ? request.action : toolKey(request.tool);
+function visitActions(
+  actions: ByAction | undefined,
+  { action, tool }: RuledRequest,
+  visit: (ranked: RankedRule) => void,
+): void {
+  if (actions === undefined) return;
+  if (tool !== undefined) actions.get(toolKey(tool))?.forEach(visit);
+  else actions.get(action)?.forEach(visit);
+  actions.get(ANY)?.forEach(visit);
 }
 
 // A tool's name comes from outside: the prefix keeps it from being read as an action.
@@ -79,10 +95,31 @@ function toolKey(tool: string): string {
   return `tool:${tool}`;
 }
 
-function literalIds(patterns: readonly IdentityPattern[] | undefined): readonly string[] {
-  if (patterns === undefined || patterns.some((pattern) => !pattern.path.literal)) return [ANY];
-  return [...new Set(patterns.map((pattern) => pattern.text))];
+// Neither a type nor a SPIFFE ID holds a NUL, so that no key of one sort is read as one of another.
+function entityKey(type: string, id: string): string {
+  return `${type}\0${id}`;
 }
+
+function typeKey(type: string): string {
+  return `${type}\0`;
+}
+
+function keysOf(
+  identities: readonly IdentityPattern[] | undefined,
+  type: string | undefined,
+  ids: readonly NamePattern[] | undefined,
+): readonly string[] {
+  if (identities !== undefined) {
+    if (identities.some((pattern) => !pattern.path.literal)) return [ANY];
+    return [...new Set(identities.map((pattern) => pattern.text))];
+  }
+  // Identities and services are found by their IDs, not by type.
+  if (type === undefined || OF_AGENTID.has(type)) return [ANY];
+  if (ids === undefined || ids.some((pattern) => !pattern.literal)) return [typeKey(type)];
+  return [...new Set(ids.map(({ text }) => entityKey(type, text)))];
+}
+
+const OF_AGENTID: ReadonlySet<string> = new Set(["spiffe", "http", "mcp", "mcp-tool"]);
 
 function literalActions(rule: Rule): readonly string[] {
   if (rule.tools !== undefined) {
@@ -90,9 +127,10 @@ function literalActions(rule: Rule): readonly string[] {
       ? [...new Set(rule.tools.map((tool) => toolKey(tool.text)))]
       : [ANY];
   }
+  if (rule.actions === undefined || rule.actions.some(({ literal }) => !literal)) return [ANY];
+  const names = rule.actions.map(({ text }) => text);
   // A request for `tools/call` is looked up by its tool, so a rule about the method as such is no literal.
-  if (rule.methods === undefined || rule.methods.includes("tools/call")) return [ANY];
-  return [...new Set(rule.methods)];
+  return names.includes("tools/call") ? [ANY] : [...new Set(names)];
 }
 
 function getOrAdd<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value): Value {

@@ -1,4 +1,6 @@
+import type { Obligation } from "./access-request.js";
 import type { Condition } from "./condition.js";
+import type { RateLimit } from "./limit.js";
 import {
   type IdentityParts,
   type IdentityPattern,
@@ -7,64 +9,132 @@ import {
   matchesSegments,
   type NamePattern,
   type SegmentPattern,
+  type UriParts,
 } from "./pattern.js";
+import type { Term } from "./term.js";
 
-/** One rule of a policy file in its long form, every name resolved. What is undefined restricts nothing. */
+/** One rule of a policy file in its long form, every name and label resolved. What is undefined restricts nothing. */
 export interface Rule {
   readonly name: string;
-  readonly effect: "allow" | "deny";
+  /** `match` neither allows nor denies: its limit and what it requires hold whichever rule allows. */
+  readonly effect: "allow" | "deny" | "match";
   /** `policies/payments.yaml:11`. */
   readonly at: string;
+  /** It is evaluated and reported, and decides nothing. */
+  readonly shadow: boolean;
+  /** `spiffe`, or a type of `entities.yaml`. */
+  readonly subjectType: string | undefined;
+  /** Of subjects that are entities. */
+  readonly subjectIds: readonly NamePattern[] | undefined;
+  /** Of subjects that are identities. */
   readonly from: readonly IdentityPattern[] | undefined;
+  /** `http`, `mcp`, `mcp-tool`, or a type of `entities.yaml`. */
+  readonly resourceType: string | undefined;
+  /** Of resources that are entities. */
+  readonly resourceIds: readonly NamePattern[] | undefined;
   /** Always identities: the name of a service has been replaced by the identity it speaks as. */
   readonly to: readonly IdentityPattern[] | undefined;
+  /** Names of actions: `http:GET`, `resources/read`, `write`. */
+  readonly actions: readonly NamePattern[] | undefined;
   readonly tools: readonly NamePattern[] | undefined;
-  /** Names of actions: `http:GET`, `resources/read`. */
-  readonly methods: readonly string[] | undefined;
   readonly paths: readonly SegmentPattern[] | undefined;
+  /** Of MCP resources. */
+  readonly uris: readonly SegmentPattern[] | undefined;
+  readonly prompts: readonly NamePattern[] | undefined;
+  /** What else must hold, each of them; before the condition. */
+  readonly terms: readonly Term[];
   readonly condition: Condition | undefined;
+  readonly limit: RateLimit | undefined;
+  readonly requires: readonly Obligation[];
   /** For the caller, when the rule denies or its condition keeps it from allowing. */
   readonly message: string | undefined;
   readonly description: string | undefined;
 }
 
-/** A request as rules see it: parsed once, with the caller known. */
+/** A request as rules see it: parsed once. */
 export interface RuledRequest {
-  readonly caller: IdentityParts;
-  readonly service: IdentityParts;
-  readonly protocol: "http" | "mcp";
-  /** `http:GET`, `tools/call`. */
+  readonly subjectType: string;
+  readonly subjectId: string;
+  /** Of a subject that is an identity. */
+  readonly caller: IdentityParts | undefined;
+  /** `mcp-tool` exactly for `tools/call`, whatever the request calls it. */
+  readonly resourceType: string;
+  readonly resourceId: string;
+  /** Of a resource that is a service. */
+  readonly service: IdentityParts | undefined;
+  readonly protocol: "http" | "mcp" | "entity";
+  /** `http:GET`, `tools/call`, `write`. */
   readonly action: string;
   /** Present exactly for `tools/call`. */
   readonly tool: string | undefined;
   /** Present exactly for HTTP. */
   readonly path: string | undefined;
   readonly pathSegments: readonly string[];
+  /** Present where the method of MCP is about one resource. */
+  readonly uri: UriParts | undefined;
+  /** Present for `prompts/get`. */
+  readonly prompt: string | undefined;
 }
 
 export type RuleDifference = "subject-differs" | "resource-differs" | "action-differs";
 
-/** The first way in which `rule` does not speak of `request`, or undefined where it does (its condition aside). */
+/** The first way in which `rule` does not speak of `request`, or undefined where it does (its terms and condition aside). */
 export function differenceOf(rule: Rule, request: RuledRequest): RuleDifference | undefined {
-  if (!speaksOf(rule.from, request.caller)) return "subject-differs";
-  if (!speaksOf(rule.to, request.service)) return "resource-differs";
-  if (rule.tools !== undefined) {
-    const { tool } = request;
-    if (tool === undefined || !rule.tools.some((pattern) => matchesName(pattern, tool))) return "action-differs";
-  }
-  if (rule.methods !== undefined && !rule.methods.includes(request.action)) return "action-differs";
-  if (rule.paths !== undefined) {
-    if (request.path === undefined) return "action-differs";
-    if (!rule.paths.some((pattern) => matchesSegments(pattern, request.pathSegments))) return "action-differs";
-  }
-  return undefined;
+  if (!speaksOfSubject(rule, request)) return "subject-differs";
+  if (!speaksOfResource(rule, request)) return "resource-differs";
+  return speaksOfAction(rule, request) ? undefined : "action-differs";
 }
 
-/** Does the rule concern everything between this caller and this service, with no further question? */
+export function speaksOfSubject(rule: Rule, { subjectType, subjectId, caller }: RuledRequest): boolean {
+  if (rule.subjectType !== undefined && rule.subjectType !== subjectType) return false;
+  if (rule.subjectIds !== undefined && !matchesAny(rule.subjectIds, subjectId)) return false;
+  return rule.from === undefined || (caller !== undefined && speaksOf(rule.from, caller));
+}
+
+export function speaksOfResource(rule: Rule, { resourceType, resourceId, service }: RuledRequest): boolean {
+  if (rule.resourceType !== undefined && rule.resourceType !== resourceType) return false;
+  if (rule.resourceIds !== undefined && !matchesAny(rule.resourceIds, resourceId)) return false;
+  return rule.to === undefined || (service !== undefined && speaksOf(rule.to, service));
+}
+
+function speaksOfAction(rule: Rule, request: RuledRequest): boolean {
+  if (rule.tools !== undefined && !matchesAny(rule.tools, request.tool)) return false;
+  if (rule.actions !== undefined && !matchesAny(rule.actions, request.action)) return false;
+  if (rule.paths !== undefined) {
+    if (request.path === undefined) return false;
+    if (!rule.paths.some((pattern) => matchesSegments(pattern, request.pathSegments))) return false;
+  }
+  if (rule.uris !== undefined && !speaksOfUri(rule, rule.uris, request.uri)) return false;
+  return rule.prompts === undefined || matchesAny(rule.prompts, request.prompt);
+}
+
+/** What could be read as another URI is within no allow and within every deny. */
+function speaksOfUri(rule: Rule, uris: readonly SegmentPattern[], uri: UriParts | undefined): boolean {
+  if (uri === undefined) return false;
+  if (uri.ambiguous) return rule.effect !== "allow";
+  return uris.some((pattern) => matchesSegments(pattern, uri.segments));
+}
+
+function matchesAny(patterns: readonly NamePattern[], name: string | undefined): boolean {
+  return name !== undefined && patterns.some((pattern) => matchesName(pattern, name));
+}
+
+/** Does the rule concern everything between its subjects and its resources, with no further question? */
 export function isUnrestricted(rule: Rule): boolean {
   return (
-    rule.tools === undefined && rule.methods === undefined && rule.paths === undefined && rule.condition === undefined
+    isUnconditional(rule) &&
+    rule.resourceType === undefined &&
+    rule.tools === undefined &&
+    rule.actions === undefined &&
+    rule.paths === undefined &&
+    rule.uris === undefined &&
+    rule.prompts === undefined
   );
+}
+
+/** Does the rule speak whatever the arguments, the user, the moment? */
+export function isUnconditional(rule: Rule): boolean {
+  return rule.condition === undefined && rule.terms.length === 0;
 }
 
 export function speaksOf(patterns: readonly IdentityPattern[] | undefined, identity: IdentityParts): boolean {
@@ -73,21 +143,46 @@ export function speaksOf(patterns: readonly IdentityPattern[] | undefined, ident
 
 /** One line that says all that the rule does: `allow small-refunds: agents/billing → mcp/payments tools issue_refund when args.amount <= 1000`. */
 export function describeRule(rule: Rule): string {
-  return `${rule.effect} ${rule.name}: ${describeScope(rule)}`;
+  return `${rule.shadow ? "shadow " : ""}${rule.effect} ${rule.name}: ${describeScope(rule)}`;
 }
 
 /** What a rule speaks of, without its name: `agents/billing → mcp/payments tools issue_refund`. */
 export function describeScope(rule: Rule): string {
-  const words = [`${listIdentities(rule.from)} → ${listIdentities(rule.to)}`];
-  if (rule.tools !== undefined) words.push(`tools ${rule.tools.map((tool) => tool.text).join(", ")}`);
-  if (rule.methods !== undefined) words.push(rule.methods.map(methodName).join(", "));
-  if (rule.paths !== undefined) words.push(rule.paths.map((path) => path.text).join(", "));
+  const words = [`${subjects(rule)} → ${resources(rule)}`];
+  const listed = (what: string, patterns: readonly { text: string }[] | undefined, show = (text: string) => text) => {
+    if (patterns !== undefined) words.push(`${what}${patterns.map(({ text }) => show(text)).join(", ")}`);
+  };
+  listed("tools ", rule.tools);
+  listed("", rule.actions, methodName);
+  listed("", rule.paths);
+  listed("resources ", rule.uris);
+  listed("prompts ", rule.prompts);
+  words.push(...rule.terms.map(({ text }) => text));
   if (rule.condition !== undefined) words.push(`when ${rule.condition.source.replaceAll(/\s+/g, " ").trim()}`);
+  if (rule.limit !== undefined) words.push(`limit ${rule.limit.text}`);
+  if (rule.requires.length > 0) words.push(`require ${rule.requires.map(({ type }) => type).join(", ")}`);
   return words.join(" ");
 }
 
-function listIdentities(patterns: readonly IdentityPattern[] | undefined): string {
-  return patterns === undefined ? "anyone" : patterns.map((pattern) => pattern.path.text).join(", ");
+function subjects({ subjectType, subjectIds, from }: Rule): string {
+  if (from !== undefined) return some(from.map(({ path }) => path.text));
+  if (subjectType === undefined) return "anyone";
+  return subjectIds === undefined ? `any ${subjectType}` : some(subjectIds.map(({ text }) => `${subjectType}:${text}`));
+}
+
+function resources({ resourceType, resourceIds, to }: Rule): string {
+  if (to !== undefined) return some(to.map(({ path }) => path.text));
+  if (resourceType === undefined) return "anyone";
+  return resourceIds === undefined
+    ? `any ${resourceType}`
+    : some(resourceIds.map(({ text }) => `${resourceType}:${text}`));
+}
+
+const MOST_SHOWN = 12;
+
+function some(names: readonly string[]): string {
+  if (names.length <= MOST_SHOWN) return names.join(", ");
+  return `${names.slice(0, MOST_SHOWN).join(", ")} and ${names.length - MOST_SHOWN} more`;
 }
 
 /** `GET` of `http:GET`; an MCP method as it is. */

@@ -1,7 +1,9 @@
 import { CodedError } from "../coded-error.js";
 import type { AccessRequest, Properties } from "./access-request.js";
 import type { ConditionInput } from "./condition.js";
-import { identityParts, isNormalisedPath, segmentsOfPath } from "./pattern.js";
+import { type IdentityParts, identityParts, isNormalisedPath, segmentsOfPath, uriParts } from "./pattern.js";
+import type { KnownLabels } from "./policy-names.js";
+import { propertiesIn, type RequestFacts } from "./request-facts.js";
 import { methodName, type RuledRequest } from "./rule.js";
 
 /**
@@ -10,60 +12,156 @@ import { methodName, type RuledRequest } from "./rule.js";
  */
 export function ruledRequest(request: AccessRequest): RuledRequest {
   const { subject, action, resource } = request;
-  if (subject?.type !== "spiffe") throw new CodedError("request-invalid", "the caller has no identity");
+  const subjectType: unknown = subject?.type;
+  const subjectId: unknown = subject?.id;
+  if (!isName(subjectType) || subjectType === "none" || !isName(subjectId)) {
+    throw new CodedError("request-invalid", "the caller has no identity");
+  }
   const name: unknown = action?.name;
-  if (typeof name !== "string" || name === "") throw new CodedError("request-invalid", "the request names no action");
-  const caller = identityParts(subject.id);
-  const service = identityParts(resource.id);
-  if (resource.type === "http") {
-    const path: unknown = resource.properties?.path;
-    if (!name.startsWith("http:") || name.length === "http:".length) {
-      throw new CodedError("request-invalid", `${JSON.stringify(name)} is no action of an http service`);
-    }
-    if (typeof path !== "string" || !isNormalisedPath(path)) {
-      throw new CodedError("request-invalid", "the path is missing or could be read as another path");
-    }
-    const pathSegments = segmentsOfPath(path);
-    return { caller, service, protocol: "http", action: name, tool: undefined, path, pathSegments };
-  }
-  if (resource.type !== "mcp" && resource.type !== "mcp-tool") {
-    throw new CodedError("request-invalid", "the resource is of no known type");
-  }
-  if (name.startsWith("http:")) throw new CodedError("request-invalid", "an HTTP action on an MCP server");
-  const tool: unknown = resource.properties?.tool;
-  if (name !== "tools/call") {
-    return { caller, service, protocol: "mcp", action: name, tool: undefined, path: undefined, pathSegments: [] };
-  }
-  if (typeof tool !== "string" || tool === "") throw new CodedError("request-invalid", "tools/call names no tool");
-  return { caller, service, protocol: "mcp", action: name, tool, path: undefined, pathSegments: [] };
-}
-
-const NOTHING: Properties = {};
-
-/** What a condition sees of the request. */
-export function conditionInput(request: AccessRequest, ruled: RuledRequest, now: Date): ConditionInput {
+  if (!isName(name)) throw new CodedError("request-invalid", "the request names no action");
+  const caller = subjectType === "spiffe" ? identityParts(subjectId) : undefined;
+  const type: unknown = resource?.type;
+  if (type === "http") return httpRequest(request, subjectType, subjectId, caller, name);
+  if (type === "mcp" || type === "mcp-tool") return mcpRequest(request, subjectType, subjectId, caller, name);
+  const id: unknown = resource?.id;
+  if (!isName(type) || !isName(id)) throw new CodedError("request-invalid", "the request names no resource");
   return {
-    args: propertiesOf(request.context?.args),
-    caller: {
-      id: ruled.caller.id,
-      name: ruled.caller.name,
-      trustDomain: ruled.caller.trustDomain,
-      evidence: request.subject.properties?.evidence ?? "",
-      launchedBy: request.subject.properties?.launched_by ?? [],
-    },
-    resource: { id: ruled.service.id, name: ruled.service.name, tool: ruled.tool ?? "" },
-    request: {
-      method: methodName(ruled.action),
-      path: ruled.path ?? "",
-      query: propertiesOf(request.context?.query),
-    },
-    now,
+    ...{ subjectType, subjectId, caller, action: name },
+    ...{ resourceType: type, resourceId: id, service: undefined, protocol: "entity" },
+    ...NO_DETAIL,
   };
 }
 
-function propertiesOf(value: unknown): Properties {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Properties) : NOTHING;
+const NO_DETAIL = { tool: undefined, path: undefined, pathSegments: [], uri: undefined, prompt: undefined } as const;
+
+function isName(value: unknown): value is string {
+  return typeof value === "string" && value !== "";
 }
+
+function httpRequest(
+  { resource }: AccessRequest,
+  subjectType: string,
+  subjectId: string,
+  caller: IdentityParts | undefined,
+  name: string,
+): RuledRequest {
+  const service = identityParts(resource.id);
+  const path: unknown = resource.properties?.path;
+  if (!name.startsWith("http:") || name.length === "http:".length) {
+    throw new CodedError("request-invalid", `${JSON.stringify(name)} is no action of an http service`);
+  }
+  if (typeof path !== "string" || !isNormalisedPath(path)) {
+    throw new CodedError("request-invalid", "the path is missing or could be read as another path");
+  }
+  return {
+    subjectType,
+    subjectId,
+    caller,
+    resourceType: "http",
+    resourceId: resource.id,
+    service,
+    protocol: "http",
+    action: name,
+    tool: undefined,
+    path,
+    pathSegments: segmentsOfPath(path),
+    uri: undefined,
+    prompt: undefined,
+  };
+}
+
+function mcpRequest(
+  request: AccessRequest,
+  subjectType: string,
+  subjectId: string,
+  caller: IdentityParts | undefined,
+  name: string,
+): RuledRequest {
+  const { resource } = request;
+  if (name.startsWith("http:")) throw new CodedError("request-invalid", "an HTTP action on an MCP server");
+  const service = identityParts(resource.id);
+  const isCall = name === "tools/call";
+  const tool: unknown = resource.properties?.tool;
+  if (isCall && !isName(tool)) throw new CodedError("request-invalid", "tools/call names no tool");
+  const isAboutResource = RESOURCE_METHODS.has(name);
+  const args = isAboutResource || name === "prompts/get" ? propertiesIn(request.context?.args) : NOTHING;
+  return {
+    subjectType,
+    subjectId,
+    caller,
+    resourceType: isCall ? "mcp-tool" : "mcp",
+    resourceId: resource.id,
+    service,
+    protocol: "mcp",
+    action: name,
+    tool: isCall ? (tool as string) : undefined,
+    path: undefined,
+    pathSegments: NO_SEGMENTS,
+    uri: isAboutResource && typeof args.uri === "string" ? uriParts(args.uri) : undefined,
+    prompt: name === "prompts/get" && typeof args.name === "string" ? args.name : undefined,
+  };
+}
+
+/** Methods of MCP that are about the one resource in their `uri`. */
+export const RESOURCE_METHODS: ReadonlySet<string> = new Set([
+  "resources/read",
+  "resources/subscribe",
+  "resources/unsubscribe",
+]);
+const NO_SEGMENTS: readonly string[] = [];
+const NOTHING: Properties = {};
+
+/** What a condition sees of the request. */
+export function conditionInput(
+  request: AccessRequest,
+  ruled: RuledRequest,
+  facts: RequestFacts,
+  labels: KnownLabels,
+): ConditionInput {
+  const { caller, service } = ruled;
+  const { user } = facts;
+  return {
+    args: propertiesIn(request.context?.args),
+    caller: {
+      id: ruled.subjectId,
+      name: caller?.name ?? ruled.subjectId,
+      trustDomain: caller?.trustDomain ?? "",
+      evidence: facts.evidence ?? "",
+      launchedBy: request.subject.properties?.launched_by ?? [],
+      labels: labels.ofIdentity(caller),
+    },
+    subject: { type: ruled.subjectType, id: ruled.subjectId, properties: facts.propertiesOf("subject") },
+    user: user === undefined ? NOTHING : { id: user.id, properties: user.properties },
+    actors: facts.actors.map(({ id }) => id),
+    action: { name: ruled.action, properties: facts.propertiesOf("action") },
+    resource: {
+      type: ruled.resourceType,
+      id: ruled.resourceId,
+      name: service?.name ?? ruled.resourceId,
+      tool: ruled.tool ?? "",
+      uri: ruled.uri?.text ?? "",
+      prompt: ruled.prompt ?? "",
+      labels: labels.ofService(service),
+      properties: facts.propertiesOf("resource"),
+    },
+    request: {
+      method: methodName(ruled.action),
+      path: ruled.path ?? "",
+      query: propertiesIn(request.context?.query),
+    },
+    context: otherContext(facts.context),
+    now: new Date(facts.now),
+  };
+}
+
+/** `args`, `query`, `user` and `actors` are variables of their own. */
+function otherContext(context: Properties): Properties {
+  const others = Object.keys(context).filter((key) => !OWN_VARIABLES.has(key));
+  return others.length === 0 ? NOTHING : Object.fromEntries(others.map((key) => [key, context[key]]));
+}
+
+/** Members of the context that are not `context` in a condition, but variables of their own. */
+export const OWN_VARIABLES: ReadonlySet<string> = new Set(["args", "query", "user", "actors"]);
 
 /**
  * Methods of an MCP session that carry nothing which is not decided by itself elsewhere: whoever may do anything at all at a server may open a

@@ -1,50 +1,95 @@
 import type { Clock } from "../platform/clock.js";
-import type { AccessRequest, Properties } from "./access-request.js";
+import type { AccessRequest, Obligation, Properties, ShadowOutcome } from "./access-request.js";
 import type { ConditionInput, ConditionOutcome } from "./condition.js";
+import { recordedValue } from "./condition-values.js";
 import { considerRules } from "./considered-rules.js";
-import type { PolicyEngine, Verdict } from "./engine.js";
+import type { JudgeUse, PolicyEngine, RuleDraw, Verdict } from "./engine.js";
+import type { Entities } from "./entities.js";
+import type { LimitKey } from "./limit.js";
+import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
 import { type IdentityParts, identityParts } from "./pattern.js";
-import type { PolicyNames } from "./policy-names.js";
-import { differenceOf, isUnrestricted, methodName, type Rule, type RuledRequest, speaksOf } from "./rule.js";
+import { entryOf, type KnownLabels, knownLabels, type PolicyNames } from "./policy-names.js";
+import { RequestFacts } from "./request-facts.js";
+import {
+  differenceOf,
+  isUnconditional,
+  isUnrestricted,
+  methodName,
+  type Rule,
+  type RuledRequest,
+  speaksOf,
+} from "./rule.js";
 import { type RankedRule, RuleIndex } from "./rule-index.js";
 import { conditionInput, isSessionMethod, ruledRequest } from "./ruled-request.js";
+import type { Unmet } from "./term.js";
 
 const NO_VALUES: Properties = {};
 
 export interface RulesEngineOptions {
   readonly names: PolicyNames;
+  readonly entities: Entities;
   /** Hex SHA-256 over the files that the rules are from. */
   readonly digest: string;
   readonly clock: Clock;
+  readonly limits?: LimitCounts;
 }
 
 /**
  * The engine of our own rules. Everything is denied unless an allow rule speaks of it and no deny rule does; an allow whose condition fails
- * with an error does not allow, a deny whose condition fails with an error denies.
+ * with an error does not allow, a deny whose condition fails with an error denies. A rule in shadow is reported and decides nothing.
  */
-export function createRulesEngine(rules: readonly Rule[], { names, digest, clock }: RulesEngineOptions): PolicyEngine {
+export function createRulesEngine(rules: readonly Rule[], options: RulesEngineOptions): PolicyEngine {
+  const { names, entities, digest, clock } = options;
   const index = new RuleIndex(rules);
   const ownTrustDomain = names.trustDomain.name;
+  const labels = knownLabels(names);
+  const shadowed = new Set(names.shadowed);
+  const limits = options.limits ?? createLimitCounts(clock);
 
-  const judge = (request: AccessRequest): Verdict => {
+  const judge = (request: AccessRequest, use: JudgeUse): Verdict | Promise<Verdict> => {
     const ruled = ruledRequest(request);
-    const hits = new Hits(request, ruled, clock);
-    index.forRequest(ruled, (ranked) => hits.consider(ranked));
-    const values = hits.values;
+    const hits = new Hits(request, ruled, factsOf(request), labels, limits);
+    index.forRequest(ruled, hits.consider);
+    const { pending } = hits;
+    if (pending === undefined) return concluded(ruled, hits, use);
+    return Promise.all(pending).then(() => concluded(ruled, hits, use));
+  };
+
+  const factsOf = (request: AccessRequest): RequestFacts => {
+    const facts = new RequestFacts(request, entities, clock.now());
+    const { context } = request;
+    // Whatever the rules read: a request that cannot be read is denied by all sets of rules alike.
+    if (context?.user !== undefined) void facts.user;
+    if (context?.actors !== undefined) void facts.actors;
+    return facts;
+  };
+
+  const concluded = (ruled: RuledRequest, hits: Hits, use: JudgeUse): Verdict => {
+    const enforced = enforcedBy(ruled, hits);
+    const spared = isSpared(ruled, hits, enforced) ? withGuards(sparedFrom(enforced), hits, undefined) : enforced;
+    const shadow = hits.shadowed === undefined ? NO_SHADOW : shadowOutcomes(hits.shadowed, hits, spared, use);
+    const all = spared.shadow === undefined ? shadow : [...spared.shadow, ...shadow];
+    return all.length === 0 ? spared : { ...spared, shadow: all };
+  };
+
+  const enforcedBy = (ruled: RuledRequest, hits: Hits): Verdict => {
+    const { values } = hits;
     if (hits.deny !== undefined) {
       const { rule } = hits.deny.ranked;
       const conditional = !hits.deniedWhatever && hits.couldAllow;
       return by(rule, { allowed: false, reason: hits.denialReason(hits.deny), values, conditional });
     }
-    if (hits.allow !== undefined) {
-      const { rule } = hits.allow.ranked;
-      return by(rule, { allowed: true, reason: `allowed by ${rule.name}`, values, conditional: false });
+    const allow = hits.allow();
+    if (allow !== undefined) {
+      const { rule } = allow.ranked;
+      const found = { allowed: true, reason: `allowed by ${rule.name}`, values, conditional: false };
+      return withGuards(by(rule, found), hits, allow);
     }
-    if (ruled.protocol === "mcp" && isSessionMethod(ruled.action)) {
-      const opening = reaches(ruled.caller, ruled.service);
+    if (ruled.protocol === "mcp" && ruled.caller !== undefined && isSessionMethod(ruled.action)) {
+      const opening = ruled.service && reaches(ruled.caller, ruled.service);
       if (opening !== undefined) {
         const reason = `${ruled.action} is part of the session that ${opening.name} allows`;
-        return by(opening, { allowed: true, reason, values, conditional: false });
+        return withGuards(by(opening, { allowed: true, reason, values, conditional: false }), hits, undefined);
       }
     }
     if (hits.nearMiss !== undefined) {
@@ -54,35 +99,46 @@ export function createRulesEngine(rules: readonly Rule[], { names, digest, clock
     return by(undefined, { allowed: false, reason: defaultReason(ruled, ownTrustDomain), values, conditional: false });
   };
 
+  /** An identity in shadow is let do what no rule allows; a deny is a deny. */
+  const isSpared = ({ caller }: RuledRequest, hits: Hits, { allowed }: Verdict): boolean =>
+    !allowed && hits.deny === undefined && caller !== undefined && isInShadow(caller);
+
   /** The first allow rule by name that speaks of anything between the two, unless a deny rule forbids all of it. */
   const reaches = (caller: IdentityParts, service: IdentityParts): Rule | undefined => {
     let first: RankedRule | undefined;
     let forbidden = false;
     index.between(caller.id, service.id, (ranked) => {
       const { rule } = ranked;
-      if (!speaksOf(rule.from, caller) || !speaksOf(rule.to, service)) return;
+      if (rule.shadow || rule.effect === "match" || !isBetween(rule, caller, service)) return;
       if (rule.effect === "deny") forbidden ||= isUnrestricted(rule);
       else if (first === undefined || ranked.rank < first.rank) first = ranked;
     });
     return forbidden ? undefined : first?.rule;
   };
 
-  const couldAllowTool = (caller: string, service: string, tool: string): boolean => {
-    const ruled: RuledRequest = {
-      caller: identityParts(caller),
-      service: identityParts(service),
-      protocol: "mcp",
-      action: "tools/call",
-      tool,
-      path: undefined,
-      pathSegments: [],
-    };
-    let allowed = false;
+  const isForbidden = (caller: IdentityParts, service: IdentityParts): boolean => {
+    let forbidden = false;
+    index.between(caller.id, service.id, ({ rule }) => {
+      if (rule.effect !== "deny" || rule.shadow || !isBetween(rule, caller, service)) return;
+      forbidden ||= isUnrestricted(rule);
+    });
+    return forbidden;
+  };
+
+  const couldReach = (caller: IdentityParts, service: IdentityParts): boolean =>
+    isInShadow(caller) ? !isForbidden(caller, service) : reaches(caller, service) !== undefined;
+
+  const isInShadow = (caller: IdentityParts): boolean =>
+    shadowed.size > 0 && caller.trustDomain === ownTrustDomain && shadowed.has(entryOf(caller.name, names));
+
+  const couldAllowTool = (caller: IdentityParts, service: IdentityParts, tool: string): boolean => {
+    const ruled = toolRequest(caller, service, tool);
+    let allowed = isInShadow(caller);
     let denied = false;
     index.forRequest(ruled, ({ rule }) => {
-      if (differenceOf(rule, ruled) !== undefined) return;
+      if (rule.shadow || rule.effect === "match" || differenceOf(rule, ruled) !== undefined) return;
       if (rule.effect === "allow") allowed = true;
-      else denied ||= rule.condition === undefined;
+      else denied ||= isUnconditional(rule);
     });
     return allowed && !denied;
   };
@@ -94,68 +150,200 @@ export function createRulesEngine(rules: readonly Rule[], { names, digest, clock
     judge,
     consider(request, verdict) {
       const ruled = ruledRequest(request);
-      const input = conditionInput(request, ruled, new Date(clock.now()));
-      return considerRules(rules, ruled, input, verdict);
+      const facts = factsOf(request);
+      const input = conditionInput(request, ruled, facts, labels);
+      return considerRules(rules, ruled, facts, input, verdict);
     },
     couldAllow: ({ caller, service, tool }) =>
       tool === undefined
-        ? reaches(identityParts(caller), identityParts(service)) !== undefined
-        : couldAllowTool(caller, service, tool),
+        ? couldReach(identityParts(caller), identityParts(service))
+        : couldAllowTool(identityParts(caller), identityParts(service), tool),
+  };
+}
+
+function isBetween(rule: Rule, caller: IdentityParts, service: IdentityParts): boolean {
+  return (
+    (rule.subjectType ?? "spiffe") === "spiffe" &&
+    (rule.resourceType === undefined || OF_SERVICES.has(rule.resourceType)) &&
+    speaksOf(rule.from, caller) &&
+    speaksOf(rule.to, service)
+  );
+}
+
+const OF_SERVICES: ReadonlySet<string> = new Set(["http", "mcp", "mcp-tool"]);
+
+function toolRequest(caller: IdentityParts, service: IdentityParts, tool: string): RuledRequest {
+  return {
+    subjectType: "spiffe",
+    subjectId: caller.id,
+    caller,
+    resourceType: "mcp-tool",
+    resourceId: service.id,
+    service,
+    protocol: "mcp",
+    action: "tools/call",
+    tool,
+    path: undefined,
+    pathSegments: [],
+    uri: undefined,
+    prompt: undefined,
   };
 }
 
 type Found = Pick<Verdict, "allowed" | "reason" | "values" | "conditional">;
 
-function by(rule: Rule | undefined, found: Found): Verdict {
+const NO_OBLIGATIONS: readonly Obligation[] = [];
+const NO_SHADOW: readonly ShadowOutcome[] = [];
+
+function by(rule: Rule | undefined, { allowed, reason, values, conditional }: Found): Verdict {
   return {
-    ...found,
+    allowed,
     rule: rule?.name ?? "default",
     at: rule?.at,
-    message: found.allowed ? undefined : rule?.message,
-    obligations: [],
+    reason,
+    message: allowed ? undefined : rule?.message,
+    values,
+    conditional,
+    obligations: NO_OBLIGATIONS,
   };
 }
 
+/** What an allow takes from limits, and what it obliges to: its own, and that of every `match` rule that speaks of the request. */
+function withGuards(verdict: Verdict, hits: Hits, allow: Hit | undefined): Verdict {
+  const { guards } = hits;
+  if (guards === undefined && (allow === undefined || !isGuarded(allow.ranked.rule))) return verdict;
+  const binding = [
+    ...(allow === undefined ? [] : [allow.ranked.rule]),
+    ...(guards ?? []).map(({ ranked }) => ranked.rule),
+  ];
+  const draws = binding.flatMap((rule) => hits.drawOf(rule) ?? []);
+  const obligations = binding.flatMap(({ requires }) => requires);
+  return { ...verdict, obligations, ...(draws.length > 0 && { draws }) };
+}
+
+function isGuarded({ limit, requires }: Rule): boolean {
+  return limit !== undefined || requires.length > 0;
+}
+
+function sparedFrom(denial: Verdict): Verdict {
+  const { rule, at, reason } = denial;
+  return {
+    ...denial,
+    allowed: true,
+    reason: `let through in shadow: ${reason}`,
+    message: undefined,
+    conditional: false,
+    shadow: [{ rule, at, effect: "allow", would: "deny", differs: true, reason }],
+  };
+}
+
+/** What the rules in shadow would have made of it. They count on limits of their own, or these would never be empty. */
+function shadowOutcomes(
+  shadowed: readonly Hit[],
+  hits: Hits,
+  enforced: Verdict,
+  use: JudgeUse,
+): readonly ShadowOutcome[] {
+  const ordered = shadowed.toSorted((one, other) => one.ranked.rank - other.ranked.rank);
+  return ordered.flatMap((hit): readonly ShadowOutcome[] => {
+    const { rule } = hit.ranked;
+    const base = { rule: rule.name, at: rule.at, effect: rule.effect };
+    if (rule.effect === "deny") {
+      return [{ ...base, would: "deny", differs: enforced.allowed, reason: hits.denialReason(hit) }];
+    }
+    const draw = hits.drawOf(rule);
+    const waitMs = draw?.waitMs() ?? 0;
+    if (use === "decide" && draw !== undefined) {
+      if (waitMs > 0) draw.refuse();
+      else draw.take();
+    }
+    if (rule.effect === "allow") {
+      const allows = hits.deny === undefined && waitMs === 0;
+      const reason = allows ? `allowed by ${rule.name}` : `${rule.name} would not help`;
+      return [{ ...base, would: allows ? "allow" : "deny", differs: allows && !enforced.allowed, reason }];
+    }
+    if (waitMs > 0) {
+      const reason = `${rule.name} allows ${rule.limit?.text ?? "nothing"}`;
+      return [{ ...base, would: "deny", differs: enforced.allowed, reason }];
+    }
+    if (rule.requires.length === 0) return [];
+    const reason = `${rule.name} requires ${rule.requires.map(({ type }) => type).join(", ")}`;
+    return [{ ...base, would: "require", differs: enforced.allowed, reason }];
+  });
+}
+
+type Evaluated = ConditionOutcome | Promise<ConditionOutcome>;
+
 interface Hit {
   readonly ranked: RankedRule;
+  /** What does not hold of its terms; its condition has then not been looked at. */
+  readonly unmet: Unmet | undefined;
   readonly outcome: ConditionOutcome | undefined;
 }
 
 /** Collects, in any order, what the rules say of one request; of several rules of a kind the first by name counts. */
 class Hits {
   deny: Hit | undefined;
-  allow: Hit | undefined;
-  /** An allow that only its condition kept from allowing. */
+  /** An allow that only its terms or its condition kept from allowing. */
   nearMiss: Hit | undefined;
-  /** Some deny speaks of the request without a condition: no other arguments would help. */
+  /** Some deny speaks of the request whatever its arguments: no others would help. */
   deniedWhatever = false;
   couldAllow = false;
   values: Properties = NO_VALUES;
+  /** `match` rules: their limits and obligations hold whichever rule allows. */
+  guards: Hit[] | undefined;
+  /** Rules in shadow that speak of the request. */
+  shadowed: Hit[] | undefined;
+  /** Conditions that are evaluated elsewhere. */
+  pending: Promise<void>[] | undefined;
   readonly #request: AccessRequest;
   readonly #ruled: RuledRequest;
-  readonly #clock: Clock;
+  readonly #facts: RequestFacts;
+  readonly #labels: KnownLabels;
+  readonly #limits: LimitCounts;
+  /** An allow that asks nothing further; else those that do. */
+  #allow: Hit | undefined;
+  #guardedAllows: Hit[] | undefined;
+  #draws: Map<string, RuleDraw> | undefined;
   #input: ConditionInput | undefined;
 
-  constructor(request: AccessRequest, ruled: RuledRequest, clock: Clock) {
+  constructor(
+    request: AccessRequest,
+    ruled: RuledRequest,
+    facts: RequestFacts,
+    labels: KnownLabels,
+    limits: LimitCounts,
+  ) {
     this.#request = request;
     this.#ruled = ruled;
-    this.#clock = clock;
+    this.#facts = facts;
+    this.#labels = labels;
+    this.#limits = limits;
   }
 
-  consider(ranked: RankedRule): void {
+  readonly consider = (ranked: RankedRule): void => {
     const { rule } = ranked;
     if (differenceOf(rule, this.#ruled) !== undefined) return;
-    const outcome = this.#outcomeOf(rule);
-    const hit = { ranked, outcome };
-    if (rule.effect === "deny") {
-      if (outcome?.outcome === "false") return;
-      if (outcome === undefined) this.deniedWhatever = true;
-      this.deny = first(this.deny, hit);
+    const unmet = rule.terms.length === 0 ? undefined : this.#unmetTerm(rule);
+    if (unmet !== undefined || rule.condition === undefined) {
+      this.#note(ranked, unmet, undefined);
       return;
     }
-    this.couldAllow = true;
-    if (outcome === undefined || outcome.outcome === "true") this.allow = first(this.allow, hit);
-    else this.nearMiss = first(this.nearMiss, hit);
+    const outcome: Evaluated = this.#outcomeOf(rule.condition);
+    if (outcome instanceof Promise) {
+      this.pending ??= [];
+      this.pending.push(outcome.then((settled) => this.#note(ranked, undefined, settled)));
+    } else this.#note(ranked, undefined, outcome);
+  };
+
+  /**
+   * The allow that asks least: one that gives at once before one whose limit makes wait, one without obligations before one with them, one
+   * without a limit before one with it, and then the first by name. So one more allow never takes anything away.
+   */
+  allow(): Hit | undefined {
+    if (this.#allow !== undefined) return this.#allow;
+    const costs = this.#guardedAllows?.map((hit) => ({ hit, costs: this.#costsOf(hit.ranked) }));
+    return costs?.toSorted((one, other) => byCosts(one.costs, other.costs))[0]?.hit;
   }
 
   denialReason({ ranked: { rule }, outcome }: Hit): string {
@@ -163,20 +351,102 @@ class Hits {
     return `denied by ${rule.name}: ${rule.condition.describe(this.#conditionInput(), outcome)}`;
   }
 
-  nearMissReason({ ranked: { rule }, outcome }: Hit): string {
+  nearMissReason({ ranked: { rule }, unmet, outcome }: Hit): string {
+    if (unmet !== undefined) return `${rule.name} needs ${unmet.detail}`;
     if (rule.condition === undefined || outcome === undefined) return `${rule.name} does not allow it`;
     return `${rule.name} needs ${rule.condition.describe(this.#conditionInput(), outcome)}`;
   }
 
-  #outcomeOf(rule: Rule): ConditionOutcome | undefined {
-    if (rule.condition === undefined) return undefined;
+  /** What the request takes from the rule's limit. */
+  drawOf(rule: Rule): RuleDraw | undefined {
+    const { limit, name, at, message } = rule;
+    if (limit === undefined) return undefined;
+    const known = this.#draws?.get(name);
+    if (known !== undefined) return known;
+    const owner = `${this.#ruled.subjectType} ${this.#ruled.subjectId}`;
+    const draw = this.#limits.draw(
+      name,
+      limit,
+      owner,
+      limit.keys.map((key) => this.#countedBy(key, owner)),
+    );
+    const ruled: RuleDraw = { ...draw, rule: name, at, message, text: limit.text };
+    this.#draws ??= new Map();
+    this.#draws.set(name, ruled);
+    return ruled;
+  }
+
+  #countedBy(key: LimitKey, owner: string): string {
+    switch (key) {
+      case "identity":
+        return owner;
+      case "tool":
+        return this.#ruled.tool ?? this.#ruled.action;
+      case "service":
+        return `${this.#ruled.service === undefined ? this.#ruled.resourceType : ""} ${this.#ruled.resourceId}`;
+      case "user":
+        // Calls for nobody in particular are counted together.
+        return this.#facts.user === undefined ? "" : ` ${this.#facts.user.id}`;
+    }
+  }
+
+  #note(ranked: RankedRule, unmet: Unmet | undefined, outcome: ConditionOutcome | undefined): void {
+    const hit = { ranked, unmet, outcome };
+    const { rule } = ranked;
+    const holds = unmet === undefined && (outcome === undefined || outcome.outcome === "true");
+    // An error never lets through, and never spares.
+    const strikes = holds || (unmet === undefined && outcome?.outcome === "error");
+    if (rule.shadow) {
+      if (rule.effect === "allow" ? holds : strikes) {
+        this.shadowed ??= [];
+        this.shadowed.push(hit);
+      }
+      return;
+    }
+    if (rule.effect === "allow") this.#noteAllow(hit, holds);
+    else if (!strikes) return;
+    else if (rule.effect === "deny") {
+      this.deniedWhatever ||= isUnconditional(rule);
+      this.deny = first(this.deny, hit);
+    } else {
+      this.guards ??= [];
+      this.guards.push(hit);
+    }
+  }
+
+  #noteAllow(hit: Hit, holds: boolean): void {
+    this.couldAllow = true;
+    if (!holds) this.nearMiss = first(this.nearMiss, hit);
+    else if (!isGuarded(hit.ranked.rule)) this.#allow = first(this.#allow, hit);
+    else {
+      this.#guardedAllows ??= [];
+      this.#guardedAllows.push(hit);
+    }
+  }
+
+  #costsOf({ rule, rank }: RankedRule): readonly number[] {
+    const wait = this.drawOf(rule)?.waitMs() ?? 0;
+    return [wait, rule.requires.length, rule.limit === undefined ? 0 : 1, rank];
+  }
+
+  #unmetTerm({ terms }: Rule): Unmet | undefined {
+    for (const term of terms) {
+      const value = term.value(this.#facts);
+      if (value !== undefined) this.values = { ...this.values, [term.kind]: recordedValue(value) };
+      const unmet = term.unmet(this.#facts);
+      if (unmet !== undefined) return unmet;
+    }
+    return undefined;
+  }
+
+  #outcomeOf(condition: NonNullable<Rule["condition"]>): Evaluated {
     const input = this.#conditionInput();
-    this.values = { ...this.values, ...rule.condition.valuesUsed(input) };
-    return rule.condition.evaluate(input);
+    this.values = { ...this.values, ...condition.valuesUsed(input) };
+    return condition.evaluate(input);
   }
 
   #conditionInput(): ConditionInput {
-    this.#input ??= conditionInput(this.#request, this.#ruled, new Date(this.#clock.now()));
+    this.#input ??= conditionInput(this.#request, this.#ruled, this.#facts, this.#labels);
     return this.#input;
   }
 }
@@ -185,11 +455,17 @@ function first(known: Hit | undefined, other: Hit): Hit {
   return known === undefined || other.ranked.rank < known.ranked.rank ? other : known;
 }
 
+function byCosts(one: readonly number[], other: readonly number[]): number {
+  const at = one.findIndex((cost, index) => cost !== other[index]);
+  return at === -1 ? 0 : (one[at] ?? 0) - (other[at] ?? 0);
+}
+
 function defaultReason(ruled: RuledRequest, ownTrustDomain: string): string {
-  const caller = ruled.caller.trustDomain === ownTrustDomain ? ruled.caller.name : ruled.caller.id;
-  const what =
-    ruled.tool === undefined
-      ? `${methodName(ruled.action)}${ruled.path === undefined ? "" : ` ${ruled.path}`}`
-      : ruled.tool;
-  return `no rule allows ${caller} ${what} at ${ruled.service.name}`;
+  const { caller, service, action, path, tool } = ruled;
+  const who =
+    caller?.trustDomain === ownTrustDomain ? caller.name : (caller?.id ?? `${ruled.subjectType} ${ruled.subjectId}`);
+  const what = tool ?? `${methodName(action)}${path === undefined ? "" : ` ${path}`}`;
+  return service === undefined
+    ? `no rule allows ${who} ${what} of ${ruled.resourceType} ${ruled.resourceId}`
+    : `no rule allows ${who} ${what} at ${service.name}`;
 }

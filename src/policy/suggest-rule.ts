@@ -1,6 +1,7 @@
 import { stringify } from "yaml";
 import type { AccessRequest, ConsideredRule, Decision } from "./access-request.js";
 import { compileCondition } from "./condition.js";
+import type { WrittenRule } from "./edit-rules.js";
 import { methodName, type RuledRequest } from "./rule.js";
 import { ruledRequest } from "./ruled-request.js";
 
@@ -14,6 +15,22 @@ export function suggestRule(
   decision: Decision,
   considered: readonly ConsideredRule[],
 ): string | undefined {
+  const narrowest = narrowestRule(request, decision, considered);
+  return narrowest && narrowest.comment + stringify([narrowest.rule], { lineWidth: 0 });
+}
+
+export interface NarrowestRule {
+  readonly rule: WrittenRule;
+  /** What the rule could not be narrowed to, as a YAML comment; empty where it is exact. */
+  readonly comment: string;
+}
+
+/** The rule of `suggestRule`, to be written into a file. */
+export function narrowestRule(
+  request: AccessRequest,
+  decision: Decision,
+  considered: readonly ConsideredRule[],
+): NarrowestRule | undefined {
   const denied = considered.some(
     ({ rule, effect }) => effect === "deny" && rule === decision.rule && rule !== "default",
   );
@@ -29,31 +46,62 @@ export function suggestRule(
     return undefined;
   }
   const { scope, terms: scopeTerms } = scopeOf(ruled);
-  const { terms, left } = termsFor(request, ruled);
+  const { terms, left } = ruled.service === undefined ? NO_TERMS : termsFor(request, ruled);
   const when = [...scopeTerms, ...terms].join(" && ");
   const rule = {
     name: nameFor(ruled),
-    allow: {
-      // Services are always of our own trust domain, so a caller of the same one goes by its short name.
-      from: ruled.caller.trustDomain === ruled.service.trustDomain ? ruled.caller.name : ruled.caller.id,
-      to: ruled.service.name,
-      ...scope,
-    },
+    allow: { ...subjectOf(ruled), ...scope },
     ...(when === "" ? {} : { when }),
   };
   const comment =
     left.length === 0 ? "" : `# allows any value of: ${left.map((key) => JSON.stringify(key)).join(", ")}\n`;
-  return comment + stringify([rule], { lineWidth: 0 });
+  return { rule, comment };
 }
 
-interface Terms {
+/** Conditions that pin each argument to the value that it had. */
+export interface Terms {
   readonly terms: readonly string[];
   /** Names of arguments that no short condition pins. */
   readonly left: readonly string[];
 }
 
+const NO_TERMS: Terms = { terms: [], left: [] };
+
+function subjectOf({ caller, service, subjectType, subjectId }: RuledRequest): Scope {
+  if (caller === undefined) {
+    return { subject: { type: subjectType, ...(!subjectId.includes("*") && { id: subjectId }) } };
+  }
+  // Services are always of our own trust domain, so a caller of the same one goes by its short name.
+  return { from: caller.trustDomain === service?.trustDomain ? caller.name : caller.id };
+}
+
+type Scope = Record<string, string | string[] | Record<string, string>>;
+
+function entityScope({
+  action,
+  resourceType,
+  resourceId,
+  subjectId,
+  caller,
+}: RuledRequest): ReturnType<typeof scopeOf> {
+  const terms = [
+    ...(action.includes("*") ? [`action.name == ${celLiteral(action)}`] : []),
+    ...(resourceId.includes("*") ? [`resource.id == ${celLiteral(resourceId)}`] : []),
+    ...(caller === undefined && subjectId.includes("*") ? [`subject.id == ${celLiteral(subjectId)}`] : []),
+  ];
+  const resource = { type: resourceType, ...(!resourceId.includes("*") && { id: resourceId }) };
+  return { scope: { ...(!action.includes("*") && { action }), resource }, terms };
+}
+
 // A `*` in a real path or tool name would be read as a pattern, so such a name goes into the condition.
-function scopeOf(ruled: RuledRequest): { scope: Record<string, string | string[]>; terms: readonly string[] } {
+function scopeOf(ruled: RuledRequest): { scope: Scope; terms: readonly string[] } {
+  const { service } = ruled;
+  if (service === undefined) return entityScope(ruled);
+  const { scope, terms } = callScope(ruled);
+  return { scope: { to: service.name, ...scope }, terms };
+}
+
+function callScope(ruled: RuledRequest): { scope: Scope; terms: readonly string[] } {
   if (ruled.tool?.includes("*")) {
     return { scope: { method: "tools/call" }, terms: [`resource.tool == ${celLiteral(ruled.tool)}`] };
   }
@@ -65,14 +113,14 @@ function scopeOf(ruled: RuledRequest): { scope: Record<string, string | string[]
 }
 
 function nameFor(ruled: RuledRequest): string {
-  const last = ruled.caller.segments.at(-1) ?? "caller";
+  const last = ruled.caller?.segments.at(-1) ?? ruled.subjectId;
   const what = ruled.tool ?? methodName(ruled.action).toLowerCase();
   return `${last}-${what}`.replaceAll(/[^a-zA-Z0-9._-]+/g, "-").slice(0, 100);
 }
 
 const MAX_VALUES = 20;
 
-function termsFor(request: AccessRequest, ruled: RuledRequest): Terms {
+export function termsFor(request: AccessRequest, ruled: RuledRequest): Terms {
   const mcp = ruled.protocol === "mcp";
   const given = mcp ? request.context?.args : request.context?.query;
   if (typeof given !== "object" || given === null) return { terms: [], left: [] };
@@ -98,7 +146,7 @@ function compiles(term: string): boolean {
   }
 }
 
-function celLiteral(value: unknown): string | undefined {
+export function celLiteral(value: unknown): string | undefined {
   if (typeof value === "boolean" || value === null) return String(value);
   if (typeof value === "number") return Number.isFinite(value) ? String(value) : undefined;
   if (typeof value === "string" && value.length <= 200) {

@@ -70,7 +70,7 @@ export class YamlFile {
     }
     const parsed = schema.safeParse(content);
     if (parsed.success) return parsed.data;
-    for (const issue of parsed.error.issues) this.#reportIssue(issue);
+    for (const issue of parsed.error.issues) this.#reportIssue(issue, []);
     return undefined;
   }
 
@@ -112,8 +112,16 @@ export class YamlFile {
     return isScalar(pair?.key) ? (pair.key.range?.[0] ?? 0) : this.#offsetOf(path);
   }
 
-  #reportIssue(issue: z.core.$ZodIssue): void {
-    const path = issue.path.map((part) => (typeof part === "symbol" ? String(part) : part));
+  #reportIssue(issue: z.core.$ZodIssue, base: PathInFile): void {
+    const path = [...base, ...issue.path.map((part) => (typeof part === "symbol" ? String(part) : part))];
+    if (issue.code === "invalid_union") {
+      // Its problems are those of the one form that was written: a list, text or a mapping.
+      const ofThisForm = issue.errors.find((issues) => !issues.some(isOfAnotherForm));
+      if (ofThisForm !== undefined) {
+        for (const one of ofThisForm) this.#reportIssue(one, path);
+        return;
+      }
+    }
     if (issue.code === "unrecognized_keys") {
       for (const key of issue.keys) {
         const hint = nearestHint(key, KNOWN_KEYS[contextOf(path)] ?? []);
@@ -138,17 +146,31 @@ export class YamlFile {
 }
 
 const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
-  "": ["rules", "tests", "entities"],
+  "": ["rules", "shadow", "tests", "entities"],
   entities: ["type", "id", "properties"],
-  rules: ["name", "allow", "deny", "when", "message", "description"],
-  scope: ["from", "to", "tools", "method", "path"],
-  tests: ["name", "as", "expect"],
+  rules: ["name", "allow", "deny", "match", "when", "limit", "require", "shadow", "message", "description"],
+  scope: ["from", "to", "tools", "method", "path", "subject", "action", "resource", "context", "time"],
+  subject: ["type", "id", "instance", "evidence", "user", "actors", "labels", "properties"],
+  user: ["id", "properties"],
+  action: ["name", "properties"],
+  resource: ["type", "id", "service", "path", "server", "tool", "resource", "prompt", "labels", "properties"],
+  time: ["days", "hours", "zone", "after", "before"],
+  limit: ["rate", "per", "burst", "for", "backoff"],
+  backoff: ["first", "factor", "max"],
+  require: ["type", "id", "properties"],
+  tests: ["name", "as", "launchedBy", "evidence", "expect"],
   expect: ["call", "with", "allow", "rule"],
 };
 
+function isOfAnotherForm({ code, path, ...issue }: z.core.$ZodIssue): boolean {
+  if (path.length > 0) return false;
+  if (code !== "invalid_union") return code === "invalid_type" || code === "invalid_value";
+  return ((issue as z.core.$ZodIssueInvalidUnion).errors ?? []).every((issues) => issues.some(isOfAnotherForm));
+}
+
 function contextOf(path: PathInFile): string {
   const last = path.at(-1);
-  if (last === "allow" || last === "deny") return "scope";
+  if (last === "allow" || last === "deny" || last === "match") return "scope";
   return String(path.findLast((part) => typeof part === "string") ?? "");
 }
 

@@ -5,8 +5,9 @@ import { displayText } from "../control-api/display-text.js";
 import { Refusal } from "../http/refusal.js";
 import type { Json } from "../http/strict-json.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
-import { auditValue, digestOf } from "../policy/decided-call.js";
+import { auditValue } from "../policy/decided-call.js";
 import { decisionIds } from "../policy/decision-id.js";
+import { requestDigest } from "../policy/replay.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
@@ -71,6 +72,7 @@ export function recordDecision(
     ...(launchedBy.length > 0 && { launchedBy }),
     service: service.name,
     serviceId: service.id.toString(),
+    protocol: service.protocol,
     action,
     target,
     engine: decision.engine,
@@ -81,7 +83,7 @@ export function recordDecision(
     policyDigest: decision.policyDigest,
     values: auditValue(decision.values),
     // The digest binds the record to one request without keeping its arguments.
-    requestDigest: request === undefined ? null : digestOf(request),
+    requestDigest: request === undefined ? null : requestDigest(request),
   });
   exchange.decision = decision;
   parts.emit({

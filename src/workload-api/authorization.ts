@@ -4,10 +4,12 @@ import { launchedName } from "../attestation/launched-process.js";
 import type { ProcessFacts } from "../attestation/process-facts.js";
 import type { AuditFields, AuditLog } from "../audit/audit-log.js";
 import { codeOf, messageOf } from "../coded-error.js";
+import type { IdentityConfig } from "../config/config.js";
 import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Connection, Connections } from "./connections.js";
 import { StatusError, statusOf } from "./grpc-status.js";
+import { createSharedLooks } from "./shared-looks.js";
 
 const MOST_QUOTED = 8;
 const LONGEST_QUOTED = 200;
@@ -36,6 +38,11 @@ export interface Authorization {
   entitled(who: IdentifiedCaller, rpc: string): readonly Entitlement[];
   /** Of those, all, or the one named `wanted` (JR-4). */
   entitledTo(who: IdentifiedCaller, rpc: string, wanted: SpiffeId | undefined): readonly Entitlement[];
+  /**
+   * The same for many calls: one look at the process for all calls of its connection that have come in this turn of the event loop. It is after the last of
+   * them has come, so that for each the process is what it was attested as at a moment after it had asked.
+   */
+  entitledInTurn(who: IdentifiedCaller, rpc: string, wanted: SpiffeId | undefined): Promise<readonly Entitlement[]>;
   /** Ends an RPC that asks for resources which the caller may not have, in SPIRE's words: InvalidArgument. */
   refuseResources(who: IdentifiedCaller, rpc: string, names: readonly string[]): never;
   /** Tells people that the caller could not use what it was sent. */
@@ -62,27 +69,57 @@ export function createAuthorization(dependencies: {
     throw refusal;
   }
 
-  function recheck(who: IdentifiedCaller, rpc: string): void {
+  /** The identities that follow for the process, which is still the one attested. Throws what `recheck` throws. */
+  function look({ caller, connection }: IdentifiedCaller): readonly Entitlement[] {
     try {
-      who.caller.recheck();
+      caller.recheck();
     } catch (thrown) {
-      who.connection.retire();
-      refuse(who, rpc, statusOf(thrown), codeOf(thrown));
+      connection.retire();
+      throw thrown;
     }
-  }
-
-  function entitled(who: IdentifiedCaller, rpc: string): readonly Entitlement[] {
-    recheck(who, rpc);
-    const { granted } = registry.entitlementsOf(who.caller);
-    const { pid, uid } = who.caller.facts;
-    if (granted.length === 0) {
-      const message = `no identity follows for process ${pid} (uid ${uid}); agentid attest ${pid} shows which fact is missing`;
-      refuse(who, rpc, new StatusError(status.PERMISSION_DENIED, message), "no identity follows for this process");
-    }
+    const { granted } = registry.entitlementsOf(caller);
     const names = granted.map(({ identity }) => identity.name);
-    if (who.connection.firstTime(`granted ${names.join(" ")}`)) observer?.attested(who.caller.facts, names);
+    if (names.length > 0 && connection.firstTime(`granted ${names.join(" ")}`)) observer?.attested(caller.facts, names);
     return granted;
   }
+
+  /** At least one of those that `found` finds. */
+  function someOf(who: IdentifiedCaller, rpc: string, found: () => readonly Entitlement[]): readonly Entitlement[] {
+    let granted: readonly Entitlement[];
+    try {
+      granted = found();
+    } catch (thrown) {
+      return refuse(who, rpc, statusOf(thrown), codeOf(thrown));
+    }
+    if (granted.length > 0) return granted;
+    const { pid, uid } = who.caller.facts;
+    const message = `no identity follows for process ${pid} (uid ${uid}); agentid attest ${pid} shows which fact is missing`;
+    const refusal = new StatusError(status.PERMISSION_DENIED, message);
+    return refuse(who, rpc, refusal, "no identity follows for this process");
+  }
+
+  /** All of `granted`, or the one named `wanted`. */
+  function named(
+    who: IdentifiedCaller,
+    rpc: string,
+    wanted: SpiffeId | undefined,
+    granted: readonly Entitlement[],
+  ): readonly Entitlement[] {
+    if (wanted === undefined) return granted;
+    const found = granted.filter(({ identity }) => identity.id.equals(wanted));
+    if (found.length > 0) return found;
+    const { pid, uid } = who.caller.facts;
+    const message = `process ${pid} (uid ${uid}) does not have the identity ${wanted}; agentid attest ${pid} shows why`;
+    return refuse(who, rpc, new StatusError(status.PERMISSION_DENIED, message), `${wanted} does not follow`);
+  }
+
+  const entitled = (who: IdentifiedCaller, rpc: string) => someOf(who, rpc, () => look(who));
+
+  /** Before the answers to one turn's calls are made … */
+  const looks = createSharedLooks(setImmediate, look);
+  /** … and when their entries are written. */
+  const looksAgain = createSharedLooks(process.nextTick, ({ caller }) => registry.entitlementsOf(caller).granted);
+  const deliveries = createDescriptions();
 
   return {
     async identifyCaller(call) {
@@ -101,14 +138,11 @@ export function createAuthorization(dependencies: {
 
     entitled,
 
-    entitledTo(who, rpc, wanted) {
-      const granted = entitled(who, rpc);
-      if (wanted === undefined) return granted;
-      const named = granted.filter(({ identity }) => identity.id.equals(wanted));
-      if (named.length > 0) return named;
-      const { pid, uid } = who.caller.facts;
-      const message = `process ${pid} (uid ${uid}) does not have the identity ${wanted}; agentid attest ${pid} shows why`;
-      return refuse(who, rpc, new StatusError(status.PERMISSION_DENIED, message), `${wanted} does not follow`);
+    entitledTo: (who, rpc, wanted) => named(who, rpc, wanted, entitled(who, rpc)),
+
+    async entitledInTurn(who, rpc, wanted) {
+      const found = await looks.of(who);
+      return named(who, rpc, wanted, someOf(who, rpc, found));
     },
 
     refuseResources(who, rpc, names) {
@@ -123,22 +157,73 @@ export function createAuthorization(dependencies: {
     },
 
     recordDelivery(who, entitlement, what) {
-      audit.append("svid.delivered", describeDelivery(who, entitlement, what));
+      const { facts } = who.caller;
+      audit.append("svid.delivered", describeDelivery(facts, launchOf(who.caller), entitlement, what));
     },
 
     async recordDeliveryInTurn(who, rpc, entitlement, what) {
       const { id } = entitlement.identity;
-      await audit.appendInTurn("svid.delivered", describeDelivery(who, entitlement, what));
-      const { granted } = registry.entitlementsOf(who.caller);
-      if (granted.some(({ identity }) => identity.id.equals(id))) return;
+      await audit.appendInTurn("svid.delivered", deliveries.of(who, entitlement, what));
+      const granted = await looksAgain.of(who);
+      if (granted().some(({ identity }) => identity.id.equals(id))) return;
       const refusal = new StatusError(status.PERMISSION_DENIED, `${id} was withdrawn while this was being recorded`);
       refuse(who, rpc, refusal, `${id} no longer follows`);
     },
   };
 }
 
+/** What an entry of the record was made of. */
+interface Delivery {
+  readonly what: AuditFields;
+  readonly entitlement: Entitlement;
+  readonly facts: ProcessFacts;
+  readonly launch: string | undefined;
+  readonly fields: AuditFields;
+}
+
+/** The same fields for what is the same in all that they say, so that they are brought into the record's form once. */
+function createDescriptions(): {
+  of(who: IdentifiedCaller, entitlement: Entitlement, what: AuditFields): AuditFields;
+} {
+  const known = new WeakMap<Connection, WeakMap<IdentityConfig, Delivery>>();
+
+  return {
+    of({ caller, connection }, entitlement, what) {
+      const { facts } = caller;
+      const launch = launchOf(caller);
+      const ofConnection = known.get(connection) ?? new WeakMap<IdentityConfig, Delivery>();
+      known.set(connection, ofConnection);
+      const before = ofConnection.get(entitlement.identity);
+      const same =
+        before?.what === what &&
+        before.facts === facts &&
+        before.launch === launch &&
+        isSame(before.entitlement, entitlement);
+      if (same) return before.fields;
+      const fields = describeDelivery(facts, launch, entitlement, what);
+      ofConnection.set(entitlement.identity, { what, entitlement, facts, launch, fields });
+      return fields;
+    },
+  };
+}
+
+function isSame(one: Entitlement, other: Entitlement): boolean {
+  return (
+    one === other ||
+    (one.identity === other.identity &&
+      one.evidence === other.evidence &&
+      one.launchedBy.length === other.launchedBy.length &&
+      one.launchedBy.every((id, index) => id === other.launchedBy[index]))
+  );
+}
+
+function launchOf({ launch }: Caller): string | undefined {
+  return launch === undefined ? undefined : launchedName(launch);
+}
+
 function describeDelivery(
-  { caller }: IdentifiedCaller,
+  facts: ProcessFacts,
+  launch: string | undefined,
   { identity, evidence, launchedBy }: Entitlement,
   what: AuditFields,
 ): AuditFields {
@@ -147,9 +232,9 @@ function describeDelivery(
     identity: identity.name,
     spiffeId: identity.id.toString(),
     evidence,
-    ...(caller.launch === undefined ? {} : { launch: launchedName(caller.launch) }),
+    ...(launch !== undefined && { launch }),
     ...(launchedBy.length > 0 && { launchedBy }),
-    ...describeProcess(caller.facts),
+    ...describeProcess(facts),
   };
 }
 

@@ -1,7 +1,8 @@
 import { type handleServerStreamingCall, type handleUnaryCall, status } from "@grpc/grpc-js";
+import type { AuditFields } from "../audit/audit-log.js";
 import { CodedError } from "../coded-error.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
-import type { JwtBundleSource, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
+import type { JwtBundleSource, JwtSvid, JwtSvidIssuer, X509BundleSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import { parseAndValidateJwtSvid } from "../spiffe/jwt-svid.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
@@ -35,16 +36,17 @@ const FETCH_BUNDLES = "FetchJWTBundles";
 
 /** FetchJWTSVID: a token for each identity of the caller, or for the one it names (WA §6.2.1). Recorded before it leaves. */
 export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest, JWTSVIDResponse> {
+  const deliveryOf = createDeliveries();
   return unary(async (call) => {
     const audiences = requireAudiences(call.request.audience);
     const wanted = parseWantedId(call.request.spiffeId);
     const who = await d.authorization.identifyCaller(call);
-    const granted = d.authorization.entitledTo(who, FETCH_SVID, wanted);
+    const granted = await d.authorization.entitledInTurn(who, FETCH_SVID, wanted);
+    if (call.cancelled) throw new StatusError(status.CANCELLED, "the call was cancelled");
     const issued = granted.map((entitlement) =>
-      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, ({ expiresAt }) => {
-        const what = { type: "jwt", audience: [...audiences], notAfter: expiresAt.toISOString() };
-        return d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, what);
-      }),
+      d.jwtIssuer.jwtSvid(entitlement.identity.id, audiences, entitlement.launchedBy, (svid, again) =>
+        d.authorization.recordDeliveryInTurn(who, FETCH_SVID, entitlement, deliveryOf(svid, audiences, again)),
+      ),
     );
     const svids = await Promise.all(issued);
     const hints = uniqueHints(svids.map((svid) => svid.hint));
@@ -56,6 +58,18 @@ export function fetchJwtSvid(d: JwtDependencies): handleUnaryCall<JWTSVIDRequest
       })),
     };
   });
+}
+
+/** What the record says of a hand-out. The same object each time that a token is handed out again. */
+function createDeliveries(): (svid: JwtSvid, audience: readonly string[], again: boolean) => AuditFields {
+  const known = new WeakMap<JwtSvid, AuditFields>();
+  return (svid, audience, again) => {
+    const before = again ? known.get(svid) : undefined;
+    if (before !== undefined) return before;
+    const what = { type: "jwt", audience, notAfter: svid.expiresAt.toISOString(), ...(again && { again }) };
+    if (again) known.set(svid, what);
+    return what;
+  };
 }
 
 /** FetchJWTBundles: JWK Sets of our own and of federated trust domains, for a caller with an identity (WA §6.2.2). */

@@ -103,6 +103,18 @@ test("entries of one turn are in the file when their promises resolve, in one ch
   expect(await verifyAuditLog(directory)).toMatchObject({ entries: 6, problems: [], head: log.head });
 });
 
+test("fields that many entries of one turn share stand in each of them, and an entry that is none takes no other with it", async () => {
+  const log = await open();
+  const [same, none] = [{ b: 1, a: ["x"] }, { text: "x".repeat(70_000) }];
+  const fields = [same, same, { a: 2 }, same, none, none, same, same];
+  const outcomes = await Promise.allSettled(fields.map((one) => log.appendInTurn("call", one)));
+  expect(outcomes.map((outcome) => outcome.status === "fulfilled")).toEqual(fields.map((one) => one !== none));
+  expect(linesOf().map((line) => (JSON.parse(line) as { fields: unknown }).fields)).toEqual(
+    fields.filter((one) => one !== none),
+  );
+  expect(await verifyAuditLog(directory)).toMatchObject({ entries: 6, problems: [], head: log.head });
+});
+
 test("of the entries of one turn only the one that cannot be one is refused, and what waits is written before the log closes", async () => {
   const log = await open();
   const outcomes = Promise.allSettled([

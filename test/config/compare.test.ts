@@ -13,6 +13,29 @@ const lifetimes = (entry: string) => `lifetimes: ${entry}\n`;
 
 describe("what permits more (WIDENED) and what does not", () => {
   it.each([
+    [
+      "another label",
+      identity("{ uid: 1 }"),
+      identity("{ uid: 1, labels: { team: a } }"),
+      true,
+      "+ identities.x.labels.team: a",
+    ],
+    [
+      "a label less",
+      identity("{ uid: 1, labels: { a: b } }"),
+      identity("{ uid: 1 }"),
+      true,
+      "- identities.x.labels.a: b",
+    ],
+    [
+      "another label of a service",
+      service("{ http: { unix: a }, labels: { tier: one } }"),
+      service("{ http: { unix: a }, labels: { tier: two } }"),
+      true,
+      "~ services.s.labels.tier: one → two",
+    ],
+    ["shadow on", identity("{ uid: 1 }"), identity("{ uid: 1, shadow: true }"), true, "+ identities.x.shadow"],
+    ["shadow off", identity("{ uid: 1, shadow: true }"), identity("{ uid: 1 }"), false, "- identities.x.shadow"],
     // An identity
     ["an identity more", "", "identities: { x: { uid: 1 } }", true, "+ identities.x: uid 1"],
     ["an identity less", "identities: { x: { uid: 1 } }", "", false, "- identities.x: uid 1"],

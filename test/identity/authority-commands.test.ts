@@ -58,7 +58,8 @@ describe("authorities by command", () => {
     expect(authority.x509Authorities).toHaveLength(2);
     expect(authority.prepare().keyId).toBe(prepared.keyId);
     // The first still signs.
-    expect((await keeper.jwtSvid(billing, ["orders"])).token).not.toBe(token);
+    expect((await keeper.jwtSvid(billing, ["orders"])).token).toBe(token);
+    expect(tokenVerifies(domain, (await keeper.jwtSvid(billing, ["orders", "another"])).token)).toBe(true);
     expect(authority.active.keyId).toBe(first?.keyId);
 
     clock.advance(5 * SECOND);

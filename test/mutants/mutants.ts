@@ -5,6 +5,7 @@ import { clientMutants } from "./client-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
+import { tokenMutants } from "./token-mutants.ts";
 
 /** One check of the real code, switched off. */
 export interface Mutant {
@@ -35,7 +36,7 @@ export const mutants: readonly Mutant[] = [
     id: "workload-recheck",
     check: "ST-9: the caller is checked again before each answer",
     file: "src/workload-api/authorization.ts",
-    find: "      who.caller.recheck();",
+    find: "      caller.recheck();",
     replace: "",
     tests: ["test/workload-api/callers.test.ts", "test/liars/race.test.ts"],
   },
@@ -43,8 +44,8 @@ export const mutants: readonly Mutant[] = [
     id: "no-identity-refused",
     check: "EP-10: a known caller without identity is refused",
     file: "src/workload-api/authorization.ts",
-    find: "    if (granted.length === 0) {",
-    replace: "    if (false) {",
+    find: "if (granted.length > 0) return granted;",
+    replace: "return granted;",
     tests: ["test/workload-api/callers.test.ts", "test/workload-api/x509.test.ts"],
   },
   {
@@ -243,7 +244,7 @@ export const mutants: readonly Mutant[] = [
     id: "withdrawn-meanwhile",
     check: "an identity that is withdrawn while its token is being recorded is not handed out",
     file: "src/workload-api/authorization.ts",
-    find: "if (granted.some(({ identity }) => identity.id.equals(id))) return;",
+    find: "if (granted().some(({ identity }) => identity.id.equals(id))) return;",
     replace: "return;",
     tests: ["test/workload-api/jwt.test.ts"],
   },
@@ -399,4 +400,5 @@ export const mutants: readonly Mutant[] = [
   ...authzenMutants,
   ...clientMutants,
   ...sandboxMutants,
+  ...tokenMutants,
 ];

@@ -5,10 +5,18 @@ const input = (args: Record<string, unknown>): ConditionInput => ({
   args,
   caller: {
     ...{ id: "spiffe://shop.local/agents/billing", name: "agents/billing", trustDomain: "shop.local" },
-    ...{ evidence: "launch", launchedBy: [] },
+    ...{ evidence: "launch", launchedBy: [], labels: {} },
   },
-  resource: { id: "spiffe://shop.local/mcp/payments", name: "mcp/payments", tool: "issue_refund" },
+  subject: { type: "spiffe", id: "spiffe://shop.local/agents/billing", properties: {} },
+  user: {},
+  actors: [],
+  action: { name: "tools/call", properties: {} },
+  resource: {
+    ...{ type: "mcp-tool", id: "spiffe://shop.local/mcp/payments", name: "mcp/payments", tool: "issue_refund" },
+    ...{ uri: "", prompt: "", labels: {}, properties: {} },
+  },
   request: { method: "tools/call", path: "", query: {} },
+  context: {},
   now: new Date(Date.UTC(2025, 0, 15, 12)),
 });
 const outcome = (source: string, args: Record<string, unknown> = {}) =>
@@ -105,4 +113,17 @@ test("only the values that a condition read are recorded, long ones shortened", 
   expect(Object.keys(values)).toEqual(["args.amount", "args.user.name"]);
   expect(values["args.amount"]).toBe(1);
   expect(String(values["args.user.name"])).toHaveLength(257);
+});
+
+test.each([
+  ["(args.a == 1) || (args.b == 2)", ["(args.a == 1) || (args.b == 2)"]],
+  ["((args.a == 1) || (args.b == 2)) && args.c == 3", ["(args.a == 1) || (args.b == 2)", "args.c == 3"]],
+  ["(args.a == 1 && args.b == 2) && (args.c == 3)", ["args.a == 1", "args.b == 2", "args.c == 3"]],
+  [`args.c == ")" && ((args.a == "(") || (args.b == ')'))`, [`args.c == ")"`, `(args.a == "(") || (args.b == ')')`]],
+])("the terms of %s are conditions by themselves", (source, terms) => {
+  const condition = compileCondition(source);
+  expect(condition.terms).toEqual(terms);
+  for (const term of condition.terms) compileCondition(term);
+  const none = input({ a: 0, b: 0, c: 0 });
+  expect(condition.describe(none, condition.evaluate(none))).toContain(": ");
 });

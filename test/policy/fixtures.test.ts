@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { runPolicyTests } from "../../src/policy/fixtures.js";
+import { policyTestJunit, runPolicyTests } from "../../src/policy/fixtures.js";
 import { problemLine } from "../../src/policy/yaml-file.js";
 import { PAYMENTS_YAML, setOf } from "./shop.js";
 
@@ -95,4 +95,86 @@ test("a fixture file that cannot be read is a problem", async () => {
 
 test("no fixtures and no folder are an empty report", async () => {
   expect(await runPolicyTests(join(directory, "none"), setOf(""))).toMatchObject({ passed: 0, failed: 0, tests: [] });
+});
+
+test("identities × calls: what `allowed` does not name must be denied", async () => {
+  const report = await run(`tests:
+  - name: who may what
+    as: [agents/billing, agents/planner]
+    calls: [payments/get_invoice, payments/list_invoices, DELETE invoices /v1/invoices/1]
+    allowed:
+      agents/billing: [payments/get_invoice, payments/list_invoices]
+`);
+  expect(report.problems).toEqual([]);
+  expect(report.tests[0]?.expectations.map(({ call, passed, decision }) => [call, passed, decision.allowed])).toEqual([
+    ["agents/billing payments/get_invoice", true, true],
+    ["agents/billing payments/list_invoices", true, true],
+    ["agents/billing DELETE invoices /v1/invoices/1", true, false],
+    ["agents/planner payments/get_invoice", true, false],
+    ["agents/planner payments/list_invoices", true, false],
+    ["agents/planner DELETE invoices /v1/invoices/1", true, false],
+  ]);
+  const wrong = await run(`tests:
+  - name: who may what
+    as: [agents/billing, agents/planner]
+    calls: [payments/get_invoice, payments/list_invoices]
+    allowed: { agents/billing: [payments/get_invoice], agents/planner: all }
+`);
+  expect(wrong).toMatchObject({ passed: 1, failed: 3 });
+});
+
+test("a cell that no row or column has is a problem, not a denial that passes", async () => {
+  const { problems } = await run(`tests:
+  - name: typos
+    as: [agents/billing]
+    calls: [payments/get_invoice]
+    allowed: { agents/biling: all, agents/billing: [payments/get_invoices] }
+  - name: nothing
+    as: agents/billing
+`);
+  expect(problems.map((problem) => problemLine(problem).replace(/^.*?\/(?=payments\.test)/, ""))).toEqual([
+    "payments.test.yaml:5:31: agents/biling is not among those who call (did you mean agents/billing?)",
+    "payments.test.yaml:5:52: payments/get_invoices is not among the calls (did you mean payments/get_invoice?)",
+    "payments.test.yaml:6:5: a test has expect, or calls with allowed",
+  ]);
+});
+
+test("the clock of a test stands where it says, and goes on where it says", async () => {
+  writeFileSync(
+    join(directory, "payments.test.yaml"),
+    `tests:
+  - name: in the office
+    as: agents/billing
+    at: 2026-03-02T16:59:50+01:00
+    expect:
+      - { call: payments/get_invoice, allow: true, times: 3 }
+      - { call: payments/get_invoice, after: 20s, allow: false }
+  - name: at noon
+    as: agents/billing
+    expect: [{ call: payments/get_invoice, allow: true }]
+`,
+  );
+  const hours = `rules:
+  - name: office-hours
+    allow: { from: agents/billing, to: payments, tools: [get_invoice] }
+    when: now.getHours("Europe/Berlin") < 17
+`;
+  const report = await runPolicyTests(directory, setOf(hours));
+  expect(report).toMatchObject({ passed: 3, failed: 0, problems: [] });
+});
+
+test("the report as JUnit has a case for each expectation, and one for each error of a file", async () => {
+  const report = await run(`tests:
+  - name: "<refunds>"
+    as: agents/billing
+    expect:
+      - { call: payments/get_invoice, allow: true }
+      - { call: payments/issue_refund, with: { amount: 4200 }, allow: true }
+      - { call: payment/get_invoice, allow: true }
+`);
+  const xml = policyTestJunit(report);
+  expect(xml).toContain('<testsuites tests="3" failures="2" skipped="0">');
+  expect(xml).toContain('name="agents/billing payments/get_invoice" classname="&lt;refunds&gt;"');
+  expect(xml).toContain('<failure message="expected ALLOW, got DENY: small-refunds needs args.amount &lt;= 1000');
+  expect(xml).toContain("unknown service in payment/get_invoice");
 });

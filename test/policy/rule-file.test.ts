@@ -31,7 +31,7 @@ test("every problem of every file is reported, with its place and the nearest va
     "policies/0.yaml:3:20: unknown identity agents/biling (did you mean agents/billing?)",
     "policies/0.yaml:3:39: unknown service pyments (did you mean payments?)",
     'policies/0.yaml:3:55: "a*b*c" holds more than one *',
-    "policies/0.yaml:4:26: when: no such member: caller.nme (caller has id, name, trustDomain, evidence, launchedBy)",
+    "policies/0.yaml:4:26: when: no such member: caller.nme (caller has id, name, trustDomain, evidence, launchedBy, labels)",
     'policies/0.yaml:6:52: path "pay" must start with /',
     "policies/0.yaml:6:52: payments is an mcp service: use tools",
     "policies/0.yaml:7:27: when: matches: error parsing regexp: invalid or unsupported Perl syntax: `(?=` (RE2 syntax)",

@@ -69,7 +69,7 @@ export function decisionsOf(...texts: string[]): RulesAlone {
   };
 }
 
-export function settled<Value>(value: Value | Promise<Value>): Value {
+function settled<Value>(value: Value | Promise<Value>): Value {
   if (value instanceof Promise) throw new Error("a promise where an engine answers at once");
   return value;
 }

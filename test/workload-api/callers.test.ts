@@ -7,6 +7,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { AttestationError } from "../../src/attestation/attestor.js";
 import type { Caller } from "../../src/attestation/caller.js";
 import { verifies } from "../requirements/verifies.js";
+import { createManualClock } from "./manual-clock.js";
 import { receive } from "./received.js";
 import { identity, type RunningApi, type RunOptions, runApi, secure } from "./running-api.js";
 
@@ -149,6 +150,55 @@ describe("the caller", () => {
     changed = true;
     keeper.rotate();
     expect((await stream.ended).code).toBe(status.UNAUTHENTICATED);
+    await expect.poll(() => api.open, { timeout: 5_000 }).toEqual({ connections: 0, streams: 0 });
+  });
+});
+
+describe("many calls at once", () => {
+  const AT_ONCE = 40;
+
+  it("are each checked after they have come, in fewer looks than calls; once the process has changed each is refused and recorded", async () => {
+    let rechecks = 0;
+    let changed = false;
+    // Gives the connection up when the test says so: how long the calls take to come is the machine's affair.
+    const clock = createManualClock();
+    const { client, record, api } = await start({
+      identities: [identity("agents/billing")],
+      clock,
+      change: (dependencies) => ({
+        ...dependencies,
+        attestor: {
+          async ofUnixSocket(fd) {
+            const caller = await dependencies.attestor.ofUnixSocket(fd);
+            return recheckedBy(caller, () => {
+              rechecks += 1;
+              if (changed) throw new AttestationError("process-changed", "it executes another program now");
+            });
+          },
+        },
+      }),
+    });
+    const connection = client();
+    const fetch = () =>
+      new Promise<status>((resolve) => {
+        connection.fetchJwtsvid({ audience: ["orders"], spiffeId: "" }, secure(), (error) =>
+          resolve(error?.code ?? status.OK),
+        );
+      });
+    const together = () => Promise.all(Array.from({ length: AT_ONCE }, fetch));
+    const recorded = (wanted: string) => record.entries.filter(({ kind }) => kind === wanted).length;
+
+    expect(await fetch()).toBe(status.OK);
+    expect(rechecks).toBe(1);
+    expect(new Set(await together())).toEqual(new Set([status.OK]));
+    expect(rechecks).toBeGreaterThan(1);
+    expect(rechecks).toBeLessThan(AT_ONCE);
+    expect([recorded("svid.issued"), recorded("svid.delivered")]).toEqual([1, AT_ONCE + 1]);
+
+    changed = true;
+    expect(new Set(await together())).toEqual(new Set([status.UNAUTHENTICATED]));
+    expect([recorded("svid.refused"), recorded("svid.delivered")]).toEqual([AT_ONCE, AT_ONCE + 1]);
+    clock.advance(100);
     await expect.poll(() => api.open, { timeout: 5_000 }).toEqual({ connections: 0, streams: 0 });
   });
 });

@@ -3,6 +3,7 @@ import { type ServiceError, status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TrustDomain } from "../../src/spiffe/spiffe-id.js";
 import type { JWTSVIDResponse, ValidateJWTSVIDResponse } from "../../src/workload-api/generated/workload.js";
+import { fetchJwtSvid, type JwtDependencies } from "../../src/workload-api/jwt.js";
 import { verifies } from "../requirements/verifies.js";
 import { receive } from "./received.js";
 import { identity, type RunningApi, runApi, secure } from "./running-api.js";
@@ -113,6 +114,52 @@ describe("FetchJWTSVID", () => {
     const refused = await fetchTokens(["payments"]);
     running.record.writable = true;
     expect([refused.code, refused.response]).toEqual([status.UNAVAILABLE, undefined]);
+  });
+
+  it("hands a token out again, to every process with its identity, and records each hand-out as what it is", async () => {
+    const before = running.record.entries.length;
+    const [first, second] = [await tokenFor("again"), await tokenFor("again")];
+    expect(second).toBe(first);
+    const entries = running.record.entries.slice(before).filter(({ fields }) => fields.identity === "agents/billing");
+    expect(entries.map(({ kind, fields }) => [kind, fields.again ?? false])).toEqual([
+      ["svid.issued", false],
+      ["svid.delivered", false],
+      ["svid.delivered", true],
+    ]);
+    const notAfter = new Date(claimsOf(first).exp * 1_000).toISOString();
+    expect(entries.at(-1)?.fields).toMatchObject({ type: "jwt", audience: ["again"], notAfter, pid: process.pid });
+    running.record.writable = false;
+    const refused = await fetchTokens(["again"]);
+    running.record.writable = true;
+    expect([refused.code, refused.response]).toEqual([status.UNAVAILABLE, undefined]);
+    expect(await tokenFor("again")).toBe(first);
+  });
+
+  it("signs and records nothing for a call that was cancelled while its caller was looked at", async () => {
+    const before = running.record.entries.length;
+    const answered = (cancelled: boolean) =>
+      new Promise<status | undefined>((resolve) => {
+        const entitlement = { identity: identity("agents/billing"), evidence: "kernel", launchedBy: [] } as const;
+        const handler = fetchJwtSvid({
+          ...{ jwtIssuer: running.keeper, clock: { now: Date.now } },
+          authorization: {
+            identifyCaller: async () => ({}),
+            async entitledInTurn() {
+              Object.assign(call, { cancelled });
+              return [entitlement];
+            },
+            recordDeliveryInTurn: async () => void running.record.append("svid.delivered", {}),
+          },
+        } as unknown as JwtDependencies);
+        const call = { request: { audience: ["cancelled"], spiffeId: "" }, cancelled: false } as unknown as Parameters<
+          typeof handler
+        >[0];
+        handler(call, (error) => resolve(error === null ? status.OK : (error.code as status)));
+      });
+    expect(await answered(true)).toBe(status.CANCELLED);
+    expect(running.record.entries).toHaveLength(before);
+    expect(await answered(false)).toBe(status.OK);
+    expect(running.record.entries).toHaveLength(before + 2);
   });
 
   it("does not hand out a token whose identity is withdrawn while that is recorded", async () => {

@@ -2,9 +2,13 @@ import { type ClientReadableStream, credentials, Metadata, makeClientConstructor
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { HealthClient, HealthCheckResponse_ServingStatus as Serving } from "../../src/workload-api/generated/health.js";
 import { type SpiffeWorkloadAPIClient, SpiffeWorkloadAPIService } from "../../src/workload-api/generated/workload.js";
+import { requireSecurityHeader } from "../../src/workload-api/security-header.js";
 import { verifies } from "../requirements/verifies.js";
 import { type Received, receive } from "./received.js";
 import { identity, type RunningApi, runApi, secure } from "./running-api.js";
+
+type InterceptedCall = Parameters<typeof requireSecurityHeader>[1];
+type CallListener = Parameters<InterceptedCall["start"]>[0];
 
 let running: RunningApi;
 beforeAll(async () => {
@@ -118,6 +122,35 @@ describe("the service", () => {
     expect(await raw.send("Nonsense", Buffer.alloc(0), secure())).toBe(status.UNIMPLEMENTED);
     expect(await raw.send("FetchJWTSVID", Buffer.from([0x0a, 0x01, 0x61]), secure())).toBe(status.OK);
     raw.close();
+  });
+});
+
+describe("a call that was cancelled", () => {
+  it("hears nothing more of what was read before, and one that was not hears all of it", () => {
+    const passedOn = (cancel: boolean): string[] => {
+      const heard: string[] = [];
+      let listener: CallListener | undefined;
+      const call = {
+        start: (given: CallListener) => {
+          listener = given;
+        },
+      } as InterceptedCall;
+      const method = { path: SpiffeWorkloadAPIService.fetchJwtsvid.path, requestStream: false, responseStream: false };
+      const checked = requireSecurityHeader(method as Parameters<typeof requireSecurityHeader>[0], call);
+      checked.start({
+        onReceiveMetadata: () => heard.push("metadata"),
+        onReceiveMessage: () => heard.push("message"),
+        onReceiveHalfClose: () => heard.push("end"),
+        onCancel: () => heard.push("cancel"),
+      });
+      listener?.onReceiveMetadata(secure());
+      if (cancel) listener?.onCancel();
+      listener?.onReceiveMessage({});
+      listener?.onReceiveHalfClose();
+      return heard;
+    };
+    expect(passedOn(false)).toEqual(["metadata", "message", "end"]);
+    expect(passedOn(true)).toEqual(["metadata", "cancel"]);
   });
 });
 

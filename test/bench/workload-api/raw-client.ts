@@ -10,12 +10,14 @@ const HEADERS = {
   "workload.spiffe.io": "true",
 };
 
-/** FetchJWTSVID in bare HTTP/2 frames, encoded once: a client that costs less than the server, so that the server is what is measured. */
-export function rawClient(path: string) {
+/**
+ * FetchJWTSVID in bare HTTP/2 frames: a client that costs less than the server, so that the server is what is measured. For one audience, encoded once, or
+ * each time for another one, for which nothing can have been signed before.
+ */
+export function rawClient(path: string, audiences: "one" | "each another" = "one") {
   const session = connectHttp2("http://localhost", { createConnection: () => connect(path) });
-  const message = Buffer.from(JWTSVIDRequest.encode({ audience: ["orders"], spiffeId: "" }).finish());
-  const frame = Buffer.concat([Buffer.alloc(5), message]);
-  frame.writeUInt32BE(message.length, 1);
+  const same = frameFor("orders");
+  let asked = 0;
   return {
     fetch(): Promise<Buffer> {
       return new Promise((resolve, reject) => {
@@ -28,11 +30,18 @@ export function rawClient(path: string) {
         });
         stream.on("error", reject);
         stream.on("close", () => (answered ? resolve(Buffer.concat(parts)) : reject(new Error("no grpc-status 0"))));
-        stream.end(frame);
+        stream.end(audiences === "one" ? same : frameFor(`orders-${asked++}`));
       });
     },
     close: () => session.close(),
   };
+}
+
+function frameFor(audience: string): Buffer {
+  const message = Buffer.from(JWTSVIDRequest.encode({ audience: [audience], spiffeId: "" }).finish());
+  const frame = Buffer.concat([Buffer.alloc(5), message]);
+  frame.writeUInt32BE(message.length, 1);
+  return frame;
 }
 
 /** The tokens in what `fetch` gave. */

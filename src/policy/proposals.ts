@@ -1,0 +1,106 @@
+import type { AccessRequest, ConsideredRule, Decision } from "./access-request.js";
+import { type ConditionInput, compileCondition } from "./condition.js";
+import type { WrittenRule } from "./edit-rules.js";
+import { knownLabels } from "./policy-names.js";
+import type { PolicySet } from "./policy-set.js";
+import { RequestFacts } from "./request-facts.js";
+import type { Rule } from "./rule.js";
+import { conditionInput, ruledRequest } from "./ruled-request.js";
+import { celLiteral, narrowestRule, termsFor } from "./suggest-rule.js";
+
+/** One way to allow a call that was denied. */
+export interface Proposal {
+  /** `a rule for issue_refund with invoice 1017 and amount 4200 only`. */
+  readonly title: string;
+  /** It allows more than this very call. */
+  readonly widens: boolean;
+  readonly change: ProposedChange;
+}
+
+export type ProposedChange =
+  | { readonly kind: "add"; readonly rule: WrittenRule; readonly comment: string }
+  /** Another condition for a rule that has one, by name, in `file`. */
+  | { readonly kind: "when"; readonly rule: string; readonly file: string; readonly when: string };
+
+/**
+ * What would allow `request`, least privilege first: a rule for this very call; the rules that only a comparison kept from allowing, looser for
+ * this call alone; the same, looser for every call. Empty where no allow helps.
+ */
+export function proposalsFor(
+  request: AccessRequest,
+  decision: Decision,
+  considered: readonly ConsideredRule[],
+  set: PolicySet,
+  now: Date,
+): readonly Proposal[] {
+  const narrowest = narrowestRule(request, decision, considered);
+  if (narrowest === undefined) return [];
+  const { rule, comment } = narrowest;
+  const exact: Proposal = {
+    title: `a rule for ${wordsOf(rule)}${comment === "" ? " only" : ""}`,
+    widens: comment !== "",
+    change: { kind: "add", ...narrowest },
+  };
+  const missed = considered.filter(
+    ({ effect, outcome, subject }) =>
+      effect === "allow" && outcome === "condition-false" && subject === decision.deniedAbove,
+  );
+  const looser = missed.flatMap(({ rule: name }) => {
+    const found = set.rules.find((each) => each.name === name);
+    return found === undefined ? [] : looserConditions(found, request, set, now);
+  });
+  return [exact, ...looser.toSorted((a, b) => Number(a.widens) - Number(b.widens))];
+}
+
+function wordsOf(rule: WrittenRule): string {
+  const allow = rule.allow as Readonly<Record<string, unknown>>;
+  const what = [allow.tools, allow.method, allow.path].filter((each) => each !== undefined).map(String);
+  const when = typeof rule.when === "string" ? ` with ${rule.when.replaceAll(" && ", " and ")}` : "";
+  return `${what.join(" ") || "everything"}${when}`;
+}
+
+function looserConditions(rule: Rule, request: AccessRequest, set: PolicySet, now: Date): readonly Proposal[] {
+  const { condition } = rule;
+  if (condition === undefined) return [];
+  const ruled = ruledRequest(request);
+  const facts = new RequestFacts(request, set.entities, now.getTime());
+  const input = conditionInput(request, ruled, facts, knownLabels(set.names));
+  const terms = condition.terms.map((term) => {
+    const holds = compileCondition(term).evaluate(input).outcome;
+    return holds === "true" ? term : looserTerm(term, input);
+  });
+  if (terms.some((term) => term === undefined)) return [];
+  const looser = terms.join(" && ");
+  if (!allows(looser, input)) return [];
+  const file = rule.at.slice(0, rule.at.lastIndexOf(":"));
+  const change = (when: string): ProposedChange => ({ kind: "when", rule: rule.name, file, when });
+  const forAll: Proposal = { title: `${rule.at} for every call: ${looser}`, widens: true, change: change(looser) };
+  const used = new Set(condition.references.map((path) => path.join(".")));
+  const pins = termsFor(request, ruled).terms.filter((term) => !used.has(term.slice(0, term.indexOf(" =="))));
+  const pinned = `(${condition.source.trim()}) || (${[...pins, ...terms].join(" && ")})`;
+  if (pins.length === 0 || !allows(pinned, input)) return [forAll];
+  // Not widening beyond the call in each argument that the rule leaves free, yet more than the call alone.
+  const title = `${rule.at} where ${pins.join(" and ")}: ${looser}`;
+  return [{ title, widens: false, change: change(pinned) }, forAll];
+}
+
+function allows(when: string, input: ConditionInput): boolean {
+  try {
+    return compileCondition(when).evaluate(input).outcome === "true";
+  } catch {
+    return false;
+  }
+}
+
+const COMPARISON = /^(?<path>[\w.[\]"]+)\s*(?<operator><=|>=|==|<|>)\s*(?<literal>-?[\w."]+)$/;
+const LOOSER: Readonly<Record<string, string>> = { "<=": "<=", "<": "<=", ">=": ">=", ">": ">=" };
+
+/** `args.amount <= 1000` as `args.amount <= 4200` where it is 4200; undefined where it is no comparison with a literal. */
+function looserTerm(term: string, input: ConditionInput): string | undefined {
+  const { path = "", operator = "", literal = "" } = COMPARISON.exec(term.trim())?.groups ?? {};
+  if (path === "") return undefined;
+  const [actual] = Object.values(compileCondition(`${path} == ${path}`).valuesUsed(input));
+  const written = celLiteral(actual);
+  if (written === undefined) return undefined;
+  return operator === "==" ? `${path} in [${literal}, ${written}]` : `${path} ${LOOSER[operator]} ${written}`;
+}

@@ -1,0 +1,85 @@
+import { METHODS } from "node:http";
+import { matchesName, type NamePattern, parseNamePattern } from "./pattern.js";
+import { nearestHint } from "./policy-names.js";
+import type { Rule } from "./rule.js";
+import type { ScopeText } from "./rule-file-schema.js";
+import { SERVICE_TYPES } from "./rule-names.js";
+import { type Place, propertyTerms, type ResourceScope } from "./rule-scope.js";
+import type { PathInFile } from "./yaml-file.js";
+
+/** JSON-RPC methods of MCP that a client sends, of every revision up to 2026-07-28. */
+const MCP_METHODS = [
+  "completion/complete",
+  "initialize",
+  "logging/setLevel",
+  "ping",
+  "prompts/get",
+  "prompts/list",
+  "resources/list",
+  "resources/read",
+  "resources/subscribe",
+  "resources/templates/list",
+  "resources/unsubscribe",
+  "server/discover",
+  "subscriptions/listen",
+  "tasks/cancel",
+  "tasks/get",
+  "tasks/list",
+  "tasks/result",
+  "tasks/update",
+  "tools/call",
+  "tools/list",
+];
+const KNOWN_ACTIONS = [...METHODS.map((method) => `http:${method}`), ...MCP_METHODS];
+
+/** Doing what: `method`, or `action` in full. */
+export function readAction(scope: ScopeText, resource: ResourceScope, place: Place): Pick<Rule, "actions" | "terms"> {
+  const { names, path } = place;
+  const { action } = scope;
+  if (action === undefined) {
+    const actions = names.each(scope.method, [...path, "method"], (text, at) =>
+      serviceAction(text, at, "method", place),
+    );
+    if (actions !== undefined && ofEntities(resource)) {
+      place.yaml.problem("policy-rule", [...path, "method"], "method is of services", "use action");
+    }
+    return { actions, terms: [] };
+  }
+  const at = [...path, "action"];
+  const isFull = typeof action === "object" && !Array.isArray(action);
+  const { name, properties } = isFull ? action : { name: action, properties: undefined };
+  return {
+    actions: names.each(name, isFull ? [...at, "name"] : at, (text, where) =>
+      ofEntities(resource) || (ofAnything(resource) && names.hasEntities && !isKnown(text))
+        ? names.pattern(text, where, parseNamePattern)
+        : serviceAction(text, where, "action", place),
+    ),
+    terms: propertyTerms("action", "", properties, place, [...at, "properties"]),
+  };
+}
+
+function ofEntities({ resourceType }: ResourceScope): boolean {
+  return resourceType !== undefined && !SERVICE_TYPES.includes(resourceType);
+}
+
+function ofAnything({ resourceType, to, tools, paths, uris, prompts }: ResourceScope): boolean {
+  return [resourceType, to, tools, paths, uris, prompts].every((each) => each === undefined);
+}
+
+function isKnown(text: string): boolean {
+  return METHODS.includes(text) || KNOWN_ACTIONS.includes(text);
+}
+
+function serviceAction(text: string, at: PathInFile, what: string, { yaml, names }: Place): NamePattern | undefined {
+  if (METHODS.includes(text)) return parseNamePattern(`http:${text}`);
+  if (KNOWN_ACTIONS.includes(text)) return parseNamePattern(text);
+  if (text.includes("*")) {
+    const pattern = names.pattern(text, at, parseNamePattern);
+    if (pattern === undefined || KNOWN_ACTIONS.some((name) => matchesName(pattern, name))) return pattern;
+  }
+  const hint = METHODS.includes(text.toUpperCase())
+    ? `did you mean ${text.toUpperCase()}?`
+    : nearestHint(text, [...METHODS, ...MCP_METHODS]);
+  yaml.problem("policy-method", at, `unknown ${what} ${text}`, hint);
+  return undefined;
+}

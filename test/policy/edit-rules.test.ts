@@ -1,0 +1,114 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { parse } from "yaml";
+import { withRule, withRuleKey, withTopKey } from "../../src/policy/edit-rules.js";
+import { PAYMENTS_YAML } from "./shop.js";
+
+const RULE = {
+  name: "new",
+  allow: { from: "agents/billing", to: "payments", tools: ["pay"] },
+  when: "args.amount <= 5",
+};
+
+describe("a rule is added", () => {
+  test("behind the last one, as it is indented, and nothing else changes", () => {
+    const text = `# who may pay\n${PAYMENTS_YAML}# the end\n`;
+    const added = withRule(text, RULE, "# agreed in May");
+    expect(added).toBe(`# who may pay
+${PAYMENTS_YAML}
+  # agreed in May
+  - name: new
+    allow:
+      from: agents/billing
+      to: payments
+      tools:
+        - pay
+    when: args.amount <= 5
+# the end
+`);
+  });
+
+  test.each([
+    ["", "rules:\n"],
+    ["# nothing yet\n", "# nothing yet\nrules:\n"],
+    ["rules:\n", "rules:\n"],
+    ["rules: # none\n", "rules: # none\n"],
+    ["rules:", "rules:\n"],
+  ])("to %j, which has none", (text, head) => {
+    const added = withRule(text, RULE);
+    expect(added.startsWith(`${head}  - name: new\n`)).toBe(true);
+    expect(parse(added)).toEqual({ rules: [RULE] });
+  });
+
+  test("to a list at the margin", () => {
+    const added = withRule("rules:\n- name: a\n  deny: {}\n", RULE);
+    expect(parse(added)).toEqual({ rules: [{ name: "a", deny: {} }, RULE] });
+    expect(added).toContain("\n- name: new\n");
+  });
+
+  test.each(["rules: [{ name: a, deny: {} }]\n", "rules: {}\n", "rulez: []\n", "rules:\n  - {\n"])(
+    "not to %j, which would have to be written anew",
+    (text) => {
+      expect(() => withRule(text, RULE)).toThrow(expect.objectContaining({ code: "policy-edit" }));
+    },
+  );
+});
+
+describe("a key of a rule is set, replaced and taken away", () => {
+  test("in block style", () => {
+    const shadowed = withRuleKey(PAYMENTS_YAML, "billing-reads", "shadow", true);
+    expect(shadowed).toBe(PAYMENTS_YAML.replace("list_invoices] }\n", "list_invoices] }\n    shadow: true\n"));
+    expect(withRuleKey(shadowed, "billing-reads", "shadow", undefined)).toBe(PAYMENTS_YAML);
+    expect(withRuleKey(PAYMENTS_YAML, "small-refunds", "when", "args.amount <= 4200")).toBe(
+      PAYMENTS_YAML.replace("<= 1000\n", "<= 4200\n"),
+    );
+    expect(withRuleKey(PAYMENTS_YAML, "billing-reads", "shadow", undefined)).toBe(PAYMENTS_YAML);
+  });
+
+  test("between braces", () => {
+    const text = "rules:\n  - { name: a, allow: { from: x, to: y } } # here\n";
+    const shadowed = withRuleKey(text, "a", "shadow", true);
+    expect(shadowed).toBe("rules:\n  - { name: a, allow: { from: x, to: y }, shadow: true } # here\n");
+    expect(withRuleKey(shadowed, "a", "shadow", undefined)).toBe(text);
+  });
+
+  test("at the top of the file", () => {
+    const shadowed = withTopKey(PAYMENTS_YAML, "shadow", true);
+    expect(parse(shadowed)).toEqual({ ...parse(PAYMENTS_YAML), shadow: true });
+    expect(parse(withTopKey(shadowed, "shadow", undefined))).toEqual(parse(PAYMENTS_YAML));
+  });
+
+  test("a condition of several lines becomes one, and what follows stays", () => {
+    const text =
+      "rules:\n  - name: a\n    deny: {}\n    when: |\n      args.a == 1 &&\n      args.b == 2\n    message: no\n";
+    expect(parse(withRuleKey(text, "a", "when", "args.a == 1"))).toEqual({
+      rules: [{ name: "a", deny: {}, when: "args.a == 1", message: "no" }],
+    });
+  });
+
+  test("not of a rule that is not there", () => {
+    expect(() => withRuleKey(PAYMENTS_YAML, "small-refund", "shadow", true)).toThrow("no rule small-refund");
+  });
+});
+
+test("whatever the texts in it, what is read back is what was written", () => {
+  const value = fc.oneof(fc.string(), fc.boolean(), fc.integer());
+  fc.assert(
+    fc.property(fc.stringMatching(/^[a-z]{1,8}$/), value, fc.string(), (name, when, message) => {
+      const rule = { name, deny: {}, message };
+      const added = withRule(PAYMENTS_YAML, rule);
+      const rules = parse(added).rules;
+      expect(rules.at(-1)).toEqual(rule);
+      expect(rules.slice(0, -1)).toEqual(parse(PAYMENTS_YAML).rules);
+      const between = withRuleKey("rules: [{ name: a, deny: {} }, { name: b, deny: {} }]", "a", "when", when);
+      expect(parse(between).rules).toEqual([
+        { name: "a", deny: {}, when },
+        { name: "b", deny: {} },
+      ]);
+      if (typeof when === "string" && /[\n\r]/.test(when)) return;
+      const changed = parse(withRuleKey(added, name, "when", when)).rules;
+      expect(changed.at(-1)).toEqual({ ...rule, when });
+      expect(changed.slice(0, -1)).toEqual(parse(PAYMENTS_YAML).rules);
+    }),
+  );
+});
