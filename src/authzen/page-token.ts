@@ -16,7 +16,7 @@ export interface PageTokens {
   tokenFor(page: Page, binding: string): string;
 }
 
-export const DEFAULT_LIMIT = 100;
+const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1_000;
 const TOKEN = /^([0-9]{1,10})\.([0-9]{1,4})\.([A-Za-z0-9_-]{43})$/;
 

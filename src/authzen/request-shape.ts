@@ -64,7 +64,7 @@ function withProperties<Named extends object>(
   return { ...named, properties: objectOf(entity.properties, `${member}.properties`) };
 }
 
-export function objectOf(value: Json | undefined, name: string): JsonObject {
+function objectOf(value: Json | undefined, name: string): JsonObject {
   if (isObject(value)) return value;
   throw invalid(value === undefined ? `${name} is missing` : `${name} must be an object`);
 }

@@ -16,7 +16,7 @@ import { identity, runRelay, shop, testAgent } from "../relay/running-relay.js";
 import type { Target } from "./certification.js";
 
 export const gateway = identity("agents/gateway");
-export const stranger = identity("agents/stranger");
+const stranger = identity("agents/stranger");
 const listener = identity(AUTHZEN_IDENTITY, { dnsNames: ["localhost", "127.0.0.1", "::1"] });
 
 export const payments: RunningService = {
