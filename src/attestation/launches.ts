@@ -68,6 +68,8 @@ export interface LaunchRegistry {
   isAgent(pid: number, startTime: bigint): boolean;
   /** PIDs that were launched as `name` (with the instance, where there is one) and have the identity now. */
   runningPids(name: string): readonly number[];
+  /** Of each running launch of `name` the SPIFFE IDs of the agents above it, nearest first. */
+  chainsOf(name: string): readonly (readonly string[])[];
   /** All live agents. */
   pids(): readonly number[];
   agents(): readonly KnownAgent[];
@@ -200,6 +202,10 @@ export function createLaunchRegistry(options: LaunchRegistryOptions): LaunchRegi
     runningPids: (name) =>
       alive().flatMap((process) =>
         launchedName(process.granted) === name && process.isRunning() ? [process.pid] : [],
+      ),
+    chainsOf: (name) =>
+      alive().flatMap((process) =>
+        launchedName(process.granted) === name && process.isRunning() ? [process.granted.launchedBy] : [],
       ),
     pids: () => alive().map((process) => process.pid),
     agents: () => [

@@ -38,6 +38,8 @@ export type AuditKind =
   | "launch.ended"
   | "call"
   | "decision"
+  /** Another enforcement point asked who or what is permitted; `fields` say how many were found. */
+  | "search"
   | "reload"
   | "reload.waiting"
   | "reload.accepted"

@@ -17,6 +17,7 @@ function statusText(status: StatusReport): string {
   const lines = [
     `${status.trustDomain}  running since ${status.startedAt}, pid ${status.pid}${status.ephemeral ? ", ephemeral" : ""}`,
     `  Workload API  ${status.workloadApi}`,
+    `  AuthZEN       ${[status.authzen.socket, status.authzen.url].filter((each) => each !== undefined).join("  ")}`,
     `  policy        ${status.policy.digest.slice(0, 8)}, ${status.policy.rules} rules in ${status.policy.files} files`,
     `  authority     valid until ${status.authority.notAfter}, next ${status.authority.rotateAt}`,
     `  calls         ${status.counts.calls}, ${status.counts.denied} denied`,

@@ -2,6 +2,7 @@ import { canonicalize } from "json-canonicalize";
 import type {
   Config,
   EngineConfig,
+  HostPort,
   IdentityConfig,
   Labels,
   LaunchConfig,
@@ -12,7 +13,7 @@ import type {
   ServiceConfig,
   Upstream,
 } from "./config.js";
-import { describeEndpoint, describeOidc, describeRelationship } from "./describe-federation.js";
+import { describeEndpoint, describeOidc, describeRelationship, formatAddress } from "./describe-federation.js";
 import { formatDuration } from "./duration.js";
 import { describeEngine, describeScope } from "./policy-schema.js";
 import type { PinnedTools } from "./tool-pin.js";
@@ -45,6 +46,7 @@ export function compareConfigs(old: Config, next: Config): Comparison {
     // Whoever holds another key can be anybody in this trust domain.
     ...differing("upstreamAuthority", describeUpstreamAuthority(old), describeUpstreamAuthority(next), true),
     ...federationChanges(old, next),
+    ...authzenChanges(old, next),
     ...differing("reload", old.reload, next.reload, next.reload === "auto"),
     // Keys that stay on the disk can be taken from it.
     ...differing("keys", old.keys, next.keys, next.keys === "disk"),
@@ -283,6 +285,15 @@ function federationChanges(old: Config, next: Config): readonly Change[] {
       differing(`federation.trustDomains.${name}`, before.get(name), after.get(name), after.has(name)),
     ),
     ...differing("oidc", oidc(old), oidc(next), oidc(next) !== undefined),
+  ];
+}
+
+function authzenChanges({ authzen: old }: Config, { authzen: next }: Config): readonly Change[] {
+  const asksMore = next.clients.some((name) => !old.clients.includes(name));
+  const address = (listen: HostPort | undefined) => listen && formatAddress(listen);
+  return [
+    ...differing("authzen.listen", address(old.listen), address(next.listen), next.listen !== undefined),
+    ...differing("authzen.clients", list(old.clients), list(next.clients), asksMore),
   ];
 }
 

@@ -19,6 +19,7 @@ export interface Config {
   readonly upstreamAuthority: { readonly certificate: string; readonly key: string } | undefined;
   readonly federation: FederationConfig;
   readonly oidc: OidcConfig | undefined;
+  readonly authzen: AuthzenConfig;
   /** What a widening reload does (D13). */
   readonly reload: "confirm" | "auto";
   /** `disk`: keys under `.agentid/`; `memory`: nothing is kept. */
@@ -111,6 +112,14 @@ export interface OidcConfig {
   readonly web: WebCertificateFiles | undefined;
 }
 
+/** Who may ask the decision point, and where besides its Unix socket. */
+export interface AuthzenConfig {
+  /** A loopback address. */
+  readonly listen: HostPort | undefined;
+  /** Names of the identities of enforcement points. */
+  readonly clients: readonly string[];
+}
+
 export interface HostPort {
   readonly host: string;
   readonly port: number;
@@ -124,6 +133,9 @@ export interface WebCertificateFiles {
 
 /** The identity that an `https_spiffe` bundle endpoint presents. No process ever has it. */
 export const BUNDLE_ENDPOINT_IDENTITY = "agentid/bundle-endpoint";
+
+/** The identity that the AuthZEN listener presents. No process ever has it. */
+export const AUTHZEN_IDENTITY = "agentid/authzen";
 
 /** Seconds. D24: X.509 600, JWT 300, CA 86400; none under 10. */
 export interface Lifetimes {

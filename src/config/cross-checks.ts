@@ -1,4 +1,4 @@
-import { BUNDLE_ENDPOINT_IDENTITY } from "./config.js";
+import { AUTHZEN_IDENTITY, BUNDLE_ENDPOINT_IDENTITY } from "./config.js";
 import type { ConfigProblem } from "./config-error.js";
 import { durationSeconds, formatDuration } from "./duration.js";
 import { suggestion } from "./nearest.js";
@@ -21,6 +21,7 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
     ...identityNames(source),
     ...pinnedWithoutPath(source),
     ...subagentReferences(source),
+    ...enforcementPointReferences(source),
     ...instanceNames(source),
     ...serviceNames(source),
     ...serviceReferences(source),
@@ -45,6 +46,9 @@ function identityNames(source: YamlSource): readonly ConfigProblem[] {
     if (name === BUNDLE_ENDPOINT_IDENTITY) {
       return [source.problem(["identities", name], "this name is that of agentid's own bundle endpoint", "key")];
     }
+    if (name === AUTHZEN_IDENTITY) {
+      return [source.problem(["identities", name], "this name is that of agentid's own decision point", "key")];
+    }
     // With an unknown key, most likely a mistyped ground, that key is the problem.
     if (!isMapping(entry) || Object.keys(entry).some((key) => !NOT_GROUNDS.includes(key))) return [];
     return [
@@ -64,6 +68,18 @@ function pinnedWithoutPath(source: YamlSource): readonly ConfigProblem[] {
     if (!isMapping(exe) || !isMapping(entry) || exe.sha256 !== "pinned") return [];
     if (Object.hasOwn(exe, "path") || Object.hasOwn(entry, "launch")) return [];
     return [source.problem(["identities", name, "exe"], "a pinned digest needs the path of the file to pin")];
+  });
+}
+
+/** Services may ask as well: what stands in the way of callers of its own is an enforcement point. */
+function enforcementPointReferences(source: YamlSource): readonly ConfigProblem[] {
+  const clients = valueAt(source.value, ["authzen", "clients"]);
+  if (!Array.isArray(clients)) return [];
+  const known = entriesOf(source, "identities").map(([name]) => name);
+  return clients.flatMap((client: unknown, index) => {
+    if (typeof client !== "string" || known.includes(client)) return [];
+    const near = suggestion(client, known);
+    return [source.problem(["authzen", "clients", index], `no identity ${JSON.stringify(client)}${near}`)];
   });
 }
 

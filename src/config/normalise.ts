@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
 import {
+  AUTHZEN_IDENTITY,
   BUNDLE_ENDPOINT_IDENTITY,
   type Config,
   type IdentityConfig,
@@ -47,6 +48,10 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
     ...(federation.endpoint !== undefined && federation.endpoint.web === undefined
       ? [ownIdentity(trustDomain, BUNDLE_ENDPOINT_IDENTITY)]
       : []),
+    // Clients that know nothing of SPIFFE verify it by these names.
+    ...(written.authzen?.listen === undefined
+      ? []
+      : [{ ...ownIdentity(trustDomain, AUTHZEN_IDENTITY), dnsNames: ["localhost", "127.0.0.1", "::1"] }]),
   ];
   const { x509, jwt, ca } = written.lifetimes ?? {};
   return {
@@ -67,6 +72,10 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
     },
     federation,
     oidc: written.oidc && oidcOf(written.oidc, projectDirectory),
+    authzen: {
+      listen: written.authzen?.listen === undefined ? undefined : parseHostPort(written.authzen.listen),
+      clients: written.authzen?.clients ?? [],
+    },
     reload: written.reload ?? (identities.some((identity) => identity.launch !== undefined) ? "confirm" : "auto"),
     keys: written.keys ?? "disk",
   };

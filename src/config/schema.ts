@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { authzen } from "./authzen-schema.js";
 import { federation, oidc } from "./federation-schema.js";
 import { identity } from "./identity-schema.js";
 import { lifetimes } from "./lifetimes-schema.js";
@@ -60,6 +61,7 @@ export const configFile = z
       .optional(),
     federation: federation.optional(),
     oidc: oidc.optional(),
+    authzen: authzen.optional(),
     reload: z
       .enum(["confirm", "auto"])
       .meta({

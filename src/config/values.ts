@@ -101,6 +101,15 @@ export const checkHostPort: ValueCheck = (text) => {
   return endpoint.port >= 1 && endpoint.port <= 65_535 ? undefined : "a port is a number from 1 to 65535";
 };
 
+export const checkLoopbackHostPort: ValueCheck = (text) => {
+  const wrong = checkHostPort(text);
+  if (wrong !== undefined) return wrong;
+  const host = parseHostPort(text)?.host;
+  return host === "127.0.0.1" || host === "::1"
+    ? undefined
+    : "only for this machine: write 127.0.0.1:PORT or [::1]:PORT";
+};
+
 /** `[::1]:8443` → `::1`, 8443; undefined if it is not host:port. */
 export function parseHostPort(text: string): { host: string; port: number } | undefined {
   const match = HOST_PORT.exec(text);

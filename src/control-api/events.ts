@@ -21,8 +21,8 @@ const callBase = {
     .describe("what the caller's identity rests on: kernel, launch, parent, weak, or certificate; absent without one"),
   launchedBy: z.array(z.string()).optional().describe("the agents that launched the caller, nearest first"),
   service: z.string(),
-  protocol: z.enum(["http", "mcp"]),
-  action: z.string().describe("GET, POST … or the JSON-RPC method"),
+  protocol: z.enum(["http", "mcp", "authzen"]).describe("authzen: another enforcement point asked"),
+  action: z.string().describe("GET, POST …, the JSON-RPC method, or the action that another enforcement point named"),
   target: z.string().describe("path, or the tool's name"),
   summary: z.string().describe("one line: `issue_refund {invoice:1017, amount:4200}`"),
   rule: z.string(),
@@ -92,6 +92,12 @@ const problemSeen = z.object({
   resolved: z.boolean().optional(),
 });
 
+/** Where other enforcement points ask. */
+export const authzenAddresses = z.object({
+  socket: z.string().describe("unix:///…"),
+  url: z.string().optional().describe("https://127.0.0.1:…, where agentid.yaml has authzen.listen"),
+});
+
 const ready = z.object({
   event: z.literal("ready"),
   time,
@@ -99,6 +105,7 @@ const ready = z.object({
   trustDomain: z.string(),
   workloadApi: z.string().describe("unix:///… for SPIFFE_ENDPOINT_SOCKET"),
   control: z.string().describe("unix:///…"),
+  authzen: authzenAddresses,
   pid: z.number().int(),
   services: z.record(z.string(), z.object({ url: z.string(), mtls: z.string() })),
 });

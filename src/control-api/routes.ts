@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { authorityRoutes, revocation } from "./authority-routes.js";
-import { agentidEvent, reloadDone } from "./events.js";
+import { agentidEvent, authzenAddresses, reloadDone } from "./events.js";
 import { sandboxGrant } from "./sandbox-view.js";
 
 /**
@@ -15,6 +15,7 @@ export const status = z.object({
   startedAt: z.iso.datetime(),
   ephemeral: z.boolean(),
   workloadApi: z.string(),
+  authzen: authzenAddresses,
   control: z.string(),
   policy: z.object({ digest: z.string(), rules: z.number().int(), files: z.number().int() }),
   authority: z.object({ notAfter: z.iso.datetime(), rotateAt: z.iso.datetime() }),

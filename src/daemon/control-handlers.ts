@@ -1,8 +1,5 @@
 import { join } from "node:path";
-import { type Administration, mayAdminister } from "../attestation/administrator.js";
-import type { Adopters } from "../attestation/adopters.js";
 import type { CallerAttestor } from "../attestation/caller.js";
-import type { LaunchRegistry } from "../attestation/launches.js";
 import type { AuditLog } from "../audit/audit-log.js";
 import { CodedError } from "../coded-error.js";
 import { compareLocks } from "../config/compare.js";
@@ -11,7 +8,7 @@ import { writeLock } from "../config/lock-file.js";
 import type { RouteName } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { Revocations } from "../identity/revocations.js";
-import type { Platform, ProcessHandle } from "../platform/platform.js";
+import type { ProcessHandle } from "../platform/platform.js";
 import { attestationReport } from "./attestation-report.js";
 import { createAuthorityHandlers } from "./authority-handlers.js";
 import type { ControlHandlers, ControlPeer, ControlRight } from "./control-server.js";
@@ -20,21 +17,17 @@ import type { Explanations } from "./explanations.js";
 import type { Federating } from "./federating.js";
 import { createFederationHandlers } from "./federation-handlers.js";
 import { type createLaunching, findByName } from "./launching.js";
+import { administrationOf, INSIDE_A_SANDBOX, type OwnerOptions } from "./owner.js";
 import { type Project, pinIdentity } from "./project.js";
 import type { Revoking } from "./revoking.js";
 import { type StatusSources, statusReport } from "./status-report.js";
 import { createToolPinning } from "./tool-pinning.js";
 
-export interface GatekeeperOptions {
-  readonly platform: Platform;
-  readonly launches: LaunchRegistry;
-  readonly adopters: Pick<Adopters, "isAdopter">;
+export interface GatekeeperOptions extends OwnerOptions {
   readonly audit: AuditLog;
   readonly bus: EventBus;
   /** The dashboard that this daemon started: exactly that process, whatever its parents' past. */
   readonly isOwnDashboard: (pid: number, startTime: bigint) => boolean;
-  /** Whether process `pid` is inside the sandbox of a launch now. */
-  readonly isSandboxed: (pid: number) => boolean;
 }
 
 /**
@@ -43,7 +36,7 @@ export interface GatekeeperOptions {
  * CodedError `not-administrator`; the refusal is on record first.
  */
 export function createGatekeeper(options: GatekeeperOptions) {
-  const { platform, launches, adopters, audit, bus, isOwnDashboard, isSandboxed } = options;
+  const { platform, launches, audit, bus, isOwnDashboard } = options;
   const descendsFromAgent = (handle: ProcessHandle): boolean => {
     const descent = launches.descentOf(handle);
     descent?.close();
@@ -57,22 +50,9 @@ export function createGatekeeper(options: GatekeeperOptions) {
       const { startTime } = handle.status();
       const { pid, uid } = credentials;
       if (isOwnDashboard(pid, startTime)) return "administrator";
-      // Asked first: an orphan inside has parents outside that no agent started.
-      const shutIn = isSandboxed(pid);
-      const answer = shutIn
-        ? INSIDE_A_SANDBOX
-        : mayAdminister(
-            { pid, uid, startTime },
-            {
-              ownerUid: process.geteuid?.() ?? uid,
-              isAgent: (each, since) => launches.isAgent(each, since),
-              isAdopter: (each, since) => adopters.isAdopter(each, since),
-              firstLaunchStartTime: launches.firstLaunchStartTime,
-              platform,
-            },
-          );
+      const answer = administrationOf({ pid, uid, startTime }, options);
       if (answer.allowed) return "administrator";
-      if (route === "launch" && !shutIn && descendsFromAgent(handle)) return "agent";
+      if (route === "launch" && answer !== INSIDE_A_SANDBOX && descendsFromAgent(handle)) return "agent";
       audit.append("control.refused", { route, pid, uid, reason: answer.reason });
       bus.emit({ event: "process", change: "refused", pid, uid, detail: `control: ${answer.reason}` });
       throw new CodedError(
@@ -87,8 +67,6 @@ export function createGatekeeper(options: GatekeeperOptions) {
     }
   };
 }
-
-const INSIDE_A_SANDBOX: Administration = { allowed: false, reason: "it runs inside the sandbox of a launch" };
 
 export interface HandlerOptions {
   readonly status: StatusSources;

@@ -4,8 +4,8 @@ import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { type Problem, type RouteName, routes } from "../control-api/routes.js";
 import { createServer } from "../platform/node-http.js";
+import { descriptorOf } from "../platform/socket-descriptor.js";
 import { listenPrivately } from "./private-socket.js";
-import { descriptorOf } from "./socket-descriptor.js";
 
 /** Who asks: the descriptor of the connection, for which the kernel names the process at its other end. */
 export interface ControlPeer {

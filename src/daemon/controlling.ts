@@ -2,6 +2,7 @@ import { socketPathIn } from "../platform/directories.js";
 import type { Attesting } from "./attesting.js";
 import { createControlHandlers, createGatekeeper } from "./control-handlers.js";
 import { createControlServer } from "./control-server.js";
+import type { Deciding } from "./deciding.js";
 import type { Federating } from "./federating.js";
 import type { Foundation } from "./foundation.js";
 import type { Issuing } from "./issuing.js";
@@ -26,6 +27,7 @@ export interface Parts {
   readonly issuing: Issuing;
   readonly relaying: Relaying;
   readonly federating: Federating;
+  readonly deciding: Deciding;
   /** `unix:///…` */
   readonly workloadApi: string;
   readonly stop: (reason: string) => Promise<void>;
@@ -34,7 +36,7 @@ export interface Parts {
 /** Opens the control socket, last of all: whoever can connect finds everything there. From here on saves take effect. */
 export async function startControlling(foundation: Foundation, parts: Parts): Promise<Controlling> {
   const { audit, bus, clock, platform, folders, undo, options } = foundation;
-  const { attesting, issuing, relaying, federating, workloadApi } = parts;
+  const { attesting, issuing, relaying, federating, deciding, workloadApi } = parts;
   const { attestor, launches, adopters, live, rememberAgents, sandboxNetworks, isSandboxed } = attesting;
   const { registry } = issuing;
   const project = () => foundation.project;
@@ -49,8 +51,11 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       await relaying.putInForce(next);
       try {
         await federating.putInForce(next);
+        await deciding.putInForce(next);
       } catch (thrown) {
         await relaying.putInForce(last);
+        await federating.putInForce(last);
+        await deciding.putInForce(last);
         throw thrown;
       }
     },
@@ -64,6 +69,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
   const environmentOf = (): Readonly<Record<string, string>> => ({
     SPIFFE_ENDPOINT_SOCKET: workloadApi,
     AGENTID_CONTROL: control,
+    AGENTID_AUTHZEN: deciding.addresses.url ?? deciding.addresses.socket,
     ...Object.fromEntries(
       foundation.project.config.services.flatMap(({ name }) => {
         const variable = name.toUpperCase().replaceAll("-", "_");
@@ -119,6 +125,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
         ephemeral: options.ephemeral,
         workloadApi,
         control,
+        authzen: () => deciding.addresses,
         reload,
         keeper: issuing.keeper,
         registry,

@@ -1,10 +1,10 @@
 import { CodedError } from "../coded-error.js";
 import type { DeniedCalls, Explanation } from "../control-api/routes.js";
 import type { DecisionPoint } from "../policy/access-request.js";
+import type { DecidedCall } from "../policy/decided-call.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import { proposalsFor } from "../policy/proposals.js";
 import { suggestRule } from "../policy/suggest-rule.js";
-import type { DecidedCall } from "../relay/exchange.js";
 
 /** The latest decisions, each with the decision point that made it, so that it is explained by the very rules that decided. */
 export interface Explanations {

@@ -19,6 +19,8 @@ export interface Relaying {
   readonly relay: Relay;
   readonly services: ServiceSupervisor;
   readonly explanations: Explanations;
+  /** What decides now. */
+  policy(): PolicyInForce;
   /** Puts another project in force. Throws what the relay throws; then the old one is in force again. */
   putInForce(next: Project): Promise<void>;
 }
@@ -86,6 +88,7 @@ export async function startRelaying(
     relay,
     services,
     explanations,
+    policy: () => policy,
     async putInForce(next) {
       const last = foundation.project;
       if (next.config.trustDomain.name !== last.config.trustDomain.name) {

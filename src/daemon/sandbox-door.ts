@@ -3,8 +3,8 @@ import type { Caller, CallerAttestor } from "../attestation/caller.js";
 import { CodedError, messageOf } from "../coded-error.js";
 import { type DoorAnswer, type DoorRequest, doorRequest } from "../control-api/sandbox-view.js";
 import type { ProcessHandle } from "../platform/platform.js";
+import { descriptorOf } from "../platform/socket-descriptor.js";
 import { listenPrivately } from "./private-socket.js";
-import { descriptorOf } from "./socket-descriptor.js";
 
 /** A socket that exists for one launch alone. Who comes through it first shuts it behind him. */
 export interface Door {

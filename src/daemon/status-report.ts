@@ -16,6 +16,7 @@ export interface StatusSources {
   readonly ephemeral: boolean;
   readonly workloadApi: string;
   readonly control: string;
+  readonly authzen: () => Status["authzen"];
   readonly reload: ProjectReload;
   readonly keeper: SvidKeeper;
   readonly registry: Pick<IdentityRegistry, "instances">;
@@ -40,6 +41,7 @@ export function statusReport(sources: StatusSources): Status {
     ephemeral: sources.ephemeral,
     workloadApi: sources.workloadApi,
     control: sources.control,
+    authzen: sources.authzen(),
     policy: { digest: policyDigest, rules: policies.rules.length, files: policies.files },
     authority: {
       notAfter: sources.authority.active.notAfter.toISOString(),

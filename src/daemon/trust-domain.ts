@@ -64,15 +64,19 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   await nextTurn();
   const { startFederating } = await import("./federating.js");
   await nextTurn();
+  const { startDeciding } = await import("./deciding.js");
+  await nextTurn();
   const { startControlling } = await import("./controlling.js");
   await nextTurn();
   const relaying = await startRelaying(foundation, attesting, issuing);
   const federating = await startFederating(foundation, issuing);
+  const deciding = await startDeciding(foundation, { attesting, issuing, relaying });
   const { control, environmentOf, admitDashboard } = await startControlling(foundation, {
     attesting,
     issuing,
     relaying,
     federating,
+    deciding,
     workloadApi,
     stop: ending.stop,
   });
@@ -83,6 +87,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
     trustDomain: project.config.trustDomain.name,
     workloadApi,
     control,
+    authzen: deciding.addresses,
     pid: process.pid,
     services: servicesOf(foundation, relaying),
   }) as ReadyEvent;

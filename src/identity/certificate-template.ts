@@ -1,4 +1,5 @@
 import { hash, type KeyObject } from "node:crypto";
+import { isIP } from "node:net";
 import {
   contentOf,
   contextTag,
@@ -123,12 +124,26 @@ export function sharedLeafExtensions(authorityKeyId: Buffer): Buffer {
 }
 
 /**
- * The leaf's names: exactly one URI (XS-1), then DNS names. Critical, because the subject is empty or tells nothing that SPIFFE knows (XS-3, RFC 5280 §4.2.1.6).
+ * The leaf's names: exactly one URI (XS-1), then DNS names and IP addresses (X509-SVID §2 allows other names beside the URI). Critical, because the subject is empty or tells nothing that SPIFFE knows (XS-3, RFC 5280 §4.2.1.6).
  * The one extension that differs for each identity.
  */
 export function leafNames(spiffeId: string, dnsNames: readonly string[]): UnwrittenElement {
-  const dns = dnsNames.map((name) => element(contextTag(2, "primitive"), Buffer.from(name, "latin1")));
+  const dns = dnsNames.map((name) =>
+    isIP(name) === 0
+      ? element(contextTag(2, "primitive"), Buffer.from(name, "latin1"))
+      : element(contextTag(7, "primitive"), addressBytes(name)),
+  );
   return criticalExtension(SUBJECT_ALTERNATIVE_NAME, element(TAG.sequence, uriName(spiffeId), ...dns));
+}
+
+/** RFC 5280 §4.2.1.6: 4 octets of IPv4, 16 of IPv6. */
+function addressBytes(address: string): Buffer {
+  if (isIP(address) === 4) return Buffer.from(address.split(".").map(Number));
+  const [before = "", after] = address.split("::");
+  const words = (text: string) => (text === "" ? [] : text.split(":").map((word) => Number.parseInt(word, 16)));
+  const [head, tail] = [words(before), words(after ?? "")];
+  const all = [...head, ...Array<number>(8 - head.length - tail.length).fill(0), ...tail];
+  return Buffer.from(all.flatMap((word) => [word >> 8, word & 0xff]));
 }
 
 function uriName(uri: string): UnwrittenElement {

@@ -136,6 +136,8 @@ export interface DecisionPoint {
   readonly policyDigest: string;
   /** A promise only where an engine that was asked answers with one: most decisions must not cost a turn of the event loop. */
   decide(request: AccessRequest): Decision | Promise<Decision>;
+  /** What `decide` would answer, without an id and without counting for limits: for searches. */
+  wouldDecide(request: AccessRequest): Decision | Promise<Decision>;
   /** Decides again without an id, without a record and without counting for limits, and lists every rule considered. */
   explain(request: AccessRequest): Explained | Promise<Explained>;
   /** Could some arguments make `caller` allowed to call `tool` of `service`? For filtering `tools/list` (conditions are assumed true). */

@@ -133,6 +133,7 @@ export function createDecisionPoint(
   return {
     policyDigest: digest,
     decide: (request) => decisionOf(request, "decide", nextId),
+    wouldDecide: (request) => decisionOf(request, "explain", () => ""),
     explain(request) {
       const decision = decisionOf(request, "explain", () => "");
       return decision instanceof Promise

@@ -109,6 +109,8 @@ function recordedCall({ fields }: AuditEntry): RecordedCall {
   const decision = text("decision");
   const call = `${text("caller")} ${text("service")} ${text("action")} ${text("target")}`;
   if (text("requestDigest") === "") return { decision, call, why: "decided before the policy was asked" };
+  // Their subjects, resources and contexts are any, and not on record.
+  if (text("leg") === "authzen") return { decision, call, why: "asked by another enforcement point" };
   const engine = text("engine") || "rules";
   if (engine !== "rules") return { decision, call, why: `decided by ${engine}` };
   const values = typeof fields.values === "object" && fields.values !== null ? fields.values : {};

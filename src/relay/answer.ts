@@ -1,8 +1,8 @@
 import type { ServerResponse } from "node:http";
+import type { Refusal } from "../http/refusal.js";
 import type { Decision } from "../policy/access-request.js";
 import { DECISION_HEADER } from "./headers.js";
 import type { JsonRpcId } from "./mcp-message.js";
-import type { Refusal } from "./refusal.js";
 
 /** Answers with RFC 9457 problem details. Nothing is sent where the head of an answer is already out: the connection is cut instead. */
 export function answerProblem(

@@ -1,10 +1,10 @@
 import { connect, type TLSSocket } from "node:tls";
 import { type buildConnector, type Dispatcher, Pool } from "undici";
 import { CodedError } from "../coded-error.js";
+import { type Peer, secureContextOf, stillTrusted, verifyPeer } from "../http/mutual-tls.js";
 import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
-import { type Peer, secureContextOf, stillTrusted, verifyPeer } from "./mutual-tls.js";
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const MAX_CONNECTIONS = 512;

@@ -1,15 +1,16 @@
 import { randomBytes } from "node:crypto";
-import type { AuditFields, AuditValue } from "../audit/audit-log.js";
+import type { AuditFields } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
+import { Refusal } from "../http/refusal.js";
+import type { Json } from "../http/strict-json.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
+import { auditValue } from "../policy/decided-call.js";
 import { decisionIds } from "../policy/decision-id.js";
 import { requestDigest } from "../policy/replay.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
-import { Refusal } from "./refusal.js";
-import type { Json } from "./strict-json.js";
 
 const newDecisionId = decisionIds(randomBytes);
 const MAX_SUMMARY = 300;
@@ -213,18 +214,6 @@ function appended(parts: RelayParts, kind: "decision" | "call", fields: AuditFie
   } catch (cause) {
     throw new Refusal("record-unwritable", 503, `the call cannot be recorded: ${messageOf(cause)}`, { cause });
   }
-}
-
-/** Any plain value as the record can hold it. */
-function auditValue(value: unknown): AuditValue {
-  if (value === null || typeof value === "string" || typeof value === "boolean") return value;
-  if (typeof value === "number") return Number.isFinite(value) ? value : String(value);
-  if (Array.isArray(value)) return value.map(auditValue);
-  if (value instanceof Date) return value.toISOString();
-  if (typeof value === "object") {
-    return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, auditValue(member)]));
-  }
-  return String(value);
 }
 
 function sinceStart(exchange: Exchange): number {

@@ -6,7 +6,8 @@ import type { NewEvent } from "../control-api/events.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
-import type { AccessRequest, Decision, DecisionPoint } from "../policy/access-request.js";
+import type { Decision, DecisionPoint } from "../policy/access-request.js";
+import type { DecidedCall } from "../policy/decided-call.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { McpMessage } from "./mcp-message.js";
 import type { RequestTarget } from "./request-target.js";
@@ -28,21 +29,6 @@ export interface RelayParts {
   readonly projectDirectory: string;
   /** How long an upstream may take to begin its answer. Default 300 s: a tool call may wait for a person. */
   readonly upstreamTimeoutMs?: number;
-}
-
-/** A decision with what it was about. `request` is undefined where the relay itself refused (no identity, malformed). */
-export interface DecidedCall {
-  readonly decision: Decision;
-  readonly request: AccessRequest | undefined;
-  readonly caller: string;
-  readonly callerDetail: string;
-  readonly evidence?: string;
-  /** Names of the agents above the caller, nearest first. */
-  readonly launchedBy?: string[];
-  readonly service: string;
-  readonly action: string;
-  readonly target: string;
-  readonly summary: string;
 }
 
 /** Who calls: an identity that was verified, by the kernel's word (outbound) or by certificate (inbound). */

@@ -1,11 +1,11 @@
 import type { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { codeOf, messageOf } from "../coded-error.js";
+import { Refusal } from "../http/refusal.js";
 import { recordOutcome, showEnd } from "./decision-record.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { DECISION_HEADER, forwardableResponseHeaders } from "./headers.js";
 import type { BodyRewriter } from "./mcp-tool-list.js";
-import { Refusal } from "./refusal.js";
 
 /** What goes to the next hop: exactly what was decided. */
 export interface NextHop {

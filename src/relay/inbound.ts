@@ -2,26 +2,27 @@ import type { ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
-import { bundlesFor } from "../identity/federates-with.js";
-import type { SpiffeId } from "../spiffe/spiffe-id.js";
-import { decideAndRecord } from "./decide.js";
-import { recordRefusedConnection } from "./decision-record.js";
-import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
-import { forward } from "./forward.js";
-import { headerOf, TICKET_HEADER } from "./headers.js";
-import { inboundNames, type ListenerNames } from "./host-check.js";
+import { inboundNames, type ListenerNames } from "../http/host-check.js";
 import {
   endWith,
   type HttpListener,
   httpListenerOptions,
   listenInsideOn,
   prepareHttpListener,
-} from "./http-listener.js";
-import { listenOnLoopback } from "./listen.js";
-import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "./mutual-tls.js";
+} from "../http/http-listener.js";
+import { listenOnLoopback } from "../http/listen.js";
+import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "../http/mutual-tls.js";
+import { Refusal, type RefusalCode } from "../http/refusal.js";
+import { headerOf } from "../http/request-headers.js";
+import { bundlesFor } from "../identity/federates-with.js";
+import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import { decideAndRecord } from "./decide.js";
+import { recordRefusedConnection } from "./decision-record.js";
+import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import { forward } from "./forward.js";
+import { TICKET_HEADER } from "./headers.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
-import { Refusal, type RefusalCode } from "./refusal.js";
 import { parseRequest, readMcpMessage } from "./request-steps.js";
 import type { RunningService } from "./running-service.js";
 import type { Tickets } from "./tickets.js";

@@ -1,7 +1,7 @@
-import type { RawHeaders } from "./headers.js";
-import { headerOf } from "./headers.js";
-import { Refusal } from "./refusal.js";
-import { type Json, type JsonObject, parseStrictJson } from "./strict-json.js";
+import { Refusal } from "../http/refusal.js";
+import type { RawHeaders } from "../http/request-headers.js";
+import { headerOf } from "../http/request-headers.js";
+import { type Json, type JsonObject, parseStrictJson } from "../http/strict-json.js";
 
 export type JsonRpcId = string | number;
 

@@ -1,4 +1,4 @@
-import { Refusal } from "./refusal.js";
+import { Refusal } from "../http/refusal.js";
 
 /** Whether the caller could be allowed to call the tool with this name with some arguments. */
 export type ToolFilter = (tool: string) => boolean;

@@ -1,11 +1,11 @@
 import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
+import { Refusal } from "../http/refusal.js";
 import { type Exchange, filled, type RelayParts } from "./exchange.js";
 import type { NextHop } from "./forward.js";
 import { forwardableRequestHeaders } from "./headers.js";
 import { type BodyRewriter, jsonToolListRewriter, sseToolListRewriter } from "./mcp-tool-list.js";
-import { Refusal } from "./refusal.js";
 import { hasBody } from "./request-steps.js";
 
 /** The relay reads MCP answers, so it must not ask for encoded ones; the length of a rewritten body is its own. */

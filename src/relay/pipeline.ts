@@ -1,8 +1,8 @@
 import { messageOf } from "../coded-error.js";
+import { Refusal } from "../http/refusal.js";
 import { answerJsonRpcError, answerProblem, titleOf } from "./answer.js";
 import { recordDecision, recordOutcome, relayDecision, showEnd } from "./decision-record.js";
 import type { Exchange, RelayParts, Step } from "./exchange.js";
-import { Refusal } from "./refusal.js";
 
 /** Runs the steps in order until one has answered. Whatever is thrown on the way is a denial on record and an answer, never a pass (D13). */
 export async function runPipeline(parts: RelayParts, steps: readonly Step[], exchange: Exchange): Promise<void> {

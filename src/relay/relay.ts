@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
 import { CodedError } from "../coded-error.js";
+import { derivedPort } from "../http/listen.js";
 import type { NetworkView } from "../platform/platform.js";
 import { type CallerPools, createCallerPools, type MutualTlsTarget } from "./caller-pools.js";
 import type { RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
-import { derivedPort } from "./listen.js";
 import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
 import { decidesOutbound, type RunningService } from "./running-service.js";
 import { createTickets, type Tickets } from "./tickets.js";

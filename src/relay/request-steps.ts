@@ -1,10 +1,10 @@
 import type { IncomingMessage } from "node:http";
+import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
+import { Refusal } from "../http/refusal.js";
+import { checkRequestHeaders, headerOf } from "../http/request-headers.js";
 import type { Clock } from "../platform/clock.js";
 import type { Exchange, StepResult } from "./exchange.js";
-import { checkRequestHeaders, headerOf } from "./headers.js";
-import { checkHostAndOrigin, type ListenerNames } from "./host-check.js";
 import { parseMcpMessage } from "./mcp-message.js";
-import { Refusal } from "./refusal.js";
 import { parseRequestTarget } from "./request-target.js";
 
 const MAX_MCP_BODY_BYTES = 4 * 1024 * 1024;

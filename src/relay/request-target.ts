@@ -1,4 +1,4 @@
-import { Refusal, type RefusalCode } from "./refusal.js";
+import { Refusal, type RefusalCode } from "../http/refusal.js";
 
 /** A request target in the only form that the relay decides on and forwards: what it decodes to has one reading. */
 export interface RequestTarget {

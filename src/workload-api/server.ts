@@ -12,6 +12,7 @@ import type {
   X509SvidSource,
 } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
+import { listenOnUnixSocket } from "../platform/unix-socket-listener.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import { createAuthorization, type WorkloadApiObserver } from "./authorization.js";
 import { createConnections } from "./connections.js";
@@ -24,7 +25,6 @@ import { healthService } from "./health.js";
 import { createGrpcConnections } from "./http2/server-side.js";
 import { surviveGoneStreams } from "./http2/survive-gone-streams.js";
 import { fetchJwtBundles, fetchJwtSvid, validateJwtSvid } from "./jwt.js";
-import { listenOnUnixSocket } from "./listening-socket.js";
 import { createOpenStreams, type OpenStreams } from "./open-streams.js";
 import { serverReflectionInfo } from "./reflection.js";
 import { secretDiscoveryService } from "./sds/service.js";

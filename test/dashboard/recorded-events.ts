@@ -56,6 +56,7 @@ export function trustDomainStatus(now: number, changes: Partial<Status> = {}): S
     startedAt: at(-MINUTE),
     ephemeral: false,
     workloadApi: "unix:///run/agentid/workload.sock",
+    authzen: { socket: "unix:///run/agentid/authzen.sock" },
     control: "unix:///run/agentid/control.sock",
     policy: { digest: "9c1e55aa", rules: 3, files: 1 },
     authority: { notAfter: at(24 * 60 * MINUTE), rotateAt: at(12 * 60 * MINUTE) },

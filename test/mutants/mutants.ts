@@ -1,5 +1,6 @@
 import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
+import { authzenMutants } from "./authzen-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { conditionMutants } from "./condition-mutants.ts";
 import { engineMutants } from "./engine-mutants.ts";
@@ -173,7 +174,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "relay-host",
     check: "D16: a listener answers to its own names only",
-    file: "src/relay/host-check.ts",
+    file: "src/http/host-check.ts",
     find: "if (host === undefined || !allowed.hosts.has(host.toLowerCase())) {",
     replace: "if (false) {",
     tests: ["test/relay/bad-requests.test.ts"],
@@ -181,7 +182,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "relay-origin",
     check: "D16: a foreign Origin is refused",
-    file: "src/relay/host-check.ts",
+    file: "src/http/host-check.ts",
     find: "if (origin !== undefined && !allowed.origins.has(origin.toLowerCase())) {",
     replace: "if (false) {",
     tests: ["test/relay/bad-requests.test.ts"],
@@ -423,6 +424,7 @@ export const mutants: readonly Mutant[] = [
   ...authorityMutants,
   ...launchMutants,
   ...liarMutants,
+  ...authzenMutants,
   ...clientMutants,
   ...conditionMutants,
   ...engineMutants,

@@ -93,9 +93,9 @@ export const sandboxMutants: readonly Mutant[] = [
   {
     id: "sandbox-no-control",
     check: "nobody inside a sandbox asks for anything on the control socket",
-    file: "src/daemon/control-handlers.ts",
-    find: "const shutIn = isSandboxed(pid);",
-    replace: "const shutIn = isSandboxed(pid) && false;",
+    file: "src/daemon/owner.ts",
+    find: "if (isSandboxed(peer.pid)) return INSIDE_A_SANDBOX;",
+    replace: "",
     tests: [AGENTS],
     needsSandbox: true,
   },

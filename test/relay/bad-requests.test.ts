@@ -1,6 +1,6 @@
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { secureContextOf } from "../../src/relay/mutual-tls.js";
+import { secureContextOf } from "../../src/http/mutual-tls.js";
 import { type BadRequest, badHeaders, badOrigins, badPaths } from "./bad-requests.js";
 import { exchangeRaw, type RawAnswer, sendRaw } from "./raw-http.js";
 import { type RunningRelay, runRelay, runUpstream, type Upstream } from "./running-relay.js";

@@ -4,7 +4,7 @@ import { existsSync, realpathSync } from "node:fs";
 import { createServer } from "node:net";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { derivedPort } from "../../src/relay/listen.js";
+import { derivedPort } from "../../src/http/listen.js";
 import { identity, type RunningRelay, runRelay, runUpstream, testAgent, type Upstream } from "./running-relay.js";
 
 const run = promisify(execFile);

@@ -1,7 +1,7 @@
 import { request as tlsRequest } from "node:https";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { CallerLaunch } from "../../src/attestation/caller.js";
-import { secureContextOptions } from "../../src/relay/mutual-tls.js";
+import { secureContextOptions } from "../../src/http/mutual-tls.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
 import { callerLaunch } from "../identity/test-trust-domain.js";
 import { identity, type RunningRelay, runRelay, runUpstream, shop, testAgent, type Upstream } from "./running-relay.js";

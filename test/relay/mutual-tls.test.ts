@@ -3,9 +3,9 @@ import { createServer as createTlsHttpServer, request as tlsRequest } from "node
 import { connect as connectTcp } from "node:net";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { secureContextOf, secureContextOptions } from "../../src/http/mutual-tls.js";
 import type { X509BundleSource } from "../../src/identity/svid-source.js";
 import { createX509Authority } from "../../src/identity/x509-authority.js";
-import { secureContextOf, secureContextOptions } from "../../src/relay/mutual-tls.js";
 import type { RunningService } from "../../src/relay/running-service.js";
 import { SpiffeId, TrustDomain } from "../../src/spiffe/spiffe-id.js";
 import { createTestClock } from "../identity/test-trust-domain.js";

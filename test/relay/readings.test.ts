@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { Refusal } from "../../src/relay/refusal.js";
+import { Refusal } from "../../src/http/refusal.js";
+import { parseStrictJson } from "../../src/http/strict-json.js";
 import { parseRequestTarget } from "../../src/relay/request-target.js";
-import { parseStrictJson } from "../../src/relay/strict-json.js";
 import { runs } from "../properties.js";
 
 /** Property: what the relay accepts has one reading. */

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { listenOnUnixSocket } from "../../src/workload-api/listening-socket.js";
+import { listenOnUnixSocket } from "../../src/platform/unix-socket-listener.js";
 import { createManualClock } from "./manual-clock.js";
 import { receive } from "./received.js";
 import { identity, type RunningApi, type RunOptions, runApi, secure } from "./running-api.js";

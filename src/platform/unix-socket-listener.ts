@@ -29,7 +29,7 @@ function listen(server: Server, path: string): Promise<void> {
 
 async function removeAbandoned(path: string): Promise<void> {
   if (!lstatSync(path).isSocket())
-    throw new CodedError("socket-path-taken", `${path} is in the way of the Workload API's socket`, {
+    throw new CodedError("socket-path-taken", `${path} is in the way of a socket of agentid`, {
       hint: "move it away",
     });
   if (await answers(path))

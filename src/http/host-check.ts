@@ -1,6 +1,6 @@
-import type { RawHeaders } from "./headers.js";
-import { headerOf } from "./headers.js";
 import { Refusal } from "./refusal.js";
+import type { RawHeaders } from "./request-headers.js";
+import { headerOf } from "./request-headers.js";
 
 /** The names a listener answers to, exactly: what stops DNS rebinding (a page of evil.example that resolves to 127.0.0.1). */
 export interface ListenerNames {
@@ -8,9 +8,14 @@ export interface ListenerNames {
   readonly origins: ReadonlySet<string>;
 }
 
+/** Names of a loopback listener on `port`. */
+export function loopbackNames(scheme: "http" | "https", port: number): ListenerNames {
+  return names(scheme, loopbackHosts(port));
+}
+
 /** Names of the plain loopback listener on `port`. */
 export function outboundNames(port: number): ListenerNames {
-  return names("http", loopbackHosts(port));
+  return loopbackNames("http", port);
 }
 
 /** Names of the mutual-TLS listener on `port`: loopback, and the service's own name with or without trust domain and port. */

@@ -1,0 +1,47 @@
+import type { IncomingMessage } from "node:http";
+import { Refusal } from "../http/refusal.js";
+import { headerOf } from "../http/request-headers.js";
+import type { Clock } from "../platform/clock.js";
+
+const MAX_BODY_BYTES = 1024 * 1024;
+const BODY_DEADLINE_MS = 10_000;
+
+/** Throws Refusal: `content-type` (400, as the certification scenario asks), `content-encoding` (400). */
+export function checkBodyHeaders({ rawHeaders }: IncomingMessage): void {
+  const type = headerOf(rawHeaders, "content-type") ?? "";
+  if (type !== "application/json" && !/^application\/json(?:\s*;\s*charset="?utf-8"?)?\s*$/i.test(type)) {
+    throw new Refusal("content-type", 400, "the body must be application/json in UTF-8");
+  }
+  if (headerOf(rawHeaders, "content-encoding") !== undefined) {
+    throw new Refusal("content-encoding", 400, "an encoded body is not decoded: send it plain");
+  }
+}
+
+/** The whole body. Rejects with Refusal `body-too-large` (413), `body-slow` (408), `http-malformed` where it breaks off. */
+export function readBody(request: IncomingMessage, clock: Clock): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    let chunks: Buffer[] = [];
+    let size = 0;
+    const refuse = (refusal: Refusal) => {
+      cancel();
+      chunks = [];
+      request.removeAllListeners("data");
+      request.pause();
+      reject(refusal);
+    };
+    const cancel = clock.after(BODY_DEADLINE_MS, () =>
+      refuse(new Refusal("body-slow", 408, "the body did not arrive in time")),
+    );
+    request.on("data", (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > MAX_BODY_BYTES) refuse(new Refusal("body-too-large", 413, "a body may have at most 1 MiB"));
+      else chunks.push(chunk);
+    });
+    request.once("end", () => {
+      cancel();
+      const [first, ...more] = chunks;
+      resolve(first !== undefined && more.length === 0 ? first : Buffer.concat(chunks));
+    });
+    request.once("error", () => refuse(new Refusal("http-malformed", 400, "the body broke off")));
+  });
+}

@@ -1,0 +1,179 @@
+import { hash, randomBytes } from "node:crypto";
+import type { AuditFields } from "../audit/audit-log.js";
+import { messageOf } from "../coded-error.js";
+import { displayText } from "../control-api/display-text.js";
+import { Refusal } from "../http/refusal.js";
+import type { JsonObject } from "../http/strict-json.js";
+import type { AccessRequest, Decision } from "../policy/access-request.js";
+import { auditValue } from "../policy/decided-call.js";
+import { decisionIds } from "../policy/decision-id.js";
+import { requestDigest } from "../policy/replay.js";
+import { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { AuthzenParts, EnforcementPoint } from "./parts.js";
+
+const newDecisionId = decisionIds(randomBytes);
+const MAX_SUMMARY = 300;
+
+/** A denial that this layer makes without asking a rule. */
+export function ownDecision(parts: AuthzenParts, rule: string, reason: string): Decision {
+  return {
+    id: newDecisionId(),
+    allowed: false,
+    engine: "authzen",
+    rule,
+    at: undefined,
+    reason,
+    message: undefined,
+    policyDigest: policyDigest(parts),
+    values: {},
+    conditional: false,
+    deniedAbove: undefined,
+    obligations: [],
+    durationMicros: 0,
+  };
+}
+
+/** A decision point that fails is a reason to deny, not a reason to leave the denial out of the record. */
+function policyDigest(parts: AuthzenParts): string {
+  try {
+    return parts.decisionPoint().policyDigest;
+  } catch {
+    return "";
+  }
+}
+
+/**
+ * Puts a decision on record and shows it; nobody is told of it before (D20). Resolves when it is written, in one write with what else is recorded in the
+ * same turn. Rejects with Refusal `record-unwritable` (503): what cannot be recorded is not answered.
+ */
+export async function recordDecision(
+  parts: AuthzenParts,
+  point: EnforcementPoint,
+  request: AccessRequest,
+  decision: Decision,
+): Promise<void> {
+  const seen = describe(parts, request);
+  const askedBy = `asked by ${point.name}${point.detail === "" ? "" : `: ${point.detail}`}`;
+  const verdict = decision.allowed ? "ALLOW" : "DENY";
+  await appended(parts, "decision", {
+    decision: decision.id,
+    verdict,
+    leg: "authzen",
+    enforcementPoint: point.id ?? point.name,
+    enforcementPointDetail: displayText(point.detail, MAX_SUMMARY),
+    caller: displayText(callerOf(request), MAX_SUMMARY),
+    service: seen.service,
+    serviceId: displayText(request.resource.id, MAX_SUMMARY),
+    resourceType: displayText(request.resource.type, MAX_SUMMARY),
+    action: seen.action,
+    target: seen.target,
+    engine: decision.engine,
+    rule: decision.rule,
+    ...(decision.deniedAbove !== undefined && { deniedAbove: decision.deniedAbove }),
+    at: decision.at ?? null,
+    reason: decision.reason,
+    policyDigest: decision.policyDigest,
+    values: auditValue(decision.values),
+    ...(decision.obligations.length > 0 && { obligations: decision.obligations.map(({ type }) => type) }),
+    requestDigest: requestDigest(request),
+  });
+  const common = { caller: seen.caller, callerDetail: displayText(askedBy, MAX_SUMMARY), service: seen.service };
+  const { action, target, summary } = seen;
+  parts.emit({
+    event: "call",
+    verdict,
+    decision: decision.id,
+    ...common,
+    protocol: "authzen",
+    action,
+    target,
+    summary,
+    rule: decision.rule,
+    ...(decision.at === undefined ? {} : { at: decision.at }),
+    reason: displayText(decision.reason, MAX_SUMMARY),
+  });
+  parts.onDecision?.({ decision, request, ...common, action, target, summary });
+}
+
+/** Puts on record that somebody was refused before any question was read: who asked is not known, or may not ask. Throws Refusal `record-unwritable`. */
+export async function recordRefusal(
+  parts: AuthzenParts,
+  refused: { readonly caller: string; readonly detail: string; readonly path: string },
+  refusal: Refusal,
+): Promise<void> {
+  const decision = ownDecision(parts, refusal.code, displayText(refusal.message, MAX_SUMMARY));
+  const target = displayText(refused.path, MAX_SUMMARY);
+  const callerDetail = displayText(refused.detail, MAX_SUMMARY);
+  const common = { caller: refused.caller, callerDetail };
+  const named = { ...common, decision: decision.id, verdict: "DENY" } as const;
+  const seen = { service: "agentid", action: "ask", target, rule: refusal.code, reason: decision.reason };
+  await appended(parts, "decision", { ...named, ...seen, leg: "authzen", policyDigest: decision.policyDigest });
+  const summary = displayText(`ask the decision point: ${target}`, MAX_SUMMARY);
+  parts.emit({ event: "call", ...named, ...seen, protocol: "authzen", summary });
+  parts.onDecision?.({ decision, request: undefined, ...common, ...seen, summary });
+}
+
+/** Puts a search on record before it is answered. Throws Refusal `record-unwritable` (503). */
+export async function recordSearch(
+  parts: AuthzenParts,
+  point: EnforcementPoint,
+  kind: string,
+  body: JsonObject,
+  found: number,
+): Promise<void> {
+  await appended(parts, "search", {
+    leg: "authzen",
+    enforcementPoint: point.id ?? point.name,
+    enforcementPointDetail: displayText(point.detail, MAX_SUMMARY),
+    search: kind,
+    found,
+    policyDigest: policyDigest(parts),
+    requestDigest: hash("sha256", JSON.stringify(body)),
+  });
+}
+
+async function appended(parts: AuthzenParts, kind: "decision" | "search", fields: AuditFields): Promise<void> {
+  try {
+    await parts.audit.appendInTurn(kind, fields);
+  } catch (cause) {
+    throw new Refusal("record-unwritable", 503, `the answer cannot be recorded: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** SPIFFE ID, or `user:alice`. */
+function callerOf({ subject }: AccessRequest): string {
+  return subject.type === "spiffe" ? subject.id : `${subject.type}:${subject.id}`;
+}
+
+interface Seen {
+  readonly caller: string;
+  readonly service: string;
+  readonly action: string;
+  readonly target: string;
+  readonly summary: string;
+}
+
+/** As people see it: `agents/billing`, `payments`, `tools/call`, `get_invoice`. */
+function describe(parts: AuthzenParts, request: AccessRequest): Seen {
+  const { subject, action: asked, resource } = request;
+  const action = displayText(asked.name, 80);
+  const known = isService(resource.type) ? parts.services().find(({ id }) => id === resource.id) : undefined;
+  const service = displayText(known?.name ?? `${resource.type}:${resource.id}`, MAX_SUMMARY);
+  const named: unknown = resource.properties?.tool ?? resource.properties?.path;
+  const target = displayText(typeof named === "string" ? named : resource.id, MAX_SUMMARY);
+  const caller = subject.type === "spiffe" ? shortName(subject.id, parts) : callerOf(request);
+  return { caller: displayText(caller, MAX_SUMMARY), service, action, target, summary: `${action} ${target}` };
+}
+
+function isService(type: string): boolean {
+  return type === "mcp" || type === "mcp-tool" || type === "http";
+}
+
+function shortName(id: string, { trustDomain }: AuthzenParts): string {
+  try {
+    const parsed = SpiffeId.parse(id);
+    return parsed.memberOf(trustDomain) ? parsed.name : id;
+  } catch {
+    return id;
+  }
+}

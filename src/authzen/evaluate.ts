@@ -1,0 +1,122 @@
+import type { Refusal } from "../http/refusal.js";
+import { Refusal as Refused } from "../http/refusal.js";
+import type { Json, JsonObject } from "../http/strict-json.js";
+import type { Decision } from "../policy/access-request.js";
+import { type Answered, answerOf, enforceable } from "./decision-answer.js";
+import { ownDecision, recordDecision } from "./decision-record.js";
+import { grounded } from "./known-facts.js";
+import type { AuthzenParts, EnforcementPoint } from "./parts.js";
+import { invalid, isObject, type Quadruple, questionOf } from "./request-shape.js";
+import { createSlices } from "./slices.js";
+
+/** Access Evaluation: one question, one answer. The decision is on record before this resolves. */
+export async function evaluate(question: Quadruple, point: EnforcementPoint, parts: AuthzenParts) {
+  const answered = decided(question, point, parts);
+  const { request, decision } = answered instanceof Promise ? await answered : answered;
+  await recordDecision(parts, point, request, decision);
+  return answerOf(decision);
+}
+
+const SEMANTICS = ["execute_all", "deny_on_first_deny", "permit_on_first_permit"] as const;
+type Semantic = (typeof SEMANTICS)[number];
+
+const MAX_EVALUATIONS = 1_000;
+
+/**
+ * Access Evaluations: many questions in one request, answered in their order. What is wrong with one of them is that one's answer. A request without
+ * questions is a single evaluation. Throws Refusal (400).
+ */
+export async function evaluateAll(body: JsonObject, point: EnforcementPoint, parts: AuthzenParts) {
+  const { evaluations } = body;
+  if (evaluations === undefined) return evaluate(questionOf(body), point, parts);
+  if (!Array.isArray(evaluations)) throw invalid("evaluations must be an array");
+  const semantic = semanticOf(body.options);
+  const items: readonly Json[] = evaluations;
+  if (items.length === 0) return evaluate(questionOf(body), point, parts);
+  if (items.length > MAX_EVALUATIONS) throw invalid(`more than ${MAX_EVALUATIONS} evaluations in one request`);
+  const answers: Record<string, unknown>[] = [];
+  const recorded: Promise<void>[] = [];
+  const turn = createSlices();
+  try {
+    for (const item of items) {
+      const answer = await oneOf(body, item, point, parts, recorded);
+      answers.push(answer);
+      if (semantic === "deny_on_first_deny" && answer.decision === false) break;
+      if (semantic === "permit_on_first_permit" && answer.decision === true) break;
+      const wait = turn();
+      if (wait !== undefined) await wait;
+    }
+  } finally {
+    // All of them, also where one could not be written: none may fail unseen.
+    await Promise.allSettled(recorded);
+  }
+  await Promise.all(recorded);
+  return { evaluations: answers };
+}
+
+async function oneOf(
+  defaults: JsonObject,
+  item: Json,
+  point: EnforcementPoint,
+  parts: AuthzenParts,
+  recorded: Promise<void>[],
+): Promise<Record<string, unknown>> {
+  let question: Quadruple;
+  try {
+    question = questionOf(withDefaults(defaults, item));
+  } catch (thrown) {
+    if (!(thrown instanceof Refused)) throw thrown;
+    return itemError(thrown);
+  }
+  const answered = decided(question, point, parts);
+  const { request, decision } = answered instanceof Promise ? await answered : answered;
+  const record = recordDecision(parts, point, request, decision);
+  // Waited for together at the end; until then a failure is nobody's unhandled rejection.
+  record.catch(() => undefined);
+  recorded.push(record);
+  return answerOf(decision);
+}
+
+/**
+ * A member of an item takes the place of the default whole: properties are never mixed. Only a name that an item's subject, resource or action leaves out
+ * is the default's (certification scenario, "Batch with default value merging").
+ */
+function withDefaults(defaults: JsonObject, item: Json): JsonObject {
+  if (!isObject(item)) throw invalid("an evaluation must be an object");
+  return {
+    ...whole("subject", ["type", "id"], defaults, item),
+    ...whole("action", ["name"], defaults, item),
+    ...whole("resource", ["type", "id"], defaults, item),
+    ...whole("context", [], defaults, item),
+  };
+}
+
+function whole(member: string, names: readonly string[], defaults: JsonObject, item: JsonObject): JsonObject {
+  const [base, own] = [defaults[member], item[member]];
+  if (own === undefined) return base === undefined ? {} : { [member]: base };
+  if (!isObject(own) || !isObject(base)) return { [member]: own };
+  const missing = names.filter((name) => own[name] === undefined && base[name] !== undefined);
+  if (missing.length === 0) return { [member]: own };
+  return { [member]: { ...own, ...Object.fromEntries(missing.map((name) => [name, base[name] as Json])) } };
+}
+
+function itemError({ status, message }: Refusal): Record<string, unknown> {
+  return { decision: false, context: { error: { status, message } } };
+}
+
+function semanticOf(options: Json | undefined): Semantic {
+  if (options === undefined) return "execute_all";
+  if (!isObject(options)) throw invalid("options must be an object");
+  const asked = options.evaluations_semantic ?? "execute_all";
+  const known = SEMANTICS.find((semantic) => semantic === asked);
+  if (known === undefined) throw invalid(`options.evaluations_semantic must be one of ${SEMANTICS.join(", ")}`);
+  return known;
+}
+
+function decided(question: Quadruple, point: EnforcementPoint, parts: AuthzenParts): Answered | Promise<Answered> {
+  const { request, refusal } = grounded(question, point, parts);
+  if (refusal !== undefined) return { request, decision: ownDecision(parts, "default", refusal) };
+  const made: Decision | Promise<Decision> = parts.decisionPoint().decide(request);
+  if (made instanceof Promise) return made.then((decision) => ({ request, decision: enforceable(decision, request) }));
+  return { request, decision: enforceable(made, request) };
+}

@@ -1,0 +1,151 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { messageOf } from "../coded-error.js";
+import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
+import { Refusal } from "../http/refusal.js";
+import { checkRequestHeaders, headerOf } from "../http/request-headers.js";
+import { checkBodyHeaders, readBody } from "./body.js";
+import { recordRefusal, recordSearch } from "./decision-record.js";
+import { evaluate, evaluateAll } from "./evaluate.js";
+import { metadataAt, PATHS } from "./metadata.js";
+import { createPageTokens } from "./page-token.js";
+import type { AuthzenParts, EnforcementPoint } from "./parts.js";
+import { parseBody, questionOf } from "./request-shape.js";
+import { type SearchKind, search } from "./search.js";
+
+/** One way in: a listener, the names it answers to, and how it knows who asks. */
+export interface Door {
+  readonly names: ListenerNames;
+  /** `https` or, on the Unix socket, `http`. */
+  readonly scheme: "https" | "http";
+  /** Value of `WWW-Authenticate` for who cannot be known. */
+  readonly challenge: string;
+  /** Throws Refusal 401 for nobody, 403 for somebody who may not ask; `NotAdmitted` says who. */
+  whoAsks(request: IncomingMessage): EnforcementPoint | Promise<EnforcementPoint>;
+  /** For the record, of somebody who was refused. */
+  describe(request: IncomingMessage): { readonly caller: string; readonly detail: string };
+}
+
+/** Answers the requests of all doors. */
+export type Answerer = (door: Door, request: IncomingMessage, response: ServerResponse) => void;
+
+type Endpoint = (body: Buffer, point: EnforcementPoint, response: ServerResponse) => Promise<unknown>;
+
+export function createAnswerer(parts: AuthzenParts): Answerer {
+  const tokens = createPageTokens();
+  const searchFor =
+    (kind: SearchKind): Endpoint =>
+    async (bytes, point, response) => {
+      const body = parseBody(bytes);
+      const found = await search(kind, body, point, parts, tokens, () => !response.destroyed);
+      await recordSearch(parts, point, kind, body, found.results.length);
+      return found;
+    };
+  const endpoints: ReadonlyMap<string, Endpoint> = new Map([
+    [PATHS.evaluation, (body: Buffer, point: EnforcementPoint) => evaluate(questionOf(parseBody(body)), point, parts)],
+    [PATHS.evaluations, (body: Buffer, point: EnforcementPoint) => evaluateAll(parseBody(body), point, parts)],
+    [PATHS.subject, searchFor("subject")],
+    [PATHS.resource, searchFor("resource")],
+    [PATHS.action, searchFor("action")],
+  ]);
+
+  /** Before a turn of the event loop: what breaks off behind a head that is refused must find it answered. */
+  function endpointAt(door: Door, request: IncomingMessage, response: ServerResponse): Endpoint | undefined {
+    checkRequestHeaders(request.rawHeaders);
+    checkHostAndOrigin(request.rawHeaders, door.names);
+    const path = request.url ?? "";
+    if (path === PATHS.metadata) {
+      requireMethod(request, response, "GET");
+      const host = headerOf(request.rawHeaders, "host")?.toLowerCase() ?? "";
+      sendJson(response, metadataAt(`${door.scheme}://${host}`, parts.obligations()));
+      return undefined;
+    }
+    const endpoint = endpoints.get(path);
+    if (endpoint === undefined) throw new Refusal("route-unknown", 404, `nothing is served at ${JSON.stringify(path)}`);
+    requireMethod(request, response, "POST");
+    return endpoint;
+  }
+
+  async function answer(
+    endpoint: Endpoint,
+    door: Door,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    const point = await admitted(door, request, response);
+    checkBodyHeaders(request);
+    const body = await readBody(request, parts.clock);
+    sendJson(response, await endpoint(body, point, response));
+  }
+
+  /** Whoever is refused is on record before being told. */
+  async function admitted(door: Door, request: IncomingMessage, response: ServerResponse): Promise<EnforcementPoint> {
+    try {
+      const asking = door.whoAsks(request);
+      return asking instanceof Promise ? await asking : asking;
+    } catch (thrown) {
+      const refusal = asRefusal(thrown);
+      if (refusal.status === 401) response.setHeader("WWW-Authenticate", door.challenge);
+      await recordRefusal(parts, { ...door.describe(request), path: request.url ?? "" }, refusal);
+      throw refusal;
+    }
+  }
+
+  return (door, request, response) => {
+    echoRequestId(request, response);
+    try {
+      const endpoint = endpointAt(door, request, response);
+      if (endpoint === undefined) return;
+      answer(endpoint, door, request, response).catch((thrown: unknown) =>
+        refuse(request, response, asRefusal(thrown)),
+      );
+    } catch (thrown) {
+      refuse(request, response, asRefusal(thrown));
+    }
+  };
+}
+
+/** "If the PEP sent an X-Request-ID, the PDP MUST return the same value": whatever the answer is. */
+function echoRequestId(request: IncomingMessage, response: ServerResponse): void {
+  const id = headerOf(request.rawHeaders, "x-request-id");
+  if (id !== undefined) response.setHeader("X-Request-ID", id);
+}
+
+function requireMethod(request: IncomingMessage, response: ServerResponse, method: "GET" | "POST"): void {
+  if (request.method === method) return;
+  response.setHeader("Allow", method);
+  throw new Refusal("method-refused", 405, `only ${method} is answered here`);
+}
+
+function sendJson(response: ServerResponse, body: unknown): void {
+  if (response.destroyed) return;
+  const text = JSON.stringify(body);
+  response.writeHead(200, {
+    "Content-Type": "application/json",
+    "Content-Length": Buffer.byteLength(text),
+    "Cache-Control": "no-store",
+  });
+  response.end(text);
+}
+
+/** An error is about the request, never a decision; its body is "an error message string". */
+function refuse(request: IncomingMessage, response: ServerResponse, refusal: Refusal): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  // The rest of a refused body is not read: a keep-alive connection would take it for the next request.
+  if (!request.complete) response.setHeader("Connection", "close");
+  const text = `${refusal.message}\n`;
+  response.writeHead(refusal.status, {
+    "Content-Type": "text/plain; charset=utf-8",
+    "Content-Length": Buffer.byteLength(text),
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+  });
+  response.end(request.method === "HEAD" ? undefined : text);
+}
+
+function asRefusal(thrown: unknown): Refusal {
+  if (thrown instanceof Refusal) return thrown;
+  return new Refusal("decision-failed", 500, `no answer after an error: ${messageOf(thrown)}`, { cause: thrown });
+}

@@ -1,0 +1,16 @@
+/** How long work may hold the event loop before others have their turn. */
+const SLICE_MS = 4;
+
+/** Returns what to await between two steps of a long piece of work: nothing, or the turn of everybody else. */
+export function createSlices(): () => Promise<void> | undefined {
+  let begun = performance.now();
+  return () => {
+    if (performance.now() - begun < SLICE_MS) return undefined;
+    return new Promise((resolve) =>
+      setImmediate(() => {
+        begun = performance.now();
+        resolve();
+      }),
+    );
+  };
+}

@@ -1,0 +1,74 @@
+import { Refusal } from "./refusal.js";
+
+/** Headers as they came, in order: name, value, name, value (`IncomingMessage.rawHeaders`). */
+export type RawHeaders = readonly string[];
+
+const MAX_HEADERS = 100;
+
+/**
+ * Headers of which a second one would be a second meaning: Node keeps the first of some, the last of others and joins the rest,
+ * and the upstream may choose otherwise.
+ */
+const SINGLE = new Set([
+  "authorization",
+  "content-encoding",
+  "content-length",
+  "content-type",
+  "cookie",
+  "dpop",
+  "expect",
+  "host",
+  "if-match",
+  "if-none-match",
+  "if-modified-since",
+  "if-unmodified-since",
+  "last-event-id",
+  "mcp-method",
+  "mcp-name",
+  "mcp-protocol-version",
+  "mcp-session-id",
+  "origin",
+  "proxy-authorization",
+  "range",
+  "referer",
+  "sec-fetch-site",
+  "traceparent",
+  "transfer-encoding",
+  "upgrade",
+  "user-agent",
+]);
+
+/**
+ * Checks what no later step may have to guess about. Throws Refusal: `header-count`, `header-duplicate`, `header-underscore-twin`,
+ * `transfer-encoding`, `upgrade-refused`.
+ */
+export function checkRequestHeaders(raw: RawHeaders): void {
+  if (raw.length / 2 > MAX_HEADERS) {
+    throw new Refusal("header-count", 431, `the request has more than ${MAX_HEADERS} headers`);
+  }
+  const seen = new Set<string>();
+  for (let index = 0; index < raw.length; index += 2) {
+    const name = (raw[index] ?? "").toLowerCase();
+    if (SINGLE.has(name)) {
+      if (seen.has(name)) throw new Refusal("header-duplicate", 400, `the header ${name} is given twice`);
+      seen.add(name);
+    } else if (name.includes("_") && SINGLE.has(name.replaceAll("_", "-"))) {
+      // CGI and WSGI servers cannot tell `content_type` from `content-type`.
+      throw new Refusal("header-underscore-twin", 400, `the header ${name} can be taken for another`);
+    }
+    if (name === "transfer-encoding" && raw[index + 1]?.toLowerCase() !== "chunked") {
+      throw new Refusal("transfer-encoding", 400, "the only transfer encoding is chunked");
+    }
+    if (name === "upgrade") {
+      throw new Refusal("upgrade-refused", 501, "the relay carries HTTP only: it does not switch protocols");
+    }
+  }
+}
+
+/** The single value of `name` (lower case), or undefined. Call after `checkRequestHeaders`. */
+export function headerOf(raw: RawHeaders, name: string): string | undefined {
+  for (let index = 0; index < raw.length; index += 2) {
+    if (raw[index]?.toLowerCase() === name) return raw[index + 1];
+  }
+  return undefined;
+}
