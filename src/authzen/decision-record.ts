@@ -1,4 +1,4 @@
-import { hash, randomBytes } from "node:crypto";
+import { hash } from "node:crypto";
 import type { AuditFields } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
@@ -6,40 +6,16 @@ import { Refusal } from "../http/refusal.js";
 import type { JsonObject } from "../http/strict-json.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
 import { auditValue } from "../policy/decided-call.js";
-import { decisionIds } from "../policy/decision-id.js";
+import { digestOf, ownDecision } from "../policy/own-decision.js";
 import { requestDigest } from "../policy/replay.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { AuthzenParts, EnforcementPoint } from "./parts.js";
 
-const newDecisionId = decisionIds(randomBytes);
 const MAX_SUMMARY = 300;
 
 /** A denial that this layer makes without asking a rule. */
-export function ownDecision(parts: AuthzenParts, rule: string, reason: string): Decision {
-  return {
-    id: newDecisionId(),
-    allowed: false,
-    engine: "authzen",
-    rule,
-    at: undefined,
-    reason,
-    message: undefined,
-    policyDigest: policyDigest(parts),
-    values: {},
-    conditional: false,
-    deniedAbove: undefined,
-    obligations: [],
-    durationMicros: 0,
-  };
-}
-
-/** A decision point that fails is a reason to deny, not a reason to leave the denial out of the record. */
-function policyDigest(parts: AuthzenParts): string {
-  try {
-    return parts.decisionPoint().policyDigest;
-  } catch {
-    return "";
-  }
+export function refusedHere(parts: AuthzenParts, rule: string, reason: string): Decision {
+  return ownDecision(parts.decisionPoint, { engine: "authzen", allowed: false, rule, reason });
 }
 
 /**
@@ -101,7 +77,7 @@ export async function recordRefusal(
   refused: { readonly caller: string; readonly detail: string; readonly path: string },
   refusal: Refusal,
 ): Promise<void> {
-  const decision = ownDecision(parts, refusal.code, displayText(refusal.message, MAX_SUMMARY));
+  const decision = refusedHere(parts, refusal.code, displayText(refusal.message, MAX_SUMMARY));
   const target = displayText(refused.path, MAX_SUMMARY);
   const callerDetail = displayText(refused.detail, MAX_SUMMARY);
   const common = { caller: refused.caller, callerDetail };
@@ -127,7 +103,7 @@ export async function recordSearch(
     enforcementPointDetail: displayText(point.detail, MAX_SUMMARY),
     search: kind,
     found,
-    policyDigest: policyDigest(parts),
+    policyDigest: digestOf(parts.decisionPoint),
     requestDigest: hash("sha256", JSON.stringify(body)),
   });
 }

@@ -3,7 +3,7 @@ import { Refusal as Refused } from "../http/refusal.js";
 import type { Json, JsonObject } from "../http/strict-json.js";
 import type { Decision } from "../policy/access-request.js";
 import { type Answered, answerOf, enforceable } from "./decision-answer.js";
-import { ownDecision, recordDecision } from "./decision-record.js";
+import { recordDecision, refusedHere } from "./decision-record.js";
 import { grounded } from "./known-facts.js";
 import type { AuthzenParts, EnforcementPoint } from "./parts.js";
 import { invalid, isObject, type Quadruple, questionOf } from "./request-shape.js";
@@ -115,7 +115,7 @@ function semanticOf(options: Json | undefined): Semantic {
 
 function decided(question: Quadruple, point: EnforcementPoint, parts: AuthzenParts): Answered | Promise<Answered> {
   const { request, refusal } = grounded(question, point, parts);
-  if (refusal !== undefined) return { request, decision: ownDecision(parts, "default", refusal) };
+  if (refusal !== undefined) return { request, decision: refusedHere(parts, "default", refusal) };
   const made: Decision | Promise<Decision> = parts.decisionPoint().decide(request);
   if (made instanceof Promise) return made.then((decision) => ({ request, decision: enforceable(decision, request) }));
   return { request, decision: enforceable(made, request) };

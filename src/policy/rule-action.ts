@@ -1,4 +1,5 @@
 import { METHODS } from "../platform/node-http.js";
+import { MCP_METHODS } from "./mcp-methods.js";
 import { matchesName, type NamePattern, parseNamePattern } from "./pattern.js";
 import { nearestHint } from "./policy-names.js";
 import type { Rule } from "./rule.js";
@@ -7,29 +8,6 @@ import { SERVICE_TYPES } from "./rule-names.js";
 import { type Place, propertyTerms, type ResourceScope } from "./rule-scope.js";
 import type { PathInFile } from "./yaml-file.js";
 
-/** JSON-RPC methods of MCP that a client sends, of every revision up to 2026-07-28. */
-const MCP_METHODS = [
-  "completion/complete",
-  "initialize",
-  "logging/setLevel",
-  "ping",
-  "prompts/get",
-  "prompts/list",
-  "resources/list",
-  "resources/read",
-  "resources/subscribe",
-  "resources/templates/list",
-  "resources/unsubscribe",
-  "server/discover",
-  "subscriptions/listen",
-  "tasks/cancel",
-  "tasks/get",
-  "tasks/list",
-  "tasks/result",
-  "tasks/update",
-  "tools/call",
-  "tools/list",
-];
 const KNOWN_ACTIONS = [...METHODS.map((method) => `http:${method}`), ...MCP_METHODS];
 
 /** Doing what: `method`, or `action` in full. */

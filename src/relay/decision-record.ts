@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import type { AuditFields } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
@@ -6,41 +5,17 @@ import { Refusal } from "../http/refusal.js";
 import type { Json } from "../http/strict-json.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
 import { auditValue } from "../policy/decided-call.js";
-import { decisionIds } from "../policy/decision-id.js";
+import { ownDecision } from "../policy/own-decision.js";
 import { requestDigest } from "../policy/replay.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
 
-const newDecisionId = decisionIds(randomBytes);
 const MAX_SUMMARY = 300;
 
 /** A decision that the relay makes without asking a rule. `rule` names the reason: a refusal's code, or `reach`. */
 export function relayDecision(parts: RelayParts, allowed: boolean, rule: string, reason: string): Decision {
-  return {
-    id: newDecisionId(),
-    allowed,
-    engine: "relay",
-    rule,
-    at: undefined,
-    reason,
-    message: undefined,
-    policyDigest: policyDigest(parts),
-    values: {},
-    conditional: false,
-    deniedAbove: undefined,
-    obligations: [],
-    durationMicros: 0,
-  };
-}
-
-/** A decision point that fails is a reason to deny, not a reason to leave the denial out of the record. */
-function policyDigest(parts: RelayParts): string {
-  try {
-    return parts.decisionPoint().policyDigest;
-  } catch {
-    return "";
-  }
+  return ownDecision(parts.decisionPoint, { engine: "relay", allowed, rule, reason });
 }
 
 /**

@@ -2,6 +2,7 @@ import { Refusal } from "../http/refusal.js";
 import type { RawHeaders } from "../http/request-headers.js";
 import { headerOf } from "../http/request-headers.js";
 import { type Json, type JsonObject, parseStrictJson } from "../http/strict-json.js";
+import { MCP_METHODS } from "../policy/mcp-methods.js";
 
 export type JsonRpcId = string | number;
 
@@ -31,29 +32,7 @@ export type McpGate = "rule" | "reach" | "never";
 const NONE: JsonObject = Object.freeze(Object.create(null) as JsonObject);
 const ENVELOPE = new Set(["jsonrpc", "id", "method", "params", "result", "error"]);
 
-/** Requests of both eras, exactly as written. */
-const METHODS = new Set([
-  "completion/complete",
-  "initialize",
-  "logging/setLevel",
-  "ping",
-  "prompts/get",
-  "prompts/list",
-  "resources/list",
-  "resources/read",
-  "resources/subscribe",
-  "resources/templates/list",
-  "resources/unsubscribe",
-  "server/discover",
-  "subscriptions/listen",
-  "tasks/cancel",
-  "tasks/get",
-  "tasks/list",
-  "tasks/result",
-  "tasks/update",
-  "tools/call",
-  "tools/list",
-]);
+const METHODS = new Set(MCP_METHODS);
 
 export function gateOf(message: McpMessage): McpGate {
   if (message.kind === "response") return "reach";
