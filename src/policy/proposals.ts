@@ -37,8 +37,10 @@ export function proposalsFor(
   const narrowest = narrowestRule(request, decision, considered);
   if (narrowest === undefined) return [];
   const { rule, comment } = narrowest;
+  // The rule that is missing may be about an agent above the caller.
+  const whose = decision.deniedAbove === undefined ? "" : `${scopeIn(rule).from}: `;
   const exact: Proposal = {
-    title: `a rule for ${wordsOf(rule)}${comment === "" ? " only" : ""}`,
+    title: `a rule for ${whose}${wordsOf(rule)}${comment === "" ? " only" : ""}`,
     widens: comment !== "",
     change: { kind: "add", ...narrowest },
   };
@@ -53,8 +55,12 @@ export function proposalsFor(
   return [exact, ...looser.toSorted((a, b) => Number(a.widens) - Number(b.widens))];
 }
 
+function scopeIn(rule: WrittenRule): Readonly<Record<string, unknown>> {
+  return rule.allow as Readonly<Record<string, unknown>>;
+}
+
 function wordsOf(rule: WrittenRule): string {
-  const allow = rule.allow as Readonly<Record<string, unknown>>;
+  const allow = scopeIn(rule);
   const what = [allow.tools, allow.method, allow.path].filter((each) => each !== undefined).map(String);
   const when = typeof rule.when === "string" ? ` with ${rule.when.replaceAll(" && ", " and ")}` : "";
   return `${what.join(" ") || "everything"}${when}`;

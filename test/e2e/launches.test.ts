@@ -306,7 +306,7 @@ describe.skipIf(python === undefined)("launches", () => {
       const explained = await agentid(["explain", decisionIn(denied)], { cwd: project });
       expect(explained.stdout).toContain("launched by agents/lead");
       expect(explained.stdout).toContain("for spiffe://shop.local/agents/lead, which launched the caller");
-      expect(explained.stdout).toContain("from: agents/lead");
+      expect(explained.stdout).toContain("1  a rule for agents/lead: GET /v1/b only");
       const calls = (await record("decision")).filter(({ launchedBy }) => launchedBy !== undefined);
       expect(calls).toMatchObject([
         { verdict: "ALLOW", evidence: "launch", launchedBy: ["spiffe://shop.local/agents/lead"] },
