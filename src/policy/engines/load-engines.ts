@@ -3,11 +3,8 @@ import type { Clock } from "../../platform/clock.js";
 import type { PolicyEngine } from "../engine.js";
 import type { PolicySet } from "../policy-set.js";
 import type { PolicyProblem } from "../yaml-file.js";
-import { loadCedarEngine } from "./cedar-engine.js";
 import { fileProblem, problemOf } from "./engine-files.js";
 import type { EngineContext, EngineLoad, LoadedEngine } from "./loaded-engine.js";
-import { loadRegoEngine } from "./rego-engine.js";
-import { loadAuthzenEngine, loadOpaEngine } from "./remote-engines.js";
 import { type RulesScope, readScope, type Scope } from "./scope.js";
 
 /** What judges beside our rules, and what the rules are asked about. */
@@ -50,16 +47,17 @@ export async function loadEngines(
   return { loaded: failed ? undefined : { engines, rules }, problems };
 }
 
-function loadEngine(config: EngineConfig, context: EngineContext): Promise<EngineLoad> {
+/** An engine's code is loaded with the first one of its kind: most projects have none, and a start waits for what is loaded. */
+async function loadEngine(config: EngineConfig, context: EngineContext): Promise<EngineLoad> {
   switch (config.kind) {
     case "cedar":
-      return loadCedarEngine(config, context);
+      return await (await import("./cedar-engine.js")).loadCedarEngine(config, context);
     case "rego":
-      return loadRegoEngine(config, context);
+      return await (await import("./rego-engine.js")).loadRegoEngine(config, context);
     case "opa":
-      return loadOpaEngine(config, context);
+      return await (await import("./remote-engines.js")).loadOpaEngine(config, context);
     case "authzen":
-      return loadAuthzenEngine(config, context);
+      return await (await import("./remote-engines.js")).loadAuthzenEngine(config, context);
   }
 }
 
