@@ -58,16 +58,16 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   // The first thing that programs can reach: an SVID must not wait for a slow service.
   const workloadApi = await startWorkloadApi(foundation, attesting, issuing);
   // What only calls and people need is loaded while programs can have their SVIDs already.
-  // An import is one turn of the event loop, however much it loads; callers have theirs in between.
-  await nextTurn();
+  // An import is one turn of the event loop, however much it loads; who waited for the socket needs several to be attested and answered.
+  await callersTurn(FIRST_CALLERS_MS);
   const { startRelaying } = await import("./relaying.js");
-  await nextTurn();
+  await callersTurn(NEXT_CALLERS_MS);
   const { startFederating } = await import("./federating.js");
-  await nextTurn();
+  await callersTurn(NEXT_CALLERS_MS);
   const { startDeciding } = await import("./deciding.js");
-  await nextTurn();
+  await callersTurn(NEXT_CALLERS_MS);
   const { startControlling } = await import("./controlling.js");
-  await nextTurn();
+  await callersTurn(NEXT_CALLERS_MS);
   const relaying = await startRelaying(foundation, attesting, issuing);
   const federating = await startFederating(foundation, issuing);
   const deciding = await startDeciding(foundation, { attesting, issuing, relaying });
@@ -100,8 +100,12 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   };
 }
 
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/** So long nothing else is done than what callers ask for. */
+const FIRST_CALLERS_MS = 40;
+const NEXT_CALLERS_MS = 5;
+
+function callersTurn(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 async function startWorkloadApi(foundation: Foundation, attesting: Attesting, issuing: Issuing): Promise<string> {
