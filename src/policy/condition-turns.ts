@@ -10,16 +10,13 @@ interface Turns {
   run(steps: number, evaluate: () => ConditionOutcome): ConditionOutcome | Promise<ConditionOutcome>;
 }
 
-const byInput = new WeakMap<ConditionInput, Turns>();
+/** On the input itself: a map beside it would cost each decision a microsecond, most of it to collect what was in it. */
+const TURNS = Symbol("turns");
 
 /** All conditions of a decision have one input, and share the turn that it is made in. */
-export function turnsOf(input: ConditionInput, stepsAtOnce: number): Turns {
-  let turns = byInput.get(input);
-  if (turns === undefined) {
-    turns = new TurnsOfDecision(stepsAtOnce);
-    byInput.set(input, turns);
-  }
-  return turns;
+export function turnsOf(input: ConditionInput & { [TURNS]?: Turns }, stepsAtOnce: number): Turns {
+  input[TURNS] ??= new TurnsOfDecision(stepsAtOnce);
+  return input[TURNS];
 }
 
 class TurnsOfDecision implements Turns {
