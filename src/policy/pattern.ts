@@ -28,6 +28,8 @@ export interface IdentityPattern {
   readonly path: SegmentPattern;
   /** The full SPIFFE ID, or the full form of the pattern: `spiffe://shop.local/agents/*`. */
   readonly text: string;
+  /** For people: the name alone in our own trust domain, elsewhere in full. */
+  readonly shown: string;
 }
 
 const MAX_SEGMENTS = 64;
@@ -165,7 +167,8 @@ export function parseIdentityPattern(text: string, ownTrustDomain: TrustDomain):
   const path = parseSegments(name, name.split("/"));
   // What is left when each pattern is replaced by a letter must be an ID that can exist.
   SpiffeId.of(trustDomain, name.replaceAll("**", "x").replaceAll("*", "x"));
-  return { trustDomain: trustDomain.name, path, text: `${SCHEME}${trustDomain.name}/${name}` };
+  const id = `${SCHEME}${trustDomain.name}/${name}`;
+  return { trustDomain: trustDomain.name, path, text: id, shown: trustDomain.name === ownTrustDomain.name ? name : id };
 }
 
 export function coversIdentity(outer: IdentityPattern, inner: IdentityPattern): boolean {

@@ -165,13 +165,13 @@ export function describeScope(rule: Rule): string {
 }
 
 function subjects({ subjectType, subjectIds, from }: Rule): string {
-  if (from !== undefined) return some(from.map(({ path }) => path.text));
+  if (from !== undefined) return some(from.map(({ shown }) => shown));
   if (subjectType === undefined) return "anyone";
   return subjectIds === undefined ? `any ${subjectType}` : some(subjectIds.map(({ text }) => `${subjectType}:${text}`));
 }
 
 function resources({ resourceType, resourceIds, to }: Rule): string {
-  if (to !== undefined) return some(to.map(({ path }) => path.text));
+  if (to !== undefined) return some(to.map(({ shown }) => shown));
   if (resourceType === undefined) return "anyone";
   return resourceIds === undefined
     ? `any ${resourceType}`

@@ -22,6 +22,14 @@ export const policyMutants: readonly Mutant[] = [
     tests: [LONG, "test/policy/certification.test.ts"],
   },
   {
+    id: "rule-terms-by-meaning",
+    check: "two terms that only read alike are two: a reload that puts one for the other widens",
+    file: "src/policy/policy-diff.ts",
+    find: "rule.terms.map(({ kind, meaning }) => JSON.stringify([kind, meaning])).sort()",
+    replace: "rule.terms.map(({ kind, text }) => JSON.stringify([kind, text])).sort()",
+    tests: ["test/policy/policy-diff.test.ts"],
+  },
+  {
     id: "rule-fact-missing",
     check: "a rule about a user does not match where nobody named one",
     file: "src/policy/term.ts",
