@@ -108,11 +108,12 @@ function speaksOfAction(rule: Rule, request: RuledRequest): boolean {
   return rule.prompts === undefined || matchesAny(rule.prompts, request.prompt);
 }
 
-/** What could be read as another URI is within no allow and within every deny. */
+/** What could be read as another URI is within no allow and within every deny; a deny of a place is one of it whatever its query says. */
 function speaksOfUri(rule: Rule, uris: readonly SegmentPattern[], uri: UriParts | undefined): boolean {
   if (uri === undefined) return false;
   if (uri.ambiguous) return rule.effect !== "allow";
-  return uris.some((pattern) => matchesSegments(pattern, uri.segments));
+  if (uris.some((pattern) => matchesSegments(pattern, uri.segments))) return true;
+  return rule.effect !== "allow" && uris.some((pattern) => matchesSegments(pattern, uri.place));
 }
 
 function matchesAny(patterns: readonly NamePattern[], name: string | undefined): boolean {
