@@ -1,5 +1,6 @@
 import type { Obligation } from "./access-request.js";
 import type { Condition } from "./condition.js";
+import { escapedText } from "./condition-values.js";
 import type { RateLimit } from "./limit.js";
 import {
   type IdentityParts,
@@ -162,7 +163,8 @@ export function describeScope(rule: Rule): string {
   if (rule.condition !== undefined) words.push(`when ${rule.condition.source.replaceAll(/\s+/g, " ").trim()}`);
   if (rule.limit !== undefined) words.push(`limit ${rule.limit.text}`);
   if (rule.requires.length > 0) words.push(`require ${rule.requires.map(({ type }) => type).join(", ")}`);
-  return words.join(" ");
+  // A tool's name can come from a call, by way of a rule that was proposed for it.
+  return escapedText(words.join(" "));
 }
 
 function subjects({ subjectType, subjectIds, from }: Rule): string {

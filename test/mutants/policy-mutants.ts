@@ -30,6 +30,22 @@ export const policyMutants: readonly Mutant[] = [
     tests: ["test/policy/policy-diff.test.ts"],
   },
   {
+    id: "rule-shown-escaped",
+    check: "a tool's name in a change cannot move the terminal that shows it",
+    file: "src/policy/rule.ts",
+    find: 'return escapedText(words.join(" "));',
+    replace: 'return words.join(" ");',
+    tests: ["test/policy/policy-diff.test.ts"],
+  },
+  {
+    id: "rule-file-changed-meanwhile",
+    check: "a rule file that is not the one which was shown is not written over",
+    file: "src/commands/rule-files.ts",
+    find: "  if (textAt(path) !== before) {",
+    replace: "  if (textAt(path) === undefined) {",
+    tests: ["test/commands/rule-files.test.ts"],
+  },
+  {
     id: "rule-fact-missing",
     check: "a rule about a user does not match where nobody named one",
     file: "src/policy/term.ts",

@@ -161,3 +161,11 @@ test("a change names who is of another trust domain", () => {
     "+ allow a: spiffe://far.example/agents/billing → mcp/payments",
   ]);
 });
+
+test("a change moves nothing in the terminal that shows it, and hides nothing", () => {
+  const tool = JSON.stringify("a\u001b[2K\u001b[1A\u009b\u202eb");
+  const rules = setOf(`rules: [{ name: a, allow: { from: agents/billing, to: payments, tools: [${tool}] } }]`);
+  expect(diffPolicySets(setOf("rules: []"), rules).changes).toEqual([
+    "+ allow a: agents/billing → mcp/payments tools a\\u001b[2K\\u001b[1A\\u009b\\u202eb",
+  ]);
+});
