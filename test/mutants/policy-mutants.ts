@@ -46,6 +46,22 @@ export const policyMutants: readonly Mutant[] = [
     tests: ["test/commands/rule-files.test.ts"],
   },
   {
+    id: "decision-for-nobody",
+    check: "what a revoked caller asked for is not done when its decision comes after",
+    file: "src/relay/decide.ts",
+    find: "    if (hasGone(exchange)) return { decision: withoutCaller(decision), request };",
+    replace: "",
+    tests: ["test/relay/late-decisions.test.ts"],
+  },
+  {
+    id: "decision-by-old-rules",
+    check: "what is narrowed while a decision is under way is decided by the rules in force",
+    file: "src/relay/decide.ts",
+    find: "return parts.decisionPoint() === point ? { decision, request } : decided(parts, exchange, request);",
+    replace: "return { decision, request };",
+    tests: ["test/relay/late-decisions.test.ts"],
+  },
+  {
     id: "rule-fact-missing",
     check: "a rule about a user does not match where nobody named one",
     file: "src/policy/term.ts",
