@@ -62,6 +62,14 @@ export const policyMutants: readonly Mutant[] = [
     tests: ["test/relay/late-decisions.test.ts"],
   },
   {
+    id: "rule-instance-with-label",
+    check: "a rule about some instances and a label is about those instances, not about nobody",
+    file: "src/policy/rule-names.ts",
+    find: "    if (coversIdentity(labelled, id)) return [id];",
+    replace: "    if (coversIdentity(labelled, id)) return [];",
+    tests: [LONG],
+  },
+  {
     id: "rule-fact-missing",
     check: "a rule about a user does not match where nobody named one",
     file: "src/policy/term.ts",

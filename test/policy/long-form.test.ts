@@ -260,6 +260,24 @@ describe("the long form", () => {
       read("https://db.local:8443/a"),
     ]),
     [
+      "a deny about instances by name and label",
+      "{ subject: { id: agents/planner, instance: [blue, green-*], labels: { team: planning } } }",
+      from(call("x"), "agents/planner/green-1"),
+      from(call("x"), "agents/planner/red"),
+    ],
+    [
+      "a deny about a pattern of instances and their label",
+      "{ subject: { id: agents/*/blue, labels: { team: planning } } }",
+      from(call("x"), "agents/planner/blue"),
+      from(call("x"), "agents/planner/red"),
+    ],
+    [
+      "a deny about one instance and its label",
+      "{ subject: { id: agents/planner/blue, labels: { team: planning } } }",
+      from(call("x"), "agents/planner/blue"),
+      from(call("x"), "agents/planner"),
+    ],
+    [
       "a deny about tools by type cannot be called something else",
       "{ resource: { type: mcp-tool } }",
       { ...call("x"), resource: { ...call("x").resource, type: "mcp" } },
