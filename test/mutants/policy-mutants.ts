@@ -70,6 +70,14 @@ export const policyMutants: readonly Mutant[] = [
     tests: [LONG],
   },
   {
+    id: "explanations-bounded",
+    check: "what callers send cannot fill the memory by being remembered",
+    file: "src/daemon/explanations.ts",
+    find: "(weight <= MOST_WEIGHT || remembered.size === 1)) return;",
+    replace: "weight >= 0) return;",
+    tests: ["test/daemon/explanations-kept.test.ts"],
+  },
+  {
     id: "rule-fact-missing",
     check: "a rule about a user does not match where nobody named one",
     file: "src/policy/term.ts",
