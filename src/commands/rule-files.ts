@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "
 import { dirname, join, relative } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config } from "../config/config.js";
+import { escapedText } from "../policy/condition-values.js";
 import { diffPolicySets, type PolicyDifference } from "../policy/policy-diff.js";
 import { policyNamesOf } from "../policy/policy-names.js";
 import { type PolicySet, policySetOf, readRuleFiles } from "../policy/policy-set.js";
@@ -33,7 +34,7 @@ export async function changeOf(
   if (relative(policiesDirectory, path).startsWith("..")) {
     throw new CodedError("policy-edit", `${file} is not in the policies folder`);
   }
-  const before = existsSync(path) ? readFileSync(path, "utf8") : "";
+  const before = textAt(path);
   const after = edit(before);
   const { files } = await readRuleFiles(policiesDirectory);
   const others = files.filter((each) => each.file !== file);
@@ -45,8 +46,18 @@ export async function changeOf(
   return { file, path, before, after, difference: diffPolicySets(policies, set) };
 }
 
-/** Writes the change at once and whole: a reader of the folder sees the old file or the new one. */
-export function writeChange({ path, after }: RuleFileChange): void {
+function textAt(path: string): string {
+  return existsSync(path) ? readFileSync(path, "utf8") : "";
+}
+
+/**
+ * Writes the change at once and whole: a reader of the folder sees the old file or the new one. Throws CodedError `policy-edit` where the file is not
+ * the one any more that the change was shown of.
+ */
+export function writeChange({ file, path, before, after }: RuleFileChange): void {
+  if (textAt(path) !== before) {
+    throw new CodedError("policy-edit", `${file} was changed meanwhile: nothing was written`, { hint: "do it again" });
+  }
   mkdirSync(dirname(path), { recursive: true });
   // No rule file by its name, so that a reload in between does not read it.
   const temporary = join(dirname(path), `.${process.pid}.agentid-new`);
@@ -64,8 +75,8 @@ export function changeLines({ file, before, after, difference }: RuleFileChange)
   while (tail < old.length - head && tail < next.length - head && old.at(-1 - tail) === next.at(-1 - tail)) tail += 1;
   return [
     `${file}:${head + 1}`,
-    ...old.slice(head, old.length - tail).map((line) => `- ${line}`),
-    ...next.slice(head, next.length - tail).map((line) => `+ ${line}`),
+    ...old.slice(head, old.length - tail).map((line) => `- ${escapedText(line)}`),
+    ...next.slice(head, next.length - tail).map((line) => `+ ${escapedText(line)}`),
     ...(difference.widened ? ["WIDENS"] : []),
     ...difference.changes.map((line) => `  ${line}`),
   ];

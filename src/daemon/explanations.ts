@@ -25,14 +25,20 @@ interface Remembered {
   readonly call: DecidedCall;
   readonly madeBy: PolicyInForce;
   readonly time: Date;
+  readonly weight: number;
 }
 
 /** Arguments live only here, in memory, and not longer (D20). */
 const REMEMBERED = 2_000;
+/** Of all of them together: each caller chooses how large its arguments are, and also what is denied is remembered. */
+const MOST_WEIGHT = 32 * 1024 * 1024;
+/** About what a value takes besides its characters, in bytes. */
+const WEIGHT_OF_VALUE = 32;
 const MAX_DENIALS = 100;
 
 export function createExplanations(): Explanations {
   const remembered = new Map<string, Remembered>();
+  let weight = 0;
 
   function find(idOrPrefix: string): Remembered {
     const exact = remembered.get(idOrPrefix);
@@ -57,10 +63,14 @@ export function createExplanations(): Explanations {
 
   return {
     remember(call, madeBy, time) {
-      remembered.set(call.decision.id, { call, madeBy, time });
-      if (remembered.size <= REMEMBERED) return;
-      const [oldest] = remembered.keys();
-      if (oldest !== undefined) remembered.delete(oldest);
+      const added = weightOf(call.request);
+      remembered.set(call.decision.id, { call, madeBy, time, weight: added });
+      weight += added;
+      for (const [id, oldest] of remembered) {
+        if (remembered.size <= REMEMBERED && (weight <= MOST_WEIGHT || remembered.size === 1)) return;
+        remembered.delete(id);
+        weight -= oldest.weight;
+      }
     },
     explain: (idOrPrefix) => explained(find(idOrPrefix)),
     async denials() {
@@ -106,4 +116,23 @@ export function createExplanations(): Explanations {
       proposals: [...proposals],
     };
   }
+}
+
+/** About the bytes that a value keeps in memory; of what is larger than all may be together, no more is looked at than shows that. */
+function weightOf(whole: unknown): number {
+  let weight = 0;
+  const pending = [whole];
+  while (pending.length > 0 && weight <= MOST_WEIGHT) {
+    const value = pending.pop();
+    weight += WEIGHT_OF_VALUE;
+    if (typeof value === "string") weight += value.length;
+    else if (Array.isArray(value)) for (const inner of value) pending.push(inner);
+    else if (typeof value === "object" && value !== null) {
+      for (const key of Object.keys(value)) {
+        weight += key.length;
+        pending.push((value as Record<string, unknown>)[key]);
+      }
+    }
+  }
+  return weight;
 }

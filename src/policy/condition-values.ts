@@ -8,12 +8,19 @@ export function displayValue(value: unknown): string {
   const text =
     value instanceof Date ? `timestamp("${value.toISOString()}")` : (beginningOfJson(value, MAX_SHOWN) ?? "(absent)");
   const short = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
-  return short.replaceAll(/[\p{C}\u2028\u2029]/gu, (character) =>
+  return escapedText(short);
+}
+
+/** `text` with what is not seen, or moves what is seen, as its escape: nothing is lost, and a terminal does nothing but show it. */
+export function escapedText(text: string): string {
+  return text.replaceAll(NOT_SEEN, (character) =>
     [...Array(character.length).keys()]
       .map((index) => `\\u${character.charCodeAt(index).toString(16).padStart(4, "0")}`)
       .join(""),
   );
 }
+
+const NOT_SEEN = /[\p{C}\u2028\u2029]/gu;
 
 /** A value as a decision carries it into the record: as it is when small, else its beginning or that it is large. */
 export function recordedValue(value: unknown): unknown {

@@ -125,6 +125,12 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
       ? { ...outcome, why: "it failed on a sensitive value" }
       : outcome;
 
+  const stepsFor = (input: ConditionInput): number => {
+    if (!needsExtent && readsScalarsOnly(syntax, input)) return mostSteps;
+    const extent = extentOf(input, variables, turnsOf(input, STEPS_AT_ONCE).extents);
+    return extent === "large" ? Number.POSITIVE_INFINITY : bound(extent);
+  };
+
   // Only a denial and `explain` need the parts, so they are compiled when first asked for.
   let parts: readonly ConditionPart[] | undefined;
   const partsOfIt = (): readonly ConditionPart[] => {
@@ -140,6 +146,8 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
     const all = partsOfIt();
     if (all.length === 1) return all[0];
     if (outcome.outcome !== "true" && outcome.part !== undefined) return all[outcome.part];
+    // The thread gave up on it, or never had it: nobody looks for the part on the event loop instead.
+    if (stepsFor(input) > STEPS_AT_ONCE) return undefined;
     return all.find((part) => outcomeOf(part.run, input).outcome === outcome.outcome);
   };
 
@@ -153,14 +161,9 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
       root === "args" && path.length > 0 ? [{ path, position: start }] : [],
     ),
     evaluate(input) {
-      const turns = turnsOf(input, STEPS_AT_ONCE);
-      let steps = mostSteps;
-      if (needsExtent || !readsScalarsOnly(syntax, input)) {
-        const extent = extentOf(input, variables, turns.extents);
-        steps = extent === "large" ? Number.POSITIVE_INFINITY : bound(extent);
-      }
+      const steps = stepsFor(input);
       if (steps > STEPS_AT_ONCE) return conditionThread().evaluate(source, input).then(shown);
-      return turns.run(steps, () => shown(outcomeOf(parsed, input)));
+      return turnsOf(input, STEPS_AT_ONCE).run(steps, () => shown(outcomeOf(parsed, input)));
     },
     describe(input, outcome) {
       if (outcome.outcome === "true") {

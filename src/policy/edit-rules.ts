@@ -136,5 +136,6 @@ function endsLine(text: string): string {
 }
 
 function indented(text: string, indent: string): string {
-  return text.replaceAll(/^(?=.)/gm, indent);
+  // Not the flag `m`: a line separator within a text begins a line for JavaScript, and none for YAML.
+  return text.replaceAll(/(^|\n)(?=[^\n])/g, `$1${indent}`);
 }

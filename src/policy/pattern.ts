@@ -28,6 +28,8 @@ export interface IdentityPattern {
   readonly path: SegmentPattern;
   /** The full SPIFFE ID, or the full form of the pattern: `spiffe://shop.local/agents/*`. */
   readonly text: string;
+  /** For people: the name alone in our own trust domain, elsewhere in full. */
+  readonly shown: string;
 }
 
 const MAX_SEGMENTS = 64;
@@ -116,7 +118,9 @@ export function isNormalisedPath(path: string): boolean {
 export interface UriParts {
   readonly text: string;
   readonly segments: readonly string[];
-  /** Some server could read it as another URI: dot segments, encoded slashes or letters, backslash, control characters. */
+  /** The same without query, fragment and last slash, which a server may pass over. */
+  readonly place: readonly string[];
+  /** Some server could read it as another URI: dot segments, empty ones, encoded slashes or letters, backslash, control characters, another authority. */
   readonly ambiguous: boolean;
 }
 
@@ -124,11 +128,29 @@ export interface UriParts {
 const AMBIGUOUS_URI = /\/\.{1,2}(?:[/?#]|$)|[\\\u0000-\u0020\u007f]/;
 /** Encoded what need not be, or must not be, encoded: letters, digits, `-._~`, slashes, NUL (RFC 3986 §6.2.2.2). */
 const AMBIGUOUS_ENCODING = /%(?:2[def]|5[cf]|7e|00|3\d|[46][1-9a-f]|[57][0-9a])/i;
+/** A user, an empty port, a last dot, an encoded name: another way to write the same authority (RFC 3986 §6.2.3), and so is the scheme's own port. */
+const AMBIGUOUS_AUTHORITY = /@|%|:$|\.(?::|$)/;
+const OWN_PORT = /^(?:http|ws):.*:80$|^(?:https|wss):.*:443$/;
+const URI_START = /^(?<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?:\/\/(?<authority>[^/?#]*))?/;
 
 /** The URI of an MCP resource; scheme and authority in lower case, in which they are the same URI (RFC 3986 §6.2.2.1). */
 export function uriParts(uri: string): UriParts {
-  const text = uri.replace(/^[^/?#]*:(?:\/\/[^/?#]*)?/, (start) => start.toLowerCase());
-  return { text, segments: text.split("/"), ambiguous: AMBIGUOUS_URI.test(uri) || AMBIGUOUS_ENCODING.test(uri) };
+  const text = uri.replace(URI_START, (start) => start.toLowerCase());
+  const [place = ""] = text.split(/[?#]/, 1);
+  return {
+    text,
+    segments: text.split("/"),
+    place: place.replace(/\/$/, "").split("/"),
+    ambiguous: AMBIGUOUS_URI.test(uri) || AMBIGUOUS_ENCODING.test(uri) || isAmbiguousPlace(place),
+  };
+}
+
+function isAmbiguousPlace(place: string): boolean {
+  const { 0: start = "", groups: { scheme, authority = "" } = {} } = URI_START.exec(place) ?? {};
+  if (scheme === undefined || AMBIGUOUS_AUTHORITY.test(authority) || OWN_PORT.test(start)) return true;
+  if (place.includes("//", start.length)) return true;
+  // `file:/x`, `file://localhost/x` and, for who looks at the path alone, `file://anything/x` are `file:///x` (RFC 8089).
+  return scheme === "file" && (authority !== "" || !place.startsWith("file:///"));
 }
 
 /** Reads the `resource` of a rule, `file:///docs/*`: matched by segments, as a path is. Throws CodedError `pattern-invalid`. */
@@ -165,7 +187,8 @@ export function parseIdentityPattern(text: string, ownTrustDomain: TrustDomain):
   const path = parseSegments(name, name.split("/"));
   // What is left when each pattern is replaced by a letter must be an ID that can exist.
   SpiffeId.of(trustDomain, name.replaceAll("**", "x").replaceAll("*", "x"));
-  return { trustDomain: trustDomain.name, path, text: `${SCHEME}${trustDomain.name}/${name}` };
+  const id = `${SCHEME}${trustDomain.name}/${name}`;
+  return { trustDomain: trustDomain.name, path, text: id, shown: trustDomain.name === ownTrustDomain.name ? name : id };
 }
 
 export function coversIdentity(outer: IdentityPattern, inner: IdentityPattern): boolean {

@@ -63,7 +63,7 @@ function meaningOf(rule: Rule): string {
   return JSON.stringify([
     [rule.effect, rule.shadow, rule.subjectType ?? null, rule.resourceType ?? null],
     ...listsOf(rule).map((list) => list?.map(({ text }) => text).sort() ?? null),
-    rule.terms.map(({ kind, text }) => `${kind} ${text}`).sort(),
+    rule.terms.map(({ kind, meaning }) => JSON.stringify([kind, meaning])).sort(),
     rule.condition?.source ?? null,
     // Counts go by the name of the rule.
     rule.limit === undefined ? null : [rule.name, rule.limit.text],

@@ -82,12 +82,15 @@ function looserConditions(rule: Rule, request: AccessRequest, set: PolicySet, no
   const change = (when: string): ProposedChange => ({ kind: "when", rule: rule.name, file, when });
   const forAll: Proposal = { title: `${rule.at} for every call: ${looser}`, widens: true, change: change(looser) };
   const used = new Set(condition.references.map((path) => path.join(".")));
-  const pins = termsFor(request, ruled).terms.filter((term) => !used.has(term.slice(0, term.indexOf(" =="))));
+  const { terms: given, left } = termsFor(request, ruled);
+  const pins = given.filter((term) => !used.has(term.slice(0, term.indexOf(" =="))));
   const pinned = `(${condition.source.trim()}) || (${[...pins, ...terms].join(" && ")})`;
   if (pins.length === 0 || !allows(pinned, input)) return [forAll];
   // Not widening beyond the call in each argument that the rule leaves free, yet more than the call alone.
   const title = `${rule.at} where ${pins.join(" and ")}: ${looser}`;
-  return [{ title, widens: false, change: change(pinned) }, forAll];
+  const root = ruled.protocol === "mcp" ? "args" : "request.query";
+  const widens = left.some((key) => !used.has(`${root}.${key}`));
+  return [{ title, widens, change: change(pinned) }, forAll];
 }
 
 function allows(when: string, input: ConditionInput): boolean {

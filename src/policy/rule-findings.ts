@@ -76,10 +76,14 @@ function withinEach(parts: readonly Rule[], outers: readonly Rule[]): string | u
   return names.size === 0 ? undefined : [...names].join(", ");
 }
 
+function asked({ kind, meaning }: Rule["terms"][number]): string {
+  return JSON.stringify([kind, meaning]);
+}
+
 /** Whatever fulfils the terms and the condition of `inner` fulfils those of `outer`. */
 function holdsWherever(outer: Rule, inner: Rule): boolean {
-  const given = new Set(inner.terms.map(({ text }) => text));
-  if (!outer.terms.every(({ text }) => given.has(text))) return false;
+  const given = new Set(inner.terms.map(asked));
+  if (!outer.terms.every((term) => given.has(asked(term)))) return false;
   const terms = (inner.condition?.terms ?? []).map((term) => term.trim());
   return (outer.condition?.terms ?? []).every((wanted) => {
     if (terms.includes(wanted.trim())) return true;

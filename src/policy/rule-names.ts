@@ -3,11 +3,13 @@ import type { Labels } from "../config/config.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Entities } from "./entities.js";
 import {
+  coversIdentity,
   type IdentityParts,
   type IdentityPattern,
   identityParts,
   matchesIdentity,
   matchesName,
+  matchesSegments,
   type NamePattern,
   parseIdentityPattern,
   parseNamePattern,
@@ -161,10 +163,22 @@ export class RuleNames {
     what: string,
     at: PathInFile,
   ): readonly IdentityPattern[] {
-    const exemplar = ({ text }: IdentityPattern) => identityParts(text.replace(/\*$/, "instance"));
-    const both = found.filter((each) => ids === undefined || ids.some((id) => matchesIdentity(id, exemplar(each))));
+    const common = ids === undefined ? found : found.flatMap((each) => ids.flatMap((id) => this.#common(each, id, at)));
+    const both = [...new Map(common.map((each) => [each.text, each])).values()];
     if (both.length === 0) this.#yaml.warning("policy-unknown-name", at, `no ${what} has all of these labels`);
     return both;
+  }
+
+  /** What an identity with a label, or all of its instances, and an `id` have in common: either may be the narrower one. */
+  #common(labelled: IdentityPattern, id: IdentityPattern, at: PathInFile): readonly IdentityPattern[] {
+    if (coversIdentity(id, labelled)) return [labelled];
+    if (coversIdentity(labelled, id)) return [id];
+    if (labelled.path.literal || id.trustDomain !== labelled.trustDomain) return [];
+    // All instances of one entry, and a pattern that names some of them: `agents/planner/*` and `agents/*/blue`.
+    const entry = labelled.path.segments.slice(0, -1).map(({ text }) => text);
+    const instance = id.path.segments.at(-1)?.text ?? "";
+    if (!matchesSegments({ ...id.path, segments: id.path.segments.slice(0, -1) }, entry)) return [];
+    return [this.#identityPattern([...entry, instance].join("/"), at) ?? []].flat();
   }
 
   service(text: string, at: PathInFile): IdentityPattern | undefined {

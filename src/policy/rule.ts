@@ -1,5 +1,6 @@
 import type { Obligation } from "./access-request.js";
 import type { Condition } from "./condition.js";
+import { escapedText } from "./condition-values.js";
 import type { RateLimit } from "./limit.js";
 import {
   type IdentityParts,
@@ -108,11 +109,12 @@ function speaksOfAction(rule: Rule, request: RuledRequest): boolean {
   return rule.prompts === undefined || matchesAny(rule.prompts, request.prompt);
 }
 
-/** What could be read as another URI is within no allow and within every deny. */
+/** What could be read as another URI is within no allow and within every deny; a deny of a place is one of it whatever its query says. */
 function speaksOfUri(rule: Rule, uris: readonly SegmentPattern[], uri: UriParts | undefined): boolean {
   if (uri === undefined) return false;
   if (uri.ambiguous) return rule.effect !== "allow";
-  return uris.some((pattern) => matchesSegments(pattern, uri.segments));
+  if (uris.some((pattern) => matchesSegments(pattern, uri.segments))) return true;
+  return rule.effect !== "allow" && uris.some((pattern) => matchesSegments(pattern, uri.place));
 }
 
 function matchesAny(patterns: readonly NamePattern[], name: string | undefined): boolean {
@@ -161,17 +163,18 @@ export function describeScope(rule: Rule): string {
   if (rule.condition !== undefined) words.push(`when ${rule.condition.source.replaceAll(/\s+/g, " ").trim()}`);
   if (rule.limit !== undefined) words.push(`limit ${rule.limit.text}`);
   if (rule.requires.length > 0) words.push(`require ${rule.requires.map(({ type }) => type).join(", ")}`);
-  return words.join(" ");
+  // A tool's name can come from a call, by way of a rule that was proposed for it.
+  return escapedText(words.join(" "));
 }
 
 function subjects({ subjectType, subjectIds, from }: Rule): string {
-  if (from !== undefined) return some(from.map(({ path }) => path.text));
+  if (from !== undefined) return some(from.map(({ shown }) => shown));
   if (subjectType === undefined) return "anyone";
   return subjectIds === undefined ? `any ${subjectType}` : some(subjectIds.map(({ text }) => `${subjectType}:${text}`));
 }
 
 function resources({ resourceType, resourceIds, to }: Rule): string {
-  if (to !== undefined) return some(to.map(({ path }) => path.text));
+  if (to !== undefined) return some(to.map(({ shown }) => shown));
   if (resourceType === undefined) return "anyone";
   return resourceIds === undefined
     ? `any ${resourceType}`

@@ -84,7 +84,11 @@ function mcpRequest(
   const tool: unknown = resource.properties?.tool;
   if (isCall && !isName(tool)) throw new CodedError("request-invalid", "tools/call names no tool");
   const isAboutResource = RESOURCE_METHODS.has(name);
-  const args = isAboutResource || name === "prompts/get" ? propertiesIn(request.context?.args) : NOTHING;
+  const isAboutPrompt = name === "prompts/get";
+  const args = isAboutResource || isAboutPrompt ? propertiesIn(request.context?.args) : NOTHING;
+  // A list of one text is that text to some servers.
+  if (isAboutResource && !isName(args.uri)) throw new CodedError("request-invalid", `${name} names no resource`);
+  if (isAboutPrompt && !isName(args.name)) throw new CodedError("request-invalid", `${name} names no prompt`);
   return {
     subjectType,
     subjectId,
@@ -97,8 +101,8 @@ function mcpRequest(
     tool: isCall ? (tool as string) : undefined,
     path: undefined,
     pathSegments: NO_SEGMENTS,
-    uri: isAboutResource && typeof args.uri === "string" ? uriParts(args.uri) : undefined,
-    prompt: name === "prompts/get" && typeof args.name === "string" ? args.name : undefined,
+    uri: isAboutResource ? uriParts(args.uri as string) : undefined,
+    prompt: isAboutPrompt ? (args.name as string) : undefined,
   };
 }
 

@@ -19,6 +19,8 @@ export interface Term {
   readonly kind: string;
   /** As people read it: `user alice`, `time mon,tue 09:00-17:00 UTC`. */
   readonly text: string;
+  /** All that it asks for: of one kind, two with the same meaning ask for the same. Texts of different terms may be alike. */
+  readonly meaning: string;
   /** Undefined where it holds. */
   unmet(facts: RequestFacts): Unmet | undefined;
   /** True only if whatever meets `other`, which is of the same kind, meets this one too. */
@@ -66,6 +68,7 @@ function valueTerm(
   return {
     kind,
     text,
+    meaning: JSON.stringify(wanted),
     wanted,
     unmet(facts) {
       const value = valueIn(facts);
@@ -86,6 +89,7 @@ export function userTerm(wanted: readonly NamePattern[]): Term {
   const term: Term & { readonly users: readonly NamePattern[] } = {
     kind: "user",
     text,
+    meaning: JSON.stringify(wanted.map((one) => one.text)),
     users: wanted,
     unmet({ user }) {
       if (user === undefined) return { outcome: "fact-missing", detail: `${text}: nobody said for which user this is` };
@@ -103,10 +107,11 @@ export function userTerm(wanted: readonly NamePattern[]): Term {
  * among the named, anything else (`some`) is about a chain with any of the named in it.
  */
 export function actorsTerm(quantity: "every" | "some", wanted: readonly IdentityPattern[]): Term {
-  const text = `actors ${wanted.map((one) => one.path.text).join(" or ")}`;
+  const text = `actors ${wanted.map((one) => one.shown).join(" or ")}`;
   const term: Term & { readonly actors: readonly IdentityPattern[] } = {
     kind: `actors ${quantity}`,
     text,
+    meaning: JSON.stringify(wanted.map((one) => one.text)),
     actors: wanted,
     unmet({ actors }) {
       if (actors.length === 0) {
@@ -132,6 +137,7 @@ export function timeTerm(window: TimeWindow): Term {
   return {
     kind: "time",
     text,
+    meaning: text,
     unmet: ({ now }) =>
       window.contains(now)
         ? undefined
@@ -145,6 +151,10 @@ function own(properties: Readonly<Record<string, unknown>>, key: string): unknow
   return Object.hasOwn(properties, key) ? properties[key] : undefined;
 }
 
+/** Text that could be read as something else stands between quotes. */
 function scalarText(value: Scalar): string {
-  return typeof value === "string" ? value : JSON.stringify(value);
+  const isPlain = typeof value === "string" && /^[\p{L}_][\p{L}\p{N}_./@:-]*$/u.test(value) && !LITERALS.has(value);
+  return isPlain ? value : JSON.stringify(value);
 }
+
+const LITERALS: ReadonlySet<string> = new Set(["true", "false", "null"]);

@@ -159,10 +159,20 @@ function momentOf(key: string, text: string, localTime: (epochMs: number) => Loc
   return moment;
 }
 
-/** How much later the zone's clocks are than UTC, in milliseconds. */
+/** How much later the zone's clocks are than UTC, in milliseconds. Its day says which way round: UTC+14 and UTC-10 show the same hour. */
 function offsetAt(epochMs: number, localTime: (epochMs: number) => LocalTime): number {
-  const { minute } = localTime(epochMs);
-  const utc = Math.floor(epochMs / MINUTE_MS) % MINUTES_OF_DAY;
-  const ahead = (minute - utc + MINUTES_OF_DAY) % MINUTES_OF_DAY;
-  return (ahead > MINUTES_OF_DAY / 2 + 120 ? ahead - MINUTES_OF_DAY : ahead) * MINUTE_MS;
+  const { day, minute } = localTime(epochMs);
+  const utcMinutes = Math.floor(epochMs / MINUTE_MS);
+  const utcDay = Math.floor(utcMinutes / MINUTES_OF_DAY) + DAY_OF_EPOCH;
+  const days = modulo(day - utcDay, DAYS.length);
+  const daysAhead = days === DAYS.length - 1 ? -1 : days;
+  return (daysAhead * MINUTES_OF_DAY + minute - modulo(utcMinutes, MINUTES_OF_DAY)) * MINUTE_MS;
+}
+
+/** 1 January 1970 was a Thursday. */
+const DAY_OF_EPOCH = 3;
+
+/** Never negative, also for moments before 1970. */
+function modulo(value: number, divisor: number): number {
+  return ((value % divisor) + divisor) % divisor;
 }

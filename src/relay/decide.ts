@@ -31,9 +31,25 @@ interface Decided {
   readonly request: AccessRequest | undefined;
 }
 
-function decided(parts: RelayParts, request: AccessRequest): Decided | Promise<Decided> {
-  const made = parts.decisionPoint().decide(request);
-  return made instanceof Promise ? made.then((decision) => ({ decision, request })) : { decision: made, request };
+function decided(parts: RelayParts, exchange: Exchange, request: AccessRequest): Decided | Promise<Decided> {
+  const point = parts.decisionPoint();
+  const made = point.decide(request);
+  if (!(made instanceof Promise)) return { decision: made, request };
+  return made.then((decision) => {
+    if (hasGone(exchange)) return { decision: withoutCaller(decision), request };
+    // A narrowing does not wait for a decision that is under way.
+    return parts.decisionPoint() === point ? { decision, request } : decided(parts, exchange, request);
+  });
+}
+
+/** The connection is closed for who was revoked, has lost its identity or runs another program: a decision that came later is nobody's. */
+function hasGone({ request, response }: Exchange): boolean {
+  return request.socket.destroyed || response.destroyed;
+}
+
+function withoutCaller(decision: Decision): Decision {
+  if (!decision.allowed) return decision;
+  return { ...decision, allowed: false, reason: "the caller had gone before it was decided" };
 }
 
 /** "If the PEP does not understand an obligation, it MUST treat the decision as a denial" (AuthZEN obligations profile 1.0): the relay knows none. */
@@ -52,7 +68,7 @@ function decideHttp(parts: RelayParts, exchange: Exchange): Decided | Promise<De
     path: target.path,
     query: target.query,
   });
-  return decided(parts, request);
+  return decided(parts, exchange, request);
 }
 
 function decideMcp(parts: RelayParts, exchange: Exchange): Decided | Promise<Decided> {
@@ -71,7 +87,7 @@ function decideMcp(parts: RelayParts, exchange: Exchange): Decided | Promise<Dec
     method: message.method,
     ...(tool === undefined ? { args: message.params } : { tool: tool.name, args: tool.args }),
   });
-  return decided(parts, request);
+  return decided(parts, exchange, request);
 }
 
 function subjectOf(exchange: Exchange): Pick<HttpFacts, "caller" | "callerIs"> {

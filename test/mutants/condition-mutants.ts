@@ -19,6 +19,14 @@ export const conditionMutants: readonly Mutant[] = [
     tests: ["test/policy/condition-thread.test.ts"],
   },
   {
+    id: "condition-described-elsewhere",
+    check: "what the thread gave up on is not evaluated on the event loop to describe it",
+    file: "src/policy/condition.ts",
+    find: "    if (stepsFor(input) > STEPS_AT_ONCE) return undefined;",
+    replace: "",
+    tests: ["test/policy/condition-thread.test.ts"],
+  },
+  {
     id: "condition-deep",
     check: "what is deep is evaluated in a thread that is replaced, since the library remembers every type",
     file: "src/policy/condition-extent.ts",

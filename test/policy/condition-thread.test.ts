@@ -71,6 +71,37 @@ test("an evaluation that takes too long is an error with that reason, and the ne
   await thread.close();
 });
 
+test("what the thread gave up on is described without evaluating it on the event loop", async () => {
+  const thread = newThread(300);
+  useConditionThread(thread);
+  const condition = compileCondition("args.a == 1.0 && args.l.all(i, args.l.exists(j, j == i))");
+  const described = async (length: number) => {
+    let reads = 0;
+    const counted = new Proxy(numbers(length), {
+      get(list, key, receiver) {
+        reads += 1;
+        return Reflect.get(list, key, receiver);
+      },
+    });
+    const input = inputOf({ a: 1, l: counted });
+    const outcome = await condition.evaluate(input);
+    reads = 0;
+    return { outcome, text: condition.describe(input, outcome), reads };
+  };
+  const { outcome, text, reads } = await described(6_000);
+  expect(outcome).toEqual({ outcome: "error", why: "took longer than 0.3 s" });
+  expect(text).toBe(`${condition.source}: took longer than 0.3 s`);
+  expect(reads).toBeLessThan(20_000);
+  // The part of what is small is looked for.
+  const small = inputOf({ a: 1, l: [1, 2, "x"], x: 0 });
+  const failing = compileCondition("args.a == 1.0 && args.l.all(i, i < 9.0)");
+  expect(failing.describe(small, (await failing.evaluate(small)) as ConditionOutcome)).toMatch(
+    /^args\.l\.all\(i, i < 9\.0\): /,
+  );
+  await thread.close();
+  useConditionThread(patient);
+});
+
 test("an evaluation that fills the memory of its thread is an error, and ends nothing else", async () => {
   const hungry = "args.l.map(a, args.l.map(b, args.l + args.l)).size() > 0";
   const outcome = await patient.evaluate(hungry, inputOf({ l: numbers(2_000) }));

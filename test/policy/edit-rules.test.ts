@@ -29,6 +29,24 @@ ${PAYMENTS_YAML}
   });
 
   test.each([
+    "a\u2028b",
+    "a\u2029b",
+    "a\u0085b",
+    "a: b # c",
+    "- a",
+    "a\n- name: other",
+    "\u001b[2K",
+    "a\ud800",
+    "'\"",
+    "*a",
+  ])("with whatever text it holds: %j", (text) => {
+    const rule = { ...RULE, allow: { ...RULE.allow, tools: [text] }, when: `args.a == ${JSON.stringify(text)}` };
+    const added = withRule(PAYMENTS_YAML, rule);
+    expect(added.startsWith(PAYMENTS_YAML.trimEnd())).toBe(true);
+    expect(parse(added).rules.at(-1)).toEqual(rule);
+  });
+
+  test.each([
     ["", "rules:\n"],
     ["# nothing yet\n", "# nothing yet\nrules:\n"],
     ["rules:\n", "rules:\n"],

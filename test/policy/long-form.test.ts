@@ -41,7 +41,7 @@ const withEvidence = (request: AccessRequest, evidence: string): AccessRequest =
 });
 const read = (uri: unknown, method = "resources/read") =>
   mcpAccessRequest({ caller: id("agents/billing"), service: id("mcp/payments"), method, args: { uri } });
-const prompt = (name: string) =>
+const prompt = (name: unknown) =>
   mcpAccessRequest({
     caller: id("agents/billing"),
     service: id("mcp/payments"),
@@ -230,6 +230,53 @@ describe("the long form", () => {
       read("file:///docs/%2e%2e/secret/a"),
       read("file:///docs/a"),
     ],
+    ...[
+      "file:///docs//secret/a",
+      "file:////docs/secret/a",
+      "file:/docs/secret/a",
+      "file:docs/secret/a",
+      "file://localhost/docs/secret/a",
+      "file://elsewhere/docs/secret/a",
+      "/docs/secret/a",
+      "file:///docs/secret/a?x",
+      "file:///docs/secret/a#/b",
+      "file:///docs/secret/a/",
+    ].map((uri): [string, string, AccessRequest, AccessRequest] => [
+      `a deny about a resource is about it as ${uri}`,
+      '{ resource: { resource: "file:///docs/secret/a" } }',
+      read(uri),
+      read("file:///docs/secret/b?x"),
+    ]),
+    ...[
+      "https://u@db.local/a",
+      "https://db.local:443/a",
+      "https://db.local:/a",
+      "https://db.local./a",
+      "HTTPS://DB.local/a",
+    ].map((uri): [string, string, AccessRequest, AccessRequest] => [
+      `a deny about a host is about it as ${uri}`,
+      '{ resource: { resource: "https://db.local/**" } }',
+      read(uri),
+      read("https://db.local:8443/a"),
+    ]),
+    [
+      "a deny about instances by name and label",
+      "{ subject: { id: agents/planner, instance: [blue, green-*], labels: { team: planning } } }",
+      from(call("x"), "agents/planner/green-1"),
+      from(call("x"), "agents/planner/red"),
+    ],
+    [
+      "a deny about a pattern of instances and their label",
+      "{ subject: { id: agents/*/blue, labels: { team: planning } } }",
+      from(call("x"), "agents/planner/blue"),
+      from(call("x"), "agents/planner/red"),
+    ],
+    [
+      "a deny about one instance and its label",
+      "{ subject: { id: agents/planner/blue, labels: { team: planning } } }",
+      from(call("x"), "agents/planner/blue"),
+      from(call("x"), "agents/planner"),
+    ],
     [
       "a deny about tools by type cannot be called something else",
       "{ resource: { type: mcp-tool } }",
@@ -240,6 +287,19 @@ describe("the long form", () => {
     const rules = `rules: [{ name: all, allow: { from: '**', to: payments } }, { name: no, deny: ${scope} }]`;
     expect(decisionsWith(world, rules).decide(denied)).toMatchObject({ allowed: false, rule: "no" });
     expect(decisionsWith(world, rules).decide(free)).toMatchObject({ allowed: true });
+  });
+
+  test("a read that names no one resource and a prompt without a name are denied, whatever rules allow", () => {
+    const all = "rules: [{ name: all, allow: { from: '**', to: payments } }]";
+    const decide = (request: AccessRequest) => decisionsWith(world, all).decide(request);
+    for (const uri of [["file:///a"], { href: "file:///a" }, "", undefined]) {
+      expect(decide(read(uri))).toMatchObject({ allowed: false, reason: "resources/read names no resource" });
+    }
+    for (const name of [["review"], "", undefined]) {
+      expect(decide(prompt(name))).toMatchObject({ allowed: false, reason: "prompts/get names no prompt" });
+    }
+    expect(decide(read("file:///a"))).toMatchObject({ allowed: true });
+    expect(decide(prompt("review"))).toMatchObject({ allowed: true });
   });
 
   test("a condition sees subject, user, actors, action, labels, properties and the rest of the context", () => {

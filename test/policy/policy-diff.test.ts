@@ -55,6 +55,21 @@ test.each<[string, string, string, boolean]>([
     "rules: [{ name: a, allow: { from: agents/*, to: mcp/payments } }]",
     false,
   ],
+  ["a text for a number", long("properties: { level: 1 }"), long('properties: { level: "1" }'), true],
+  [
+    "two texts for one that reads so",
+    long('properties: { role: "a or b" }'),
+    long("properties: { role: [a, b] }"),
+    true,
+  ],
+  ["two users for one that reads so", long('user: "a or b"'), long("user: [a, b]"), true],
+  [
+    "the same name elsewhere as an actor",
+    long("actors: agents/planner"),
+    long("actors: spiffe://far.example/agents/planner"),
+    true,
+  ],
+  ["one value less", long("properties: { role: [a, b] }"), long("properties: { role: [b] }"), false],
   ["an evidence asked for", allow(""), long("evidence: launch"), false],
   ["an evidence no longer asked for", long("evidence: launch"), allow(""), true],
   ["one evidence more that is enough", long("evidence: launch"), long("evidence: [launch, parent]"), true],
@@ -137,4 +152,20 @@ test("the changes are lines that say what went and what came", () => {
   });
   const comment = diffPolicySets(setOf(PAYMENTS_YAML), setOf(`# why\n${PAYMENTS_YAML}`));
   expect(comment).toEqual({ widened: false, changes: [] });
+});
+
+test("a change names who is of another trust domain", () => {
+  const rule = (from: string) => setOf(`rules: [{ name: a, allow: { from: "${from}", to: payments } }]`);
+  expect(diffPolicySets(rule("agents/billing"), rule("spiffe://far.example/agents/billing")).changes).toEqual([
+    "- allow a: agents/billing → mcp/payments",
+    "+ allow a: spiffe://far.example/agents/billing → mcp/payments",
+  ]);
+});
+
+test("a change moves nothing in the terminal that shows it, and hides nothing", () => {
+  const tool = JSON.stringify("a\u001b[2K\u001b[1A\u009b\u202eb");
+  const rules = setOf(`rules: [{ name: a, allow: { from: agents/billing, to: payments, tools: [${tool}] } }]`);
+  expect(diffPolicySets(setOf("rules: []"), rules).changes).toEqual([
+    "+ allow a: agents/billing → mcp/payments tools a\\u001b[2K\\u001b[1A\\u009b\\u202eb",
+  ]);
 });

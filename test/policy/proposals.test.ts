@@ -28,6 +28,15 @@ test("least privilege first: this call, this invoice, every invoice", () => {
   ]);
 });
 
+test("what leaves an argument open that is too long to be written down says that it widens", () => {
+  const long = call("issue_refund", { invoice: 1017, amount: 4200, memo: "m".repeat(300) });
+  expect(proposals(long).map(({ widens }) => widens)).toEqual([true, true, true]);
+  const [, looser] = proposals(long);
+  if (looser === undefined) throw new Error("there is one");
+  const decisions = decisionsOf(applied(looser));
+  expect(decisions.decide(call("issue_refund", { invoice: 1017, amount: 4200, memo: "another" })).allowed).toBe(true);
+});
+
 test("each, applied, allows the call; the narrower the fewer others", () => {
   const others = [
     refund,

@@ -33,6 +33,13 @@ test.each<[TimeText, string, boolean]>([
   [{ after: "2025-07-01", zone: "America/New_York" }, "2025-07-01T04:00:00Z", true],
   [{ after: "2025-07-01", zone: "Pacific/Kiritimati" }, "2025-06-30T10:00:00Z", true],
   [{ after: "2025-07-01", zone: "Pacific/Kiritimati" }, "2025-06-30T09:59:59Z", false],
+  [{ after: "2025-07-01", zone: "Pacific/Honolulu" }, "2025-07-01T10:00:00Z", true],
+  [{ after: "2025-07-01", zone: "Pacific/Honolulu" }, "2025-07-01T09:59:59Z", false],
+  [{ before: "2025-07-01", zone: "Pacific/Pago_Pago" }, "2025-07-01T10:59:59Z", true],
+  [{ before: "2025-07-01", zone: "Pacific/Pago_Pago" }, "2025-07-01T11:00:00Z", false],
+  [{ after: "2025-07-01", zone: "Etc/GMT+12" }, "2025-07-01T12:00:00Z", true],
+  [{ after: "2025-07-01", zone: "Etc/GMT+12" }, "2025-07-01T11:59:59Z", false],
+  [{ after: "1969-12-01", before: "1969-12-02", zone: "Pacific/Honolulu" }, "1969-12-01T12:00:00Z", true],
 ])("%o at %s: %s", (window, time, expected) => {
   expect(parseTimeWindow(window).contains(Date.parse(time))).toBe(expected);
 });

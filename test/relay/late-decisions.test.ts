@@ -1,0 +1,111 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import type { Decision, DecisionPoint } from "../../src/policy/access-request.js";
+import { type RunningRelay, runRelay, runUpstream, testAgent, type Upstream } from "./running-relay.js";
+
+const ALLOW = "rules: [{ name: all, allow: { from: agents/tests, to: invoices } }]";
+
+let upstream: Upstream;
+let running: RunningRelay;
+/** Called with each decision that is made; it is told when the promise that it returns resolves. */
+let heldUntil: (() => Promise<void>) | undefined;
+/** The connection of the last request to the leg that decides. */
+let connection: Socket | undefined;
+const onRequest = (message: unknown): void => {
+  const { socket } = message as { socket: Socket };
+  if (socket instanceof TLSSocket) connection = socket;
+};
+
+beforeAll(async () => {
+  subscribe("http.server.request.start", onRequest);
+  upstream = await runUpstream("invoices", "http", (_request, response) => response.end("ok"));
+  running = await runRelay({
+    services: [upstream.service],
+    rules: ALLOW,
+    change: (parts) => {
+      let [point, slow] = [parts.decisionPoint(), late(parts.decisionPoint())];
+      const decisionPoint = () => {
+        if (parts.decisionPoint() !== point) [point, slow] = [parts.decisionPoint(), late(parts.decisionPoint())];
+        return slow;
+      };
+      return { ...parts, decisionPoint };
+    },
+  });
+});
+
+afterEach(() => {
+  heldUntil = undefined;
+  upstream.arrived.length = 0;
+});
+
+afterAll(async () => {
+  unsubscribe("http.server.request.start", onRequest);
+  await running.close();
+  upstream.close();
+});
+
+function late(point: DecisionPoint): DecisionPoint {
+  return {
+    ...point,
+    async decide(request): Promise<Decision> {
+      const decision = await point.decide(request);
+      await heldUntil?.();
+      return decision;
+    },
+  };
+}
+
+const get = () =>
+  fetch(`${running.urlOf("invoices")}/a`).then(
+    ({ status }) => status,
+    () => "ended",
+  );
+
+/** A call whose decision is made and not yet known, and what makes it known. */
+async function asked(): Promise<{ answer: Promise<number | string>; tell: () => void }> {
+  const { promise: told, resolve: tell } = Promise.withResolvers<void>();
+  const { promise: made, resolve: isMade } = Promise.withResolvers<void>();
+  heldUntil = () => {
+    heldUntil = undefined;
+    isMade();
+    return told;
+  };
+  const answer = get();
+  await made;
+  return { answer, tell };
+}
+
+const decisions = () => running.record.entries.filter(({ kind }) => kind === "decision");
+
+test("who was revoked while the decision was awaited does nothing any more", async () => {
+  expect(await get()).toBe(200);
+  const { answer, tell } = await asked();
+  const before = decisions().length;
+  running.configure(running.identities.filter(({ name }) => name !== testAgent.name));
+  expect(await answer).toBe("ended");
+  await expect.poll(() => connection?.destroyed).toBe(true);
+  tell();
+  await expect.poll(() => decisions().length).toBe(before + 1);
+  expect(decisions().at(-1)?.fields).toMatchObject({
+    verdict: "DENY",
+    reason: "the caller had gone before it was decided",
+  });
+  running.configure(running.identities);
+  expect(await get()).toBe(200);
+  expect(upstream.arrived).toHaveLength(2);
+});
+
+test("what was narrowed while the decision was awaited is decided by the rules in force", async () => {
+  const { answer, tell } = await asked();
+  running.setRules(`${ALLOW.slice(0, -1)}, { name: no, deny: { to: invoices } }]`);
+  tell();
+  expect(await answer).toBe(403);
+  expect(decisions().at(-1)?.fields).toMatchObject({ verdict: "DENY", rule: "no" });
+  expect(upstream.arrived).toHaveLength(0);
+  running.setRules(ALLOW);
+  const kept = await asked();
+  kept.tell();
+  expect(await kept.answer).toBe(200);
+});
