@@ -1,6 +1,7 @@
 import { Args } from "@oclif/core";
 import { displayText } from "../control-api/display-text.js";
 import type { Explanation } from "../control-api/routes.js";
+import { shadowWords } from "../control-api/shadow-words.js";
 import type { ConsideredRule } from "../policy/access-request.js";
 import { AgentidCommand } from "./base-command.js";
 import { runningDaemon } from "./running-daemon.js";
@@ -38,8 +39,18 @@ function explanationText(explanation: Explanation): string {
     ...(explanation.launchedBy === undefined ? [] : [`  launched by ${explanation.launchedBy.join(", launched by ")}`]),
     `  what     ${explanation.action} ${explanation.target}${explanation.arguments ? `, arguments ${displayText(explanation.arguments, 160)}` : ""}`,
     `  because  ${displayText(explanation.reason, 200)}`,
+    ...(explanation.shadow ?? []).map(
+      (outcome) => `  shadow   ${shadowWords([outcome])}: ${displayText(outcome.reason, 160)}`,
+    ),
     ...considerationLines(explanation.considered),
-    ...(explanation.proposals.length === 0 ? [] : ["  to allow it, narrowest first", ...proposalLines(explanation)]),
+    ...(explanation.proposals.length === 0
+      ? []
+      : [
+          explanation.verdict === "ALLOW"
+            ? "  to allow it when the shadow ends, narrowest first"
+            : "  to allow it, narrowest first",
+          ...proposalLines(explanation),
+        ]),
   ].join("\n");
 }
 
