@@ -22,7 +22,7 @@ export default class PolicyShadow extends AgentidCommand {
     what: Args.string({ description: "a rule, a rule file (policies/payments.yaml), or an identity (agents/billing)" }),
   };
   static override flags = {
-    off: Flags.boolean({ summary: "end the shadow" }),
+    off: Flags.boolean({ default: false, summary: "end the shadow" }),
     yes: Flags.boolean({ char: "y", summary: "do not ask" }),
     "dry-run": Flags.boolean({ summary: "show the change only" }),
   };
