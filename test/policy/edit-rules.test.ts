@@ -116,6 +116,33 @@ describe("a key of a rule is set, replaced and taken away", () => {
   });
 });
 
+test("a key put into any identity and taken away leaves the file as it was, and changes nothing else", () => {
+  const entry = fc
+    .constantFrom("", " # why")
+    .chain((comment) =>
+      fc.constantFrom(
+        ` { service: x }${comment}\n`,
+        ` { user: dev, exe: { sha256: pinned } }${comment}\n`,
+        `${comment}\n    launch: [a, "b # c"]${comment}\n`,
+        `${comment}\n    launch:\n      command:\n        - a\n\n    # labels\n    labels: { team: x }${comment}\n`,
+        `\n    hint: |\n      some\n      text\n    user: dev${comment}\n`,
+        `\n    user: dev\n    hint: "a: b"\n\n\n`,
+      ),
+    );
+  fc.assert(
+    fc.property(fc.array(entry, { minLength: 1, maxLength: 4 }), fc.nat(3), fc.boolean(), (entries, at, tail) => {
+      const text = `trustDomain: a.local\nidentities:\n${entries.map((each, index) => `  agents/a${index}:${each}`).join("")}${tail ? "# the end\nservices: {}\n" : ""}`;
+      const name = `agents/a${at % entries.length}`;
+      const path = ["identities", name];
+      const put = withKeyAt(text, path, "shadow", true);
+      const before = parse(text);
+      const wanted = { ...before.identities, [name]: { ...before.identities[name], shadow: true } };
+      expect(parse(put)).toEqual({ ...before, identities: wanted });
+      expect(withKeyAt(put, path, "shadow", undefined)).toBe(text);
+    }),
+  );
+});
+
 test("whatever the texts in it, what is read back is what was written", () => {
   const value = fc.oneof(fc.string(), fc.boolean(), fc.integer());
   fc.assert(
