@@ -140,6 +140,7 @@ export function whyDenied(decision: string): Explanation {
     ],
     suggestion:
       "- name: billing-issue-refund\n  allow: { from: agents/billing, to: mcp/payments, tools: [issue_refund] }\n  when: args.amount <= 4200\n",
+    proposals: [],
   });
 }
 
