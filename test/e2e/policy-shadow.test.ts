@@ -104,7 +104,9 @@ describe.skipIf(python === undefined)("shadow: what would change is seen before 
     expect(explained.stdout).toContain("to allow it when the shadow ends, narrowest first");
     const offline = await policy("explain", "PUT invoices /v1/invoices/9", "--as", "agents/billing");
     expect(offline.stdout).toContain("ALLOW  agents/billing PUT invoices /v1/invoices/9");
-    expect(offline.stdout).toContain("shadow   let through: its identity is in shadow: no rule allows agents/billing PUT");
+    expect(offline.stdout).toContain(
+      "shadow   let through: its identity is in shadow: no rule allows agents/billing PUT",
+    );
     expect(offline.stdout).toContain("to allow it when the shadow ends, narrowest first");
     const shown = await agentid(["calls"], { cwd: project });
     expect(shown.stdout).toContain("let through: its identity is in shadow");
