@@ -1,6 +1,7 @@
 import { Args } from "@oclif/core";
 import { displayText } from "../control-api/display-text.js";
-import type { Explanation } from "../control-api/routes.js";
+import type { Explanation, ShadowReport } from "../control-api/routes.js";
+import { shadowWords } from "../control-api/shadow-words.js";
 import type { ConsideredRule } from "../policy/access-request.js";
 import { AgentidCommand } from "./base-command.js";
 import { runningDaemon } from "./running-daemon.js";
@@ -38,9 +39,24 @@ function explanationText(explanation: Explanation): string {
     ...(explanation.launchedBy === undefined ? [] : [`  launched by ${explanation.launchedBy.join(", launched by ")}`]),
     `  what     ${explanation.action} ${explanation.target}${explanation.arguments ? `, arguments ${displayText(explanation.arguments, 160)}` : ""}`,
     `  because  ${displayText(explanation.reason, 200)}`,
+    ...shadowLines(explanation.shadow),
     ...considerationLines(explanation.considered),
-    ...(explanation.proposals.length === 0 ? [] : ["  to allow it, narrowest first", ...proposalLines(explanation)]),
+    ...(explanation.proposals.length === 0
+      ? []
+      : [proposalHeading(explanation.verdict === "ALLOW"), ...proposalLines(explanation)]),
   ].join("\n");
+}
+
+/** What is allowed now has proposals only where an identity in shadow was let through. */
+export function proposalHeading(isAllowed: boolean): string {
+  return isAllowed ? "  to allow it when the shadow ends, narrowest first" : "  to allow it, narrowest first";
+}
+
+/** A line for each outcome of a shadow, with its reason. */
+export function shadowLines(
+  shadow: readonly Pick<ShadowReport, "rule" | "effect" | "would" | "differs" | "reason">[] = [],
+): readonly string[] {
+  return shadow.map((outcome) => `  shadow   ${shadowWords([outcome])}: ${displayText(outcome.reason, 160)}`);
 }
 
 /** A line for each rule that was looked at: which holds, and which term of it does not, with the values. */

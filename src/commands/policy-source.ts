@@ -1,21 +1,22 @@
 import { spawnSync } from "node:child_process";
 import { statSync } from "node:fs";
-import { basename, dirname, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config } from "../config/config.js";
-import { policyNamesOf } from "../policy/policy-names.js";
+import { ENTITIES_FILE_NAME } from "../config/load.js";
+import type { PolicyNames } from "../policy/policy-names.js";
 import { isRuleFile, loadPolicySet, type PolicySet, policySetOf, type RuleFileText } from "../policy/policy-set.js";
 import { problemLine } from "../policy/yaml-file.js";
 
 /**
- * The policy set that `source` names: a folder, or the policies folder of the project at a revision of git. Judged by the names of today's
- * `agentid.yaml`. Throws CodedError `policy-invalid`, `bad-request` where it is neither.
+ * The policy set that `source` names: a folder, or the policies folder of the project at a revision of git. Judged by `names`; a
+ * folder by today's `entities.yaml`, a revision by its own. Throws CodedError `policy-invalid`, `bad-request` where it is neither.
  */
-export async function policySetAt(source: string, config: Config): Promise<PolicySet> {
-  const names = policyNamesOf(config);
+export async function policySetAt(source: string, config: Config, names: PolicyNames): Promise<PolicySet> {
+  const { policiesDirectory, projectDirectory } = config;
   const { set, problems } = isFolder(source)
-    ? await loadPolicySet(source, names)
-    : policySetOf(filesAtRevision(source, config.policiesDirectory), names);
+    ? await loadPolicySet(source, names, join(projectDirectory, ENTITIES_FILE_NAME))
+    : policySetOf(filesAtRevision(source, policiesDirectory), names, entitiesAtRevision(source, projectDirectory));
   if (set !== undefined) return set;
   const errors = problems.filter(({ severity }) => severity === "error").map(problemLine);
   throw new CodedError("policy-invalid", `${source}:\n${errors.join("\n")}`);
@@ -35,6 +36,12 @@ function filesAtRevision(revision: string, policiesDirectory: string): readonly 
     .split("\0")
     .filter((file) => file !== "" && isRuleFile(relative(folder, file)));
   return files.map((file) => ({ file, bytes: git(cwd, revision, ["cat-file", "blob", `${revision}:./${file}`]) }));
+}
+
+function entitiesAtRevision(revision: string, projectDirectory: string): string | undefined {
+  const args = ["ls-tree", "--name-only", "--end-of-options", revision, ENTITIES_FILE_NAME];
+  if (git(projectDirectory, revision, args).length === 0) return undefined;
+  return git(projectDirectory, revision, ["cat-file", "blob", `${revision}:./${ENTITIES_FILE_NAME}`]).toString();
 }
 
 function git(cwd: string, revision: string, args: readonly string[]): Buffer {

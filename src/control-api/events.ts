@@ -28,9 +28,18 @@ const callBase = {
   rule: z.string(),
   at: z.string().optional().describe("file:line of the rule"),
   shadow: z
-    .array(z.object({ rule: z.string(), would: z.enum(["allow", "deny", "require"]), differs: z.boolean() }))
+    .array(
+      z.object({
+        rule: z.string(),
+        effect: z.enum(["allow", "deny", "match"]),
+        would: z.enum(["allow", "deny", "require"]),
+        differs: z.boolean(),
+      }),
+    )
     .optional()
-    .describe("what rules in shadow would have done; `default`, deny: an identity in shadow was let through"),
+    .describe(
+      "what rules in shadow would have done; `allow`, deny, `differs`: an identity in shadow was let do what no rule allows",
+    ),
   reason: z.string(),
 };
 

@@ -115,6 +115,19 @@ const attestation = z.object({
 });
 export type AttestationReport = z.infer<typeof attestation>;
 
+const shadowOutcome = z.object({
+  rule: z.string().describe("`default` where no rule allows what an identity in shadow was let do"),
+  at: z.string().optional(),
+  effect: z
+    .enum(["allow", "deny", "match"])
+    .describe("`allow` with `would: deny` and `differs`: an identity in shadow was let through"),
+  would: z.enum(["allow", "deny", "require"]),
+  differs: z.boolean().describe("the answer would have been another one"),
+  reason: z.string(),
+  subject: z.string().optional().describe("SPIFFE ID of the agent above the caller about whom this is"),
+});
+export type ShadowReport = z.infer<typeof shadowOutcome>;
+
 const consideredRule = z.object({
   rule: z.string(),
   at: z.string(),
@@ -155,9 +168,17 @@ export const explanation = z.object({
   at: z.string().optional(),
   reason: z.string(),
   considered: z.array(consideredRule),
-  /** The narrowest rule that would allow it, as YAML to paste; absent when it was allowed or when no rule can (no identity). */
+  shadow: z
+    .array(shadowOutcome)
+    .optional()
+    .describe("what rules in shadow would have done, and what an identity in shadow was spared"),
+  /** The narrowest rule that would allow it, as YAML to paste; absent when it is allowed also without a shadow or when no rule can (no identity). */
   suggestion: z.string().optional(),
-  proposals: z.array(proposal).describe("ways to allow it, least privilege first"),
+  proposals: z
+    .array(proposal)
+    .describe(
+      "ways to allow it, least privilege first; of what an identity in shadow was let do, when the shadow ends",
+    ),
 });
 export type Explanation = z.infer<typeof explanation>;
 
@@ -226,6 +247,13 @@ const deniedCalls = z.object({
 });
 export type DeniedCalls = z.infer<typeof deniedCalls>;
 
+const shadowedCalls = z.object({
+  count: z.number().int().describe("how often, among the remembered decisions"),
+  outcome: shadowOutcome.describe("of the latest"),
+  latest: explanation,
+});
+export type ShadowedCalls = z.infer<typeof shadowedCalls>;
+
 const nothing = z.object({});
 
 const reloadAnswer = z.object({
@@ -253,7 +281,10 @@ export const routes = {
     method: "GET",
     path: "/v1/denials",
     input: nothing,
-    output: z.object({ denials: z.array(deniedCalls).describe("alike ones together, the latest first") }),
+    output: z.object({
+      denials: z.array(deniedCalls).describe("alike ones together, the latest first"),
+      shadowed: z.array(shadowedCalls).describe("calls whose answer changes when a shadow ends, in the same way"),
+    }),
   },
   acceptReload: { method: "POST", path: "/v1/reload/accept", input: reloadAnswer, output: reloadDone },
   refuseReload: { method: "POST", path: "/v1/reload/refuse", input: reloadAnswer, output: reloadDone },

@@ -108,7 +108,10 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
       }
     },
     explain: ({ decision }) => options.explanations.explain(decision),
-    denials: async () => ({ denials: await options.explanations.denials() }),
+    denials: async () => ({
+      denials: await options.explanations.denials(),
+      shadowed: await options.explanations.shadowed(),
+    }),
     acceptReload: ({ sequence }) => reload.accept(sequence),
     refuseReload: ({ sequence }) => reload.refuse(sequence),
     rotate: async ({ name }) => ({

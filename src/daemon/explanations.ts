@@ -1,9 +1,10 @@
 import { CodedError } from "../coded-error.js";
-import type { DeniedCalls, Explanation } from "../control-api/routes.js";
-import type { DecisionPoint } from "../policy/access-request.js";
+import type { DeniedCalls, Explanation, ShadowedCalls, ShadowReport } from "../control-api/routes.js";
+import type { DecisionPoint, ShadowOutcome } from "../policy/access-request.js";
 import type { DecidedCall } from "../policy/decided-call.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import { proposalsFor } from "../policy/proposals.js";
+import { sparedDenial } from "../policy/spared.js";
 import { suggestRule } from "../policy/suggest-rule.js";
 
 /** The latest decisions, each with the decision point that made it, so that it is explained by the very rules that decided. */
@@ -13,6 +14,8 @@ export interface Explanations {
   explain(idOrPrefix: string): Promise<Explanation>;
   /** The denials among them, alike ones together, the latest first. */
   denials(): Promise<DeniedCalls[]>;
+  /** Those whose answer will be another one when what is in shadow ends: alike ones together, the latest first. */
+  shadowed(): Promise<ShadowedCalls[]>;
 }
 
 /** A decision point with the rules that it decides by. */
@@ -34,7 +37,7 @@ const REMEMBERED = 2_000;
 const MOST_WEIGHT = 32 * 1024 * 1024;
 /** About what a value takes besides its characters, in bytes. */
 const WEIGHT_OF_VALUE = 32;
-const MAX_DENIALS = 100;
+const MAX_KINDS = 100;
 
 export function createExplanations(): Explanations {
   const remembered = new Map<string, Remembered>();
@@ -74,27 +77,55 @@ export function createExplanations(): Explanations {
     },
     explain: (idOrPrefix) => explained(find(idOrPrefix)),
     async denials() {
-      const alike = new Map<string, { count: number; latest: Remembered }>();
-      for (const each of remembered.values()) {
-        const { decision, request, caller, service, action, target } = each.call;
-        if (decision.allowed || request === undefined) continue;
-        const key = JSON.stringify([caller, service, action, target, decision.rule]);
-        const count = (alike.get(key)?.count ?? 0) + 1;
-        // Those that are denied again move to the end.
-        alike.delete(key);
-        alike.set(key, { count, latest: each });
-      }
-      const newest = [...alike.values()].reverse().slice(0, MAX_DENIALS);
-      return await Promise.all(newest.map(async ({ count, latest }) => ({ count, latest: await explained(latest) })));
+      const kinds = alike(({ decision: { allowed, rule }, request }) =>
+        allowed || request === undefined ? [] : [{ kind: rule }],
+      );
+      return await Promise.all(kinds.map(async ({ count, latest }) => ({ count, latest: await explained(latest) })));
+    },
+    async shadowed() {
+      const kinds = alike(({ decision }) =>
+        (decision.shadow ?? [])
+          .filter(({ differs }) => differs)
+          .map((outcome) => {
+            const { rule, effect, would, subject = "" } = outcome;
+            return { kind: JSON.stringify([rule, effect, would, subject]), outcome };
+          }),
+      );
+      return await Promise.all(
+        kinds.map(async ({ count, latest, outcome }) => ({
+          count,
+          outcome: reported(outcome),
+          latest: await explained(latest),
+        })),
+      );
     },
   };
+
+  /** Calls of one caller for the same thing and of one kind together, those that came last first. */
+  function alike<Kind extends { readonly kind: string }>(
+    kindsOf: (call: DecidedCall) => readonly Kind[],
+  ): readonly (Kind & { readonly count: number; readonly latest: Remembered })[] {
+    const found = new Map<string, Kind & { readonly count: number; readonly latest: Remembered }>();
+    for (const latest of remembered.values()) {
+      const { caller, service, action, target } = latest.call;
+      for (const each of kindsOf(latest.call)) {
+        const key = JSON.stringify([caller, service, action, target, each.kind]);
+        const count = (found.get(key)?.count ?? 0) + 1;
+        // Those that come again move to the end.
+        found.delete(key);
+        found.set(key, { ...each, count, latest });
+      }
+    }
+    return [...found.values()].reverse().slice(0, MAX_KINDS);
+  }
 
   async function explained({ call, madeBy, time }: Remembered): Promise<Explanation> {
     const { decision, request } = call;
     // What the relay refused by itself (no identity, malformed) was never put to the rules; no rule would allow it.
     const considered = request === undefined ? [] : (await madeBy.point.explain(request)).considered;
-    const suggestion = request === undefined ? undefined : suggestRule(request, decision, considered);
-    const proposals = request === undefined ? [] : proposalsFor(request, decision, considered, madeBy.set, time);
+    const denial = sparedDenial(decision) ?? decision;
+    const suggestion = request === undefined ? undefined : suggestRule(request, denial, considered);
+    const proposals = request === undefined ? [] : proposalsFor(request, denial, considered, madeBy.set, time);
     return {
       decision: decision.id,
       verdict: decision.allowed ? "ALLOW" : "DENY",
@@ -112,6 +143,7 @@ export function createExplanations(): Explanations {
       ...(decision.at === undefined ? {} : { at: decision.at }),
       reason: decision.message === undefined ? decision.reason : `${decision.reason}. ${decision.message}`,
       considered: [...considered],
+      ...(decision.shadow === undefined ? {} : { shadow: decision.shadow.map(reported) }),
       ...(suggestion === undefined ? {} : { suggestion }),
       proposals: [...proposals],
     };
@@ -135,4 +167,8 @@ function weightOf(whole: unknown): number {
     }
   }
   return weight;
+}
+
+function reported({ at, ...outcome }: ShadowOutcome): ShadowReport {
+  return { ...outcome, ...(at !== undefined && { at }) };
 }

@@ -1,4 +1,5 @@
 import type { Explanation } from "../control-api/routes.js";
+import { shadowWords } from "../control-api/shadow-words.js";
 import type { Call } from "./call-log.js";
 import type { Row } from "./rows-of-screen.js";
 import type { Identity, ReloadEvent, Service, State, WhyAnswer } from "./state.js";
@@ -52,6 +53,7 @@ function callDetail({ decided, ...call }: Call, width: number): TextLine[] {
     ),
     ...field("rule", decided.at === undefined ? decided.rule : `${decided.rule}  ${decided.at}`, width),
     ...field("why", decided.reason, width, denied ? "deny" : "plain"),
+    ...(decided.shadow === undefined ? [] : field("shadow", shadowWords(decided.shadow), width, "wait")),
     ...field("call", callText(decided.action, decided.summary), width),
     ...(denied ? [] : field("result", resultOf({ decided, ...call }), width)),
     ...whoFields(decided, width),
@@ -157,6 +159,7 @@ function explanationLines(explanation: Explanation, width: number): TextLine[] {
     ...whoFields(explanation, width),
     ...field("what", `${explanation.action} ${explanation.target} ${explanation.arguments}`, width),
     ...field("why", explanation.reason, width),
+    ...(explanation.shadow === undefined ? [] : field("shadow", shadowWords(explanation.shadow), width, "wait")),
     ...field("rules", `${considered.length} considered`, width),
     ...considered.flatMap((rule) => [
       line(

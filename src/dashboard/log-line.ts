@@ -1,4 +1,5 @@
 import type { AgentidEvent } from "../control-api/events.js";
+import { shadowWords } from "../control-api/shadow-words.js";
 import { displayable } from "./displayable.js";
 import { filled } from "./text-line.js";
 import { clockTime, counted, duration } from "./words.js";
@@ -18,7 +19,10 @@ function contentOf(event: AgentidEvent): { kind: string; text: string } {
     case "call": {
       const call = `${filled(event.caller, 14)} → ${filled(event.service, 10)}  ${event.summary}`;
       const why = event.reason.startsWith(event.rule) ? event.reason : `${event.rule}: ${event.reason}`;
-      return { kind: event.verdict, text: event.verdict === "DENY" ? `${call}  ${why}  (${event.decision})` : call };
+      const shadow = event.shadow === undefined ? "" : `  ${shadowWords(event.shadow)}`;
+      if (event.verdict === "DENY")
+        return { kind: event.verdict, text: `${call}  ${why}${shadow}  (${event.decision})` };
+      return { kind: event.verdict, text: shadow === "" ? call : `${call}${shadow}  (${event.decision})` };
     }
     case "call.ended":
       return event.error === undefined

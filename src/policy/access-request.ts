@@ -87,6 +87,8 @@ export interface ShadowOutcome {
   /** The answer would have been another one. */
   readonly differs: boolean;
   readonly reason: string;
+  /** SPIFFE ID of the agent above the caller about whom this is; absent: the caller itself. */
+  readonly subject?: string;
 }
 
 /** What an enforcement point must do where it lets a request through: `{ type: "approval" }` (AuthZEN obligations profile 1.0). */

@@ -115,7 +115,9 @@ export function createDecisionPoint(
     const { name, trustDomain } = identityParts(id);
     const who = trustDomain === ownTrustDomain ? name : id;
     const values = Object.fromEntries(Object.entries(judged.values).map(([key, value]) => [`${who}: ${key}`, value]));
-    return { ...judged, deniedAbove: id, reason: `${who}, which launched the caller: ${judged.reason}`, values };
+    const shadow = judged.shadow?.map((outcome) => ({ ...outcome, subject: id }));
+    const reason = `${who}, which launched the caller: ${judged.reason}`;
+    return { ...judged, deniedAbove: id, reason, values, ...(shadow !== undefined && { shadow }) };
   };
 
   const could = (caller: string, launchedBy: readonly string[], rest: Omit<Possibility, "caller">): boolean => {

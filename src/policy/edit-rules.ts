@@ -42,11 +42,27 @@ export function withRuleKey(text: string, name: string, key: string, value: unkn
   return withKey(text, ruleNamed(text, name), key, value);
 }
 
-/** As `withRuleKey`, for a key at the top of the file. */
+/** As `withRuleKey`, for a key at the top of the file, where it is seen. */
 export function withTopKey(text: string, key: string, value: unknown): string {
   const { contents } = parse(text);
   if (!isMap(contents)) throw cannot("the file is no map");
-  return withKey(text, contents, key, value);
+  const first = rangeStart(contents.items[0]?.key);
+  if (value === undefined || contents.has(key) || contents.flow === true || first === undefined) {
+    return withKey(text, contents, key, value);
+  }
+  return `${text.slice(0, first)}${key}: ${writtenAs(value, false)}\n${text.slice(first)}`;
+}
+
+/** As `withRuleKey`, for a key of the map at `path`: `["identities", "agents/billing"]` of `agentid.yaml`. */
+export function withKeyAt(text: string, path: readonly string[], key: string, value: unknown): string {
+  const map = parse(text).getIn(path, true);
+  if (!isMap(map)) throw cannot(`there is no map ${path.join(": ")}`);
+  return withKey(text, map, key, value);
+}
+
+/** What stands at `path`; undefined where nothing does. Throws CodedError `policy-edit` for a file that does not parse. */
+export function valueAt(text: string, path: readonly string[]): unknown {
+  return parse(text).getIn(path);
 }
 
 function withKey(text: string, map: YAMLMap, key: string, value: unknown): string {
@@ -57,7 +73,11 @@ function withKey(text: string, map: YAMLMap, key: string, value: unknown): strin
   if (value === undefined) return text;
   const last = map.items.at(-1);
   const end = rangeEnd(last?.value) ?? rangeEnd(last?.key);
-  if (end === undefined) throw cannot("the map is empty");
+  if (end === undefined) {
+    const [from = 0, to = 0] = map.range ?? [];
+    if (!/^\{\s*\}$/.test(text.slice(from, to))) throw cannot("the map is empty");
+    return `${text.slice(0, from)}{ ${key}: ${written} }${text.slice(to)}`;
+  }
   if (map.flow === true) return `${text.slice(0, end)}, ${key}: ${written}${text.slice(end)}`;
   const at = endOfContent(text, end);
   const indent = " ".repeat(columnOf(text, rangeStart(map.items[0]?.key) ?? 0));
@@ -84,11 +104,12 @@ function without(text: string, map: YAMLMap, pair: Pair): string {
   const end = rangeEnd(pair.value) ?? rangeEnd(pair.key);
   if (start === undefined || end === undefined) throw cannot("the key cannot be found");
   if (map.flow === true) {
-    const before = text.slice(0, start).replace(/,\s*$/, "");
-    return before + text.slice(end);
+    if (map.items[0] === pair) return text.slice(0, start) + text.slice(end).replace(/^\s*,\s*/, "");
+    return text.slice(0, start).replace(/,\s*$/, "") + text.slice(end);
   }
-  if (map.items[0] === pair) throw cannot("the key is the first of its map");
   const lineStart = text.lastIndexOf("\n", start - 1) + 1;
+  if (map.items.length === 1) throw cannot("nothing would be left of its map");
+  if (/\S/.test(text.slice(lineStart, start))) throw cannot("the key begins its map in the midst of a line");
   const lineEnd = text.indexOf("\n", endOfContent(text, end));
   return text.slice(0, lineStart) + (lineEnd === -1 ? "" : text.slice(lineEnd + 1));
 }

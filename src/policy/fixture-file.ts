@@ -38,6 +38,10 @@ const expectation = z.strictObject({
   allow: z.boolean(),
   rule: z.string().optional().describe("the rule that must decide; `default` for none"),
   obligations: z.array(z.string()).optional().describe("types of the obligations that an allow must come with"),
+  shadow: z
+    .array(z.string())
+    .optional()
+    .describe("rules in shadow that would change the answer; `default` where an identity in shadow was let through"),
 });
 
 const oneOrMore = z.union([z.string(), z.array(z.string()).min(1)]);
@@ -77,6 +81,7 @@ export interface Expected {
   readonly allow: boolean;
   readonly rule: string | undefined;
   readonly obligations: readonly string[] | undefined;
+  readonly shadow: readonly string[] | undefined;
 }
 
 /** Questions that are asked one after the other, on a clock of their own. */
@@ -163,9 +168,9 @@ class TestReader {
     if (asked === undefined) return [];
     const context = { ...this.#test.context, ...asked.request.context };
     const shown = [caller.shown, asked.shown, ...(text.with === undefined ? [] : [JSON.stringify(text.with)])];
-    const { allow, rule, obligations, after: afterMs = 0, times = 1 } = text;
+    const { allow, rule, obligations, shadow, after: afterMs = 0, times = 1 } = text;
     const request = { ...asked.request, context };
-    return [{ at: this.#place(at), call: shown.join(" "), request, afterMs, times, allow, rule, obligations }];
+    return [{ at: this.#place(at), call: shown.join(" "), request, afterMs, times, allow, rule, obligations, shadow }];
   }
 
   #request(

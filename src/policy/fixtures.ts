@@ -60,7 +60,7 @@ export async function runPolicyTests(
   }
   const all = tests.flatMap((test) => test.expectations);
   const passed = all.filter((expected) => expected.passed).length;
-  const decided = new Set(all.map((expected) => expected.decision.rule));
+  const decided = new Set(all.flatMap(({ decision }) => [decision.rule, ...shadowing(decision)]));
   const untested = set.rules.map((rule) => rule.name).filter((name) => !decided.has(name));
   return { tests, passed, failed: all.length - passed, problems, untested };
 }
@@ -114,10 +114,22 @@ function differenceFrom(expected: Expected, decision: Decision): string {
   if (expected.rule !== undefined && expected.rule !== decision.rule) {
     return `expected rule ${expected.rule}, got ${word} by ${decision.rule}: ${decision.reason}`;
   }
-  if (expected.obligations === undefined) return "";
-  const wanted = expected.obligations.toSorted().join(", ");
-  const got = decision.obligations.map(({ type }) => type).toSorted();
-  return wanted === got.join(", ") ? "" : `expected obligations [${wanted}], got [${got.join(", ")}]`;
+  const obliged = decision.obligations.map(({ type }) => type);
+  return (
+    listDifference("obligations", expected.obligations, obliged) ||
+    listDifference("shadow", expected.shadow, shadowing(decision))
+  );
+}
+
+function listDifference(what: string, expected: readonly string[] | undefined, decided: readonly string[]): string {
+  if (expected === undefined) return "";
+  const [wanted, got] = [expected, decided].map((names) => names.toSorted().join(", "));
+  return wanted === got ? "" : `expected ${what} [${wanted}], got [${got}]`;
+}
+
+/** Rules in shadow that would change the answer. */
+function shadowing({ shadow = [] }: Decision): readonly string[] {
+  return shadow.filter(({ differs }) => differs).map(({ rule }) => rule);
 }
 
 async function readFixtures(file: string, path: string, problems: PolicyProblem[]): Promise<YamlFile | undefined> {

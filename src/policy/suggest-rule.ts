@@ -8,8 +8,8 @@ import { ruledRequest } from "./ruled-request.js";
 
 /**
  * The narrowest rule that would allow `request`, as YAML to paste under `rules:`: this caller, this service, this tool with exactly these
- * arguments, or this method and path. Undefined where no allow helps: it was allowed, the request cannot be read (no identity), or a deny rule,
- * as `considered` of `explain` says, decided.
+ * arguments, or this method and path. Undefined where no allow helps: it was allowed, the request cannot be read (no identity), or a rule that
+ * denies or limits whatever is allowed, as `considered` of `explain` says, decided.
  */
 export function suggestRule(
   request: AccessRequest,
@@ -32,12 +32,13 @@ export function narrowestRule(
   decision: Decision,
   considered: readonly ConsideredRule[],
 ): NarrowestRule | undefined {
-  const denied = considered.some(
-    ({ rule, effect }) => effect === "deny" && rule === decision.rule && rule !== "default",
+  // What a deny says, and what a limit for whichever rule refuses, stands beside every allow.
+  const decided = considered.some(
+    ({ rule, effect }) => effect !== "allow" && rule === decision.rule && rule !== "default",
   );
   // No rule of ours makes another engine permit.
   const decidedElsewhere = decision.engine !== RULES_ENGINE && decision.engine !== "";
-  if (decision.allowed || denied || decidedElsewhere) return undefined;
+  if (decision.allowed || decided || decidedElsewhere) return undefined;
   let ruled: RuledRequest;
   try {
     // The rule that is missing may be one about an agent above the caller.

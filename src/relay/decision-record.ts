@@ -77,7 +77,7 @@ export function recordDecision(
     rule: decision.rule,
     ...(decision.at === undefined ? {} : { at: decision.at }),
     ...(decision.shadow !== undefined && {
-      shadow: decision.shadow.map(({ rule, would, differs }) => ({ rule, would, differs })),
+      shadow: decision.shadow.map(({ rule, effect, would, differs }) => ({ rule, effect, would, differs })),
     }),
     reason: displayText(decision.reason, MAX_SUMMARY),
   });

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { createExplanations, type PolicyInForce } from "../../src/daemon/explanations.js";
 import { mcpAccessRequest } from "../../src/policy/access-request-of.js";
-import type { DecidedCall } from "../../src/relay/exchange.js";
+import type { DecidedCall } from "../../src/policy/decided-call.js";
 import { call, decisionsOf, setOf } from "../policy/shop.js";
 
 const RULES = "rules: [{ name: d, deny: { to: payments } }]";

@@ -43,6 +43,29 @@ test("one aligned line an event, the reason in every denial", () => {
   ]);
 });
 
+test("what rules in shadow would have done stands in words, with the decision to ask about", () => {
+  const rule = { rule: "small", effect: "deny", would: "deny", differs: true } as const;
+  const lines = [
+    allowedCall({ shadow: [rule] }),
+    allowedCall({ shadow: [{ rule: "default", effect: "allow", would: "deny", differs: true }] }),
+    allowedCall({ shadow: [{ ...rule, effect: "match", would: "require" }] }),
+    call({
+      shadow: [
+        { ...rule, differs: false },
+        { rule: "more", effect: "allow", would: "allow", differs: true },
+      ],
+    }),
+  ].map((event, index) => logLine(numbered(event, index)).replace(/^.* → /, ""));
+  const allowed = "invoices    GET /v1/invoices?open=1";
+  const denied = "payments    issue_refund {amount:4200}  small-refunds: 4200 <= 1000 is false";
+  expect(lines).toEqual([
+    `${allowed}  in shadow small would deny  (a110w3dca11x0000)`,
+    `${allowed}  let through: its identity is in shadow  (a110w3dca11x0000)`,
+    `${allowed}  in shadow small would require more  (a110w3dca11x0000)`,
+    `${denied}  in shadow small would deny too; in shadow more would allow  (7f3k2m9qxc4w81hd)`,
+  ]);
+});
+
 test("an event cannot write a second line or move the cursor", () => {
   const line = logLine(numbered(call({ summary: "x\n12:00:00.0  ALLOW  forged\r\u001b[1A\u202e" }), 1));
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must be gone

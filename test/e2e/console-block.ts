@@ -61,7 +61,7 @@ export function promiseOf(output: readonly string[]): RegExp {
 }
 
 /**
- * The decision ids of a page are those of the day it was written. Where output promises `Decision rd81v…`, the id that came instead takes its place in all
+ * The decision ids of a page are those of the day it was written. Where output promises `decision rd81v…`, the id that came instead takes its place in all
  * that follows.
  */
 export class DecisionIds {
@@ -74,12 +74,12 @@ export class DecisionIds {
 
   /** Promised lines whose ids are not known yet match any id. */
   loosened(output: readonly string[]): readonly string[] {
-    return output.map((line) => this.in(line).replaceAll(/(?<=Decision )[0-9a-z]+…/g, "…"));
+    return output.map((line) => this.in(line).replaceAll(/(?<=[Dd]ecision )[0-9a-z]+…/g, "…"));
   }
 
   learn(promised: readonly string[], output: string): void {
-    const came = [...output.matchAll(/Decision ([0-9a-z]+)/g)].map(([, id = ""]) => id);
-    const written = [...promised.join("\n").matchAll(/Decision ([0-9a-z]+)…/g)].map(([, id = ""]) => id);
+    const came = [...output.matchAll(/[Dd]ecision ([0-9a-z]+)/g)].map(([, id = ""]) => id);
+    const written = [...promised.join("\n").matchAll(/[Dd]ecision ([0-9a-z]+)…/g)].map(([, id = ""]) => id);
     for (const [index, id] of written.entries()) this.#came.set(id, came[index]?.slice(0, id.length) ?? id);
   }
 }

@@ -71,6 +71,9 @@ describe("the packed tarball", () => {
         ...["dist/client/spiffe/index.js", "dist/client/spiffe/index.d.ts", "dist/THIRD-PARTY-NOTICES.txt"],
         ...["templates/agentid.schema.json", "templates/demo/agentid.yaml", "templates/demo/policies/shop.yaml"],
         ...["templates/mcp-server/agents/billing.py", "templates/minimal/agentid.yaml"],
+        ...["agentid.yaml", "entities.yaml", "policies/on-behalf-of.yaml", "policies/on-behalf-of.test.yaml"].map(
+          (name) => `templates/policies/on-behalf-of/${name}`,
+        ),
       ]),
     );
     expect(packed.filter((path) => !/^(bin|dist|templates)\//.test(path)).sort()).toEqual(

@@ -237,4 +237,20 @@ export const policyMutants: readonly Mutant[] = [
     replace: "shadowOf(old), shadowOf(next), false)",
     tests: ["test/config/compare.test.ts"],
   },
+  {
+    id: "spared-by-a-rule",
+    check: "against what a rule in shadow will deny no rule is proposed",
+    file: "src/control-api/shadow-words.ts",
+    find: '  return effect === "allow" && would === "deny" && differs;',
+    replace: '  return effect !== undefined && would === "deny" && differs;',
+    tests: ["test/policy/spared.test.ts"],
+  },
+  {
+    id: "proposal-beside-a-limit",
+    check: "against a limit for whichever rule allows no rule is proposed",
+    file: "src/policy/suggest-rule.ts",
+    find: '({ rule, effect }) => effect !== "allow" && rule',
+    replace: '({ rule, effect }) => effect === "deny" && rule',
+    tests: ["test/policy/spared.test.ts"],
+  },
 ];

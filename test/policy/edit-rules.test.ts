@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { withRule, withRuleKey, withTopKey } from "../../src/policy/edit-rules.js";
+import { valueAt, withKeyAt, withRule, withRuleKey, withTopKey } from "../../src/policy/edit-rules.js";
 import { PAYMENTS_YAML } from "./shop.js";
 
 const RULE = {
@@ -92,8 +92,33 @@ describe("a key of a rule is set, replaced and taken away", () => {
 
   test("at the top of the file", () => {
     const shadowed = withTopKey(PAYMENTS_YAML, "shadow", true);
-    expect(parse(shadowed)).toEqual({ ...parse(PAYMENTS_YAML), shadow: true });
-    expect(parse(withTopKey(shadowed, "shadow", undefined))).toEqual(parse(PAYMENTS_YAML));
+    expect(shadowed).toBe(`shadow: true\n${PAYMENTS_YAML}`);
+    expect(withTopKey(shadowed, "shadow", undefined)).toBe(PAYMENTS_YAML);
+    const below = `# who may\n${PAYMENTS_YAML}shadow: true\n`;
+    expect(withTopKey(below, "shadow", false)).toBe(below.replace("shadow: true", "shadow: false"));
+    expect(withTopKey(below, "shadow", undefined)).toBe(`# who may\n${PAYMENTS_YAML}`);
+    expect(withTopKey("rules: []\n", "rules", [])).toBe("rules: []\n");
+    expect(() => withTopKey("rules: []\n", "rules", undefined)).toThrow("nothing would be left");
+  });
+
+  test("of an identity in agentid.yaml, whatever its style", () => {
+    const text =
+      "identities: # who\n  agents/a:\n    launch: [a] # pinned\n\n  # the server\n  mcp/b: { service: b } # here\n  agents/c: {}\n  agents/d:\nservices: {}\n";
+    const put = (name: string, value: unknown, into = text) => withKeyAt(into, ["identities", name], "shadow", value);
+    const a = text.replace("# pinned\n", "# pinned\n    shadow: true\n");
+    const b = text.replace("{ service: b }", "{ service: b, shadow: true }");
+    const c = text.replace("agents/c: {}", "agents/c: { shadow: true }");
+    expect([put("agents/a", true), put("mcp/b", true), put("agents/c", true)]).toEqual([a, b, c]);
+    expect([put("agents/a", undefined, a), put("mcp/b", undefined, b)]).toEqual([text, text]);
+    expect(parse(put("agents/c", undefined, c)).identities["agents/c"]).toEqual({});
+    const first = text.replace("{ service: b }", "{ shadow: true, service: b }");
+    expect(put("mcp/b", undefined, first)).toBe(text);
+    expect(valueAt(a, ["identities", "agents/a", "shadow"])).toBe(true);
+    expect(valueAt(text, ["identities", "agents/a", "shadow"])).toBeUndefined();
+    expect(() => put("agents/d", true)).toThrow(expect.objectContaining({ code: "policy-edit" }));
+    expect(() => put("agents/e", true)).toThrow("there is no map identities: agents/e");
+    const odd = "rules:\n  - shadow: true\n    name: a\n    deny: {}\n";
+    expect(() => withRuleKey(odd, "a", "shadow", undefined)).toThrow("in the midst of a line");
   });
 
   test("a condition of several lines becomes one, and what follows stays", () => {
@@ -107,6 +132,33 @@ describe("a key of a rule is set, replaced and taken away", () => {
   test("not of a rule that is not there", () => {
     expect(() => withRuleKey(PAYMENTS_YAML, "small-refund", "shadow", true)).toThrow("no rule small-refund");
   });
+});
+
+test("a key put into any identity and taken away leaves the file as it was, and changes nothing else", () => {
+  const entry = fc
+    .constantFrom("", " # why")
+    .chain((comment) =>
+      fc.constantFrom(
+        ` { service: x }${comment}\n`,
+        ` { user: dev, exe: { sha256: pinned } }${comment}\n`,
+        `${comment}\n    launch: [a, "b # c"]${comment}\n`,
+        `${comment}\n    launch:\n      command:\n        - a\n\n    # labels\n    labels: { team: x }${comment}\n`,
+        `\n    hint: |\n      some\n      text\n    user: dev${comment}\n`,
+        `\n    user: dev\n    hint: "a: b"\n\n\n`,
+      ),
+    );
+  fc.assert(
+    fc.property(fc.array(entry, { minLength: 1, maxLength: 4 }), fc.nat(3), fc.boolean(), (entries, at, tail) => {
+      const text = `trustDomain: a.local\nidentities:\n${entries.map((each, index) => `  agents/a${index}:${each}`).join("")}${tail ? "# the end\nservices: {}\n" : ""}`;
+      const name = `agents/a${at % entries.length}`;
+      const path = ["identities", name];
+      const put = withKeyAt(text, path, "shadow", true);
+      const before = parse(text);
+      const wanted = { ...before.identities, [name]: { ...before.identities[name], shadow: true } };
+      expect(parse(put)).toEqual({ ...before, identities: wanted });
+      expect(withKeyAt(put, path, "shadow", undefined)).toBe(text);
+    }),
+  );
 });
 
 test("whatever the texts in it, what is read back is what was written", () => {

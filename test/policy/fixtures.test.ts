@@ -178,3 +178,30 @@ test("the report as JUnit has a case for each expectation, and one for each erro
   expect(xml).toContain('<failure message="expected ALLOW, got DENY: small-refunds needs args.amount &lt;= 1000');
   expect(xml).toContain("unknown service in payment/get_invoice");
 });
+
+test("what a rule in shadow would change can be expected, and then counts as tested", async () => {
+  const set = setOf(`rules:
+  - { name: works, allow: { from: agents/billing, to: payments } }
+  - { name: small, deny: { to: payments, tools: pay }, when: args.amount > 5, shadow: true }
+`);
+  writeFileSync(
+    join(directory, "a.test.yaml"),
+    `tests:
+  - name: shadow
+    as: agents/billing
+    expect:
+      - { call: payments/pay, with: { amount: 6 }, allow: true, shadow: [small] }
+      - { call: payments/pay, with: { amount: 5 }, allow: true, shadow: [] }
+      - { call: payments/pay, with: { amount: 6 }, allow: true, shadow: [] }
+      - { call: payments/pay, with: { amount: 5 }, allow: true, shadow: [small] }
+`,
+  );
+  const report = await runPolicyTests(directory, set);
+  expect(report.tests[0]?.expectations.map(({ difference }) => difference)).toEqual([
+    "",
+    "",
+    "expected shadow [], got [small]",
+    "expected shadow [small], got []",
+  ]);
+  expect(report.untested).toEqual([]);
+});

@@ -9,7 +9,7 @@ import type { PolicySet } from "../../policy/policy-set.js";
 import { AgentidCommand } from "../base-command.js";
 import { confirm } from "../confirm.js";
 import { offlineProject } from "../offline-project.js";
-import { changeLines, changeOf, type RuleFileChange, writeChange } from "../rule-files.js";
+import { changeLines, changeOf, type FileChange, writeChange } from "../rule-files.js";
 import { runningDaemon } from "../running-daemon.js";
 
 export default class PolicyApply extends AgentidCommand {
@@ -64,7 +64,7 @@ async function changeFor(
   config: Config,
   policies: PolicySet,
   named: string | undefined,
-): Promise<RuleFileChange> {
+): Promise<FileChange> {
   if (change.kind === "when") {
     return await changeOf(config, policies, change.file, (text) => withRuleKey(text, change.rule, "when", change.when));
   }

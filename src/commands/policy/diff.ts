@@ -32,8 +32,8 @@ export default class PolicyDiff extends AgentidCommand {
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(PolicyDiff);
     const { config, policies } = await offlineProject(flags.project);
-    const old = await policySetAt(args.old, config);
-    const next = args.new === undefined ? policies : await policySetAt(args.new, config);
+    const old = await policySetAt(args.old, config, policies.names);
+    const next = args.new === undefined ? policies : await policySetAt(args.new, config, policies.names);
     const difference = diffPolicySets(old, next);
     for (const change of difference.changes) this.log(change);
     this.log(difference.widened ? "WIDENS" : difference.changes.length === 0 ? "no rule differs" : "does not widen");

@@ -5,9 +5,10 @@ import { opened } from "../../policy/engines/load-engines.js";
 import { readFixtureFile } from "../../policy/fixture-file.js";
 import type { PolicySet } from "../../policy/policy-set.js";
 import { proposalsFor } from "../../policy/proposals.js";
+import { sparedDenial } from "../../policy/spared.js";
 import { problemLine, YamlFile } from "../../policy/yaml-file.js";
 import { AgentidCommand } from "../base-command.js";
-import { considerationLines } from "../explain.js";
+import { considerationLines, proposalHeading, shadowLines } from "../explain.js";
 import { offlineProject } from "../offline-project.js";
 
 export default class PolicyExplain extends AgentidCommand {
@@ -51,16 +52,17 @@ export default class PolicyExplain extends AgentidCommand {
       ...opened(engines, clock),
     });
     const { decision, considered } = await point.explain(expected.request);
-    const proposals = proposalsFor(expected.request, decision, considered, policies, new Date(time));
+    const denial = sparedDenial(decision) ?? decision;
+    const proposals = proposalsFor(expected.request, denial, considered, policies, new Date(time));
     this.log(`${decision.allowed ? "ALLOW" : "DENY"}  ${expected.call}   ${new Date(time).toISOString()}`);
     this.log(`  because  ${decision.reason}`);
-    for (const line of considerationLines(considered)) this.log(line);
-    if (proposals.length > 0) this.log("  to allow it, narrowest first");
+    for (const line of [...shadowLines(decision.shadow), ...considerationLines(considered)]) this.log(line);
+    if (proposals.length > 0) this.log(proposalHeading(decision.allowed));
     proposals.forEach(({ title, widens }, index) => {
       this.log(`           ${index + 1}  ${title}${widens ? "   (WIDENS)" : ""}`);
     });
-    const { allowed, rule, at, reason, engine, obligations } = decision;
-    return { allowed, engine, rule, at, reason, obligations, considered, proposals };
+    const { allowed, rule, at, reason, engine, obligations, shadow = [] } = decision;
+    return { allowed, engine, rule, at, reason, obligations, shadow, considered, proposals };
   }
 }
 
