@@ -127,7 +127,7 @@ value = [done.returncode, done.stdout + done.stderr]`;
     expect(await contentsOf(file)).toBe("403");
   });
 
-  it("gets around by a service of the user's D-Bus that is older than any agent, and not from the sandbox", async () => {
+  it("gets around by a service that the user's dbus-daemon starts, which is older than any agent", async () => {
     const file = newFile();
     const script = join(project, "activated.sh");
     const service = `[D-BUS Service]\nName=local.Activated\nExec=/bin/sh ${script}\n`;
