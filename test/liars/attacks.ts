@@ -322,6 +322,9 @@ export const attacks: readonly Attack[] = [
         "cannot be entered by an ordinary user",
         "gives the unit's identity while the process is in it, and the caller goes on without when it is moved",
       ],
+      [SYSTEMD]: [
+        "gives what asks for a unit of the system to what root starts in it, and to nothing that an agent can start or move",
+      ],
     },
     mutants: ["cgroup-rechecked"],
   },

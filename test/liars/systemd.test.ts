@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { bin, makeProject, python, type Ready, type startProgram } from "../e2e/agentid.js";
+import { bin, makeProject, ordinaryUser, python, type Ready, type startProgram } from "../e2e/agentid.js";
 import { canSandbox } from "../e2e/sandboxed.js";
 import { AGENT, ASK } from "./administering.js";
 import { type Booted, boot, canBoot } from "./booted.js";
@@ -29,6 +29,7 @@ identities:
   agents/agent: { launch: ${JSON.stringify(agentCommand)} }
   agents/other: { launch: ${JSON.stringify([...agentCommand, "other"])} }
   agents/planner: { systemdUserUnit: planner.service }
+  agents/nightly: { systemdUnit: nightly.service }
 `,
     "agents/ask.py": ASK,
     "agents/agent.py": AGENT,
@@ -206,6 +207,35 @@ value = [done.returncode, done.stdout + done.stderr]`;
       "_under.service": [],
       "owner.service": [],
     });
+  });
+
+  it("gives what asks for a unit of the system to what root starts in it, and to nothing that an agent can start or move", async () => {
+    const unit = `[Unit]
+DefaultDependencies=no
+[Service]
+User=${ordinaryUser?.uid}
+Slice=work-night.slice
+ExecStart=sleep 600
+`;
+    const starts = `cat > /run/systemd/system/nightly.service && systemctl daemon-reload && systemctl start nightly.service`;
+    expect(await system.asRoot("sh", "-c", `printf %s '${unit}' | { ${starts}; }`)).toBe("");
+    const pid = await system.asRoot("systemctl", "show", "--property=MainPID", "--value", "nightly.service");
+    const { selectors, identities } = await attested(pid);
+    expect(await theManagersName("--system", pid)).toBe("nightly.service");
+    expect(selectors).toContain("systemd:id:nightly.service");
+    expect(selectors.filter((selector) => selector.startsWith("agentid:systemd_user_id"))).toEqual([]);
+    expect(identities.map(({ spiffeId }) => spiffeId)).toEqual(["spiffe://shop.local/agents/nightly"]);
+
+    // A unit of that name below the user's own manager is another one.
+    await tries(agent, runs("systemd-run", "--user", "--quiet", "--unit=nightly.service", "sleep", "600"));
+    const own = await system.asUser("systemctl", "--user", "show", "--property=MainPID", "--value", "nightly.service");
+    expect((await attested(own)).identities).toEqual([]);
+    expect(await tries(agent, runs("systemd-run", "--quiet", "--unit=mine.service", "sleep", "600"))).toEqual([
+      1,
+      expect.stringContaining("Failed to"),
+    ]);
+    const enter = `import os\nopen("/sys/fs/cgroup/work.slice/work-night.slice/nightly.service/cgroup.procs", "w").write(str(os.getpid()))`;
+    expect(await tries(agent, enter)).toMatch(/^PermissionError/);
   });
 
   /** The unit of a process, as the manager answers. */
