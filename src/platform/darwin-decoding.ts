@@ -5,6 +5,26 @@ import type { TcpEndpoints } from "./platform.js";
  * <bsm/audit.h>, <sys/ucred.h> and <sys/proc_info.h>, which are the same on Intel and Apple silicon (little-endian).
  */
 
+/** By the names of Apple's headers. */
+export const KERNEL_NUMBERS = {
+  SOL_LOCAL: 0,
+  LOCAL_PEERCRED: 1,
+  LOCAL_PEERPID: 2,
+  LOCAL_PEERTOKEN: 6,
+  PROC_PIDTBSDINFO: 3,
+  PROC_PIDLISTFDS: 1,
+  PROC_PIDFDSOCKETINFO: 3,
+  CTL_KERN: 1,
+  KERN_PROCARGS2: 49,
+  PT_DENY_ATTACH: 31,
+  PROC_PIDUNIQIDENTIFIERINFO: 17,
+  CS_OPS_STATUS: 0,
+  CS_OPS_IDENTITY: 11,
+  CS_OPS_TEAMID: 14,
+  CS_VALID: 0x1,
+  CS_DEBUGGED: 0x10000000,
+} as const;
+
 export const AUDIT_TOKEN_BYTES = 32;
 export interface AuditToken {
   readonly uid: number;
@@ -68,12 +88,10 @@ export function decodePidVersion(bytes: Buffer): number {
   return bytes.readInt32LE(32);
 }
 
-const CS_VALID = 0x1;
-const CS_DEBUGGED = 0x10000000;
 /** csops CS_OPS_STATUS: whether the kernel still stands by the signature; not once a debugger was let in. */
 export function isEnforcedSignature(status: Buffer): boolean {
   const flags = status.readUInt32LE(0);
-  return (flags & CS_VALID) !== 0 && (flags & CS_DEBUGGED) === 0;
+  return (flags & KERNEL_NUMBERS.CS_VALID) !== 0 && (flags & KERNEL_NUMBERS.CS_DEBUGGED) === 0;
 }
 
 /** csops CS_OPS_IDENTITY and CS_OPS_TEAMID: a word that is zero, the whole length (big-endian), then the text and a NUL. */
@@ -112,15 +130,19 @@ export function decodeSocketDescriptors(bytes: Buffer): readonly number[] {
   return descriptors;
 }
 
-/** The answer of sysctl KERN_PROCARGS2: argc, the executable's path, padding NULs, then the arguments. */
+/**
+ * The answer of sysctl KERN_PROCARGS2: argc, the executable's path, NULs up to the next multiple of eight from its start (exec_extract_strings in xnu), then
+ * the arguments. What is NUL after those is an empty argument: to skip it would take the environment for arguments.
+ */
 export function decodeProcessArguments(bytes: Buffer): readonly string[] {
   if (bytes.length < 4) return [];
   const count = bytes.readInt32LE(0);
-  let at = bytes.indexOf(0, 4);
-  if (at === -1) return [];
-  while (at < bytes.length && bytes[at] === 0) at += 1;
-  const rest = bytes.toString("utf8", at).split("\0");
-  return rest.slice(0, Math.max(0, count));
+  const endOfPath = bytes.indexOf(0, 4);
+  if (endOfPath === -1) return [];
+  const at = 4 + 8 * Math.ceil((endOfPath + 1 - 4) / 8);
+  const words = bytes.toString("utf8", at).split("\0");
+  // The last word is not ended: either nothing, or cut off.
+  return count < 0 || count > words.length - 1 ? [] : words.slice(0, count);
 }
 
 function cString(bytes: Buffer): string {

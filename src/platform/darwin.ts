@@ -14,6 +14,7 @@ import {
   decodeXucred,
   FD_INFO_BYTES,
   isEnforcedSignature,
+  KERNEL_NUMBERS,
   normalAddress,
   SOCKET_INFO_BYTES,
   UNIQUE_INFO_BYTES,
@@ -38,19 +39,24 @@ import { ProcessError, processGone } from "./process-errors.js";
  * hold a process, so a handle compares the start time (in microseconds) at every reading.
  */
 
-const SOL_LOCAL = 0;
-const LOCAL_PEERCRED = 1;
-const LOCAL_PEERPID = 2;
-const LOCAL_PEERTOKEN = 6;
-const PROC_PIDTBSDINFO = 3;
-const PROC_PIDLISTFDS = 1;
-const PROC_PIDUNIQIDENTIFIERINFO = 17;
-const PROC_PIDFDSOCKETINFO = 3;
-const CTL_KERN_PROCARGS2 = [1, 49] as const;
-const PT_DENY_ATTACH = 31;
-const CS_OPS_STATUS = 0;
-const CS_OPS_IDENTITY = 11;
-const CS_OPS_TEAMID = 14;
+const {
+  SOL_LOCAL,
+  LOCAL_PEERCRED,
+  LOCAL_PEERPID,
+  LOCAL_PEERTOKEN,
+  PROC_PIDTBSDINFO,
+  PROC_PIDLISTFDS,
+  PROC_PIDFDSOCKETINFO,
+  CTL_KERN,
+  KERN_PROCARGS2,
+  PT_DENY_ATTACH,
+  PROC_PIDUNIQIDENTIFIERINFO,
+  CS_OPS_STATUS,
+  CS_OPS_IDENTITY,
+  CS_OPS_TEAMID,
+} = KERNEL_NUMBERS;
+/** Enough for all arguments and the environment: into less the kernel writes their end, and nothing says so. */
+const ARG_MAX = 1024 * 1024;
 
 /** Binds libproc on first use, so that no other system ever looks for it. */
 export function darwin(): Platform {
@@ -114,14 +120,15 @@ function bind(): Platform {
   };
   const commandLineOf = (pid: number): readonly string[] => {
     const name = Buffer.alloc(12);
-    [...CTL_KERN_PROCARGS2, pid].forEach((part, index) => {
+    [CTL_KERN, KERN_PROCARGS2, pid].forEach((part, index) => {
       name.writeInt32LE(part, 4 * index);
     });
-    const value = Buffer.alloc(64 * 1024);
+    const value = Buffer.alloc(ARG_MAX);
     const length = Buffer.alloc(8);
     length.writeBigUInt64LE(BigInt(value.length));
     if ((sysctl(name, 3, value, length, null, 0) as number) !== 0) return [];
-    return decodeProcessArguments(value.subarray(0, Number(length.readBigUInt64LE(0))));
+    const written = Number(length.readBigUInt64LE(0));
+    return written < value.length ? decodeProcessArguments(value.subarray(0, written)) : [];
   };
 
   const peerOfUnixSocket = (fd: number): PeerCredentials => {

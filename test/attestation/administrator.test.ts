@@ -70,6 +70,15 @@ describe.runIf(process.platform === "linux")("administration", () => {
     expect(may(younger)).toMatchObject({ allowed: true, evidence: expect.stringContaining(`process ${older.pid}`) });
   });
 
+  test("is not for a young child of a process of systemd's name, which adopts orphans and starts what it is told", async () => {
+    const { older, may } = await withAgent();
+    expect(may(await pidPrintedBy(older, "sleep 60 & echo $!"))).toMatchObject({ allowed: true });
+    expect(may(await pidPrintedBy(older, "printf systemd > /proc/$$/comm; sleep 60 & echo $!"))).toMatchObject({
+      allowed: false,
+      reason: expect.stringContaining(`systemd (process ${older.pid}) adopts orphans`),
+    });
+  });
+
   test("is not for an agent, its child, or its shell's child", async () => {
     const { older, agent, may } = await withAgent();
     expect(may(older.pid)).toMatchObject({ allowed: true });

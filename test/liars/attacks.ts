@@ -30,6 +30,7 @@ const ORPHANS = "test/e2e/orphans.test.ts";
 const WALLS = "test/e2e/sandbox.walls.test.ts";
 const DOOR = "test/e2e/sandbox.door.test.ts";
 const RACE = "test/liars/race.test.ts";
+const SYSTEMD = "test/liars/systemd.test.ts";
 const EXECS = "test/liars/hidden-execs.test.ts";
 const REPARENTING = "test/liars/reparenting.test.ts";
 const ADMINISTRATION = "test/liars/administration.test.ts";
@@ -321,8 +322,25 @@ export const attacks: readonly Attack[] = [
         "cannot be entered by an ordinary user",
         "gives the unit's identity while the process is in it, and the caller goes on without when it is moved",
       ],
+      [SYSTEMD]: [
+        "gives what asks for a unit of the system to what root starts in it, and to nothing that an agent can start or move",
+      ],
     },
     mutants: ["cgroup-rechecked"],
+  },
+  {
+    id: "another-unit",
+    group: "identity",
+    tries: "a unit by another's name: a group called so below its own, or names that systemd must write in another way",
+    answer:
+      "the unit is the one that systemd itself says; below the user's own manager anybody starts a unit by any name",
+    shownBy: {
+      [SYSTEMD]: [
+        "names units as systemd itself does, and the unit that an agent starts under a name has what asks for that name only",
+      ],
+      "test/platform/linux-cgroup.test.ts": ["%s names %j"],
+    },
+    mutants: ["first-unit"],
   },
   {
     id: "another-parent",
@@ -466,7 +484,7 @@ export const attacks: readonly Attack[] = [
   {
     id: "administer-as-orphan",
     group: "administration",
-    tries: "a double fork, so that init is the parent (`setsid -f`, `nohup … &`); so does `systemd-run --user`",
+    tries: "a double fork, so that init is the parent (`setsid -f`, `nohup … &`)",
     answer: "refused: nothing shows who started it (“use the dashboard”)",
     shownBy: {
       [ADMINISTRATOR]: ["is not for an orphan, whoever it was: a double fork and setsid hide the agent"],
@@ -476,6 +494,37 @@ export const attacks: readonly Attack[] = [
       ],
     },
     mutants: ["orphan-may-not-administer"],
+  },
+  {
+    id: "administer-by-systemd-run",
+    group: "administration",
+    tries:
+      "the user's own systemd starts it: `systemd-run --user` as service, scope or timer, a unit file, an orphan of a unit",
+    answer:
+      "refused: everything that manager starts has it as its parent, and it adopts orphans too; in a sandbox there is neither its socket nor the bus",
+    shownBy: {
+      [SYSTEMD]: [
+        "refuses what the user's manager starts for an agent (systemd-run --user): as service, scope, timer, unit file, orphan; the owner it does not",
+        "finds neither the user's manager nor its bus in the sandbox",
+      ],
+      [ADMINISTRATOR]: [
+        "is not for a young child of a process of systemd's name, which adopts orphans and starts what it is told",
+      ],
+    },
+    mutants: ["systemd-is-an-adopter"],
+  },
+  {
+    id: "administer-by-bus-activation",
+    group: "administration",
+    tries: "a service file for the session's `dbus-daemon`, which is older than the first agent and starts it itself",
+    answer: "works outside a sandbox: it gains the owner's word; in a sandbox there is no bus",
+    shownBy: {
+      [SYSTEMD]: [
+        "gets around by a service that the user's dbus-daemon starts, which is older than any agent",
+        "finds neither the user's manager nor its bus in the sandbox",
+      ],
+    },
+    mutants: [],
   },
   {
     id: "administer-as-a-subreapers-orphan",
@@ -541,7 +590,7 @@ export const attacks: readonly Attack[] = [
     id: "administer-by-tmux",
     group: "administration",
     tries:
-      "`tmux send-keys` or `new-window`; cron, at, D-Bus services and every other program that starts what it is told and is older than the first agent",
+      "`tmux send-keys` or `new-window`; cron, at and every other program that starts what it is told and is older than the first agent",
     answer:
       "works outside a sandbox: it gains the owner's word (accept a widening, pin, revoke); in a sandbox there is no such socket",
     shownBy: {

@@ -25,6 +25,14 @@ export const liarMutants: readonly Mutant[] = [
     tests: REPARENTING,
   },
   {
+    id: "systemd-is-an-adopter",
+    check: "D25: a young child of systemd may be what an agent told it to start",
+    file: "src/attestation/administrator.ts",
+    find: '  "systemd",\n',
+    replace: "",
+    tests: ["test/attestation/administrator.test.ts", "test/liars/systemd.test.ts"],
+  },
+  {
     id: "adopter-not-known",
     check: "D25: where it is not known who adopts an agent's orphans, everything above it may",
     file: "src/attestation/adopters.ts",

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import {
+  AUDIT_TOKEN_BYTES,
   BSD_INFO_BYTES,
   decodeAuditToken,
   decodeBsdInfo,
@@ -10,41 +11,68 @@ import {
   decodeSocketDescriptors,
   decodeTcpSocket,
   decodeXucred,
+  FD_INFO_BYTES,
   isEnforcedSignature,
+  KERNEL_NUMBERS,
   normalAddress,
   SOCKET_INFO_BYTES,
   UNIQUE_INFO_BYTES,
+  XUCRED_BYTES,
 } from "../../src/platform/darwin-decoding.js";
+import vectors from "./darwin-vectors.json" with { type: "json" };
 
-// Bytes laid out by hand after Apple's headers: no machine of ours runs macOS.
+/*
+ * No machine of ours runs macOS. `vectors` are structures with known fields that a compiler laid out for it (clang, x86_64 and arm64: the same) from
+ * Apple's headers of xnu-11417.101.15, by programs/darwin-vectors.c. What a kernel itself answered is said to be so, with its source.
+ */
+const vector = (name: Exclude<keyof typeof vectors, keyof typeof KERNEL_NUMBERS>): Buffer =>
+  Buffer.from(vectors[name], "hex");
 
-const words = (...values: number[]): Buffer => {
-  const bytes = Buffer.alloc(4 * values.length);
-  values.forEach((value, index) => void bytes.writeUInt32LE(value >>> 0, 4 * index));
+test("the numbers of the system calls are those of the headers", () => {
+  const numbers = Object.fromEntries(Object.entries(vectors).filter(([, value]) => typeof value === "number"));
+  expect(KERNEL_NUMBERS).toEqual(numbers);
+});
+
+test("the structures have the headers' sizes", () => {
+  expect({
+    auditToken: AUDIT_TOKEN_BYTES,
+    xucred: XUCRED_BYTES,
+    bsdInfo: BSD_INFO_BYTES,
+    uniqueInfo: UNIQUE_INFO_BYTES,
+    socketInfo: SOCKET_INFO_BYTES,
+    fdInfo: FD_INFO_BYTES,
+  }).toEqual({
+    auditToken: vector("audit_token").length,
+    xucred: vector("xucred").length,
+    bsdInfo: vector("bsd_info").length,
+    uniqueInfo: vector("unique_info").length,
+    socketInfo: vector("socket_v4").length,
+    fdInfo: vector("descriptors").length / 4,
+  });
+});
+
+const u32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value >>> 0);
   return bytes;
 };
 
 test("audit_token_t: effective user and group, process and its version", () => {
-  expect(decodeAuditToken(words(501, 502, 20, 501, 20, 4242, 100005, 77))).toEqual({
-    uid: 502,
-    gid: 20,
-    pid: 4242,
-    pidVersion: 77,
-  });
+  expect(decodeAuditToken(vector("audit_token"))).toEqual({ uid: 502, gid: 20, pid: 4242, pidVersion: 77 });
+});
+
+test("audit_token_t as a kernel answered getsockopt(LOCAL_PEERTOKEN)", () => {
+  // Recorded in docs/AUDIT-MITM-SECURITY.md of github.com/harodggg/xrayTun (MIT License, Copyright (c) 2026 harodggg).
+  const recorded = Buffer.from("f5010000f501000014000000f5010000140000008b000100b686010011790100", "hex");
+  expect(decodeAuditToken(recorded)).toEqual({ uid: 501, gid: 20, pid: 65_675, pidVersion: 96_529 });
 });
 
 test("struct xucred: the first group is the effective one", () => {
-  const bytes = Buffer.concat([words(0, 501, 3, 20, 12, 61), Buffer.alloc(52)]);
-  expect(decodeXucred(bytes)).toEqual({ uid: 501, gid: 20, groups: [12, 61] });
+  expect(decodeXucred(vector("xucred"))).toEqual({ uid: 501, gid: 20, groups: [12, 61] });
 });
 
 test("struct proc_bsdinfo", () => {
-  const bytes = Buffer.alloc(BSD_INFO_BYTES);
-  words(0, 2, 0, 4242, 400, 501, 20, 501, 20, 501, 20, 0).copy(bytes);
-  bytes.write("python3.12\0", 48, "latin1");
-  bytes.writeBigUInt64LE(1_795_000_000n, 120);
-  bytes.writeBigUInt64LE(250_000n, 128);
-  expect(decodeBsdInfo(bytes)).toEqual({
+  expect(decodeBsdInfo(vector("bsd_info"))).toEqual({
     zombie: false,
     parentPid: 400,
     uid: 501,
@@ -52,30 +80,45 @@ test("struct proc_bsdinfo", () => {
     name: "python3.12",
     startTime: 1_795_000_000_250_000n,
   });
-  bytes.writeUInt32LE(5, 4);
-  bytes.write("python3.12-with-a-long-name\0", 64, "latin1");
-  expect(decodeBsdInfo(bytes)).toMatchObject({ zombie: true, name: "python3.12-with-a-long-name" });
+  expect(decodeBsdInfo(vector("bsd_info_zombie"))).toMatchObject({ zombie: true, name: "python3.12-with-a-long-name" });
+});
+
+test("struct proc_bsdinfo as a kernel answered proc_pidinfo(PROC_PIDTBSDINFO)", () => {
+  // Recorded on macOS 26, arm64, in tests/local-peer.test.ts of github.com/riagentic/aio (MIT License): `ps -o lstart=` said 1791310976 of the same process.
+  // What follows the NUL of a name is left over from longer ones.
+  const recorded = Buffer.from(
+    "3040400002000000000000000fb500000eb50000f501000014000000f501000014000000f5010000140000000000000064656e6f0073657373696f6e00726100" +
+      "64656e6f0073657373696f6e0072617070657200000000000000000000000000190000000fb5000000000000ffffffff0000000005000000803cc56a00000000" +
+      "258c070000000000",
+    "hex",
+  );
+  expect(recorded).toHaveLength(BSD_INFO_BYTES);
+  expect(decodeBsdInfo(recorded)).toEqual({
+    zombie: false,
+    parentPid: 46_350,
+    uid: 501,
+    gid: 20,
+    name: "deno",
+    startTime: 1_791_310_976_494_629n,
+  });
 });
 
 test("struct proc_uniqidentifierinfo: another version is another generation", () => {
-  const bytes = Buffer.alloc(UNIQUE_INFO_BYTES, 7);
-  bytes.writeInt32LE(5, 32);
-  const before = decodeExecGeneration(bytes);
-  bytes.writeInt32LE(6, 32);
-  expect([before, decodeExecGeneration(bytes)]).toEqual([`${"07".repeat(16)}:5`, `${"07".repeat(16)}:6`]);
+  const bytes = vector("unique_info");
+  const uuid = `${"07".repeat(15)}08`;
+  expect(decodeExecGeneration(bytes)).toBe(`${uuid}:77`);
+  bytes.writeInt32LE(78, 32);
+  expect(decodeExecGeneration(bytes)).toBe(`${uuid}:78`);
 });
 
 test("the version of a process is the one that its audit token names", () => {
-  const bytes = Buffer.alloc(UNIQUE_INFO_BYTES);
-  bytes.writeInt32LE(77, 32);
-  const { pidVersion } = decodeAuditToken(words(501, 502, 20, 501, 20, 4242, 100005, 77));
-  expect(decodePidVersion(bytes)).toBe(pidVersion);
+  expect(decodePidVersion(vector("unique_info"))).toBe(decodeAuditToken(vector("audit_token")).pidVersion);
 });
 
 test("csops: a signature counts while it is valid and no debugger was let in", () => {
-  expect(isEnforcedSignature(words(0x22000305))).toBe(true);
-  expect(isEnforcedSignature(words(0x22000304))).toBe(false);
-  expect(isEnforcedSignature(words(0x32000305))).toBe(false);
+  expect(isEnforcedSignature(u32(0x22000305))).toBe(true);
+  expect(isEnforcedSignature(u32(0x22000304))).toBe(false);
+  expect(isEnforcedSignature(u32(0x32000305))).toBe(false);
 });
 
 test("csops: identifier and team, with their length in network order", () => {
@@ -95,33 +138,37 @@ test("csops: identifier and team, with their length in network order", () => {
 });
 
 test("struct socket_fdinfo of an IPv4 and an IPv6 connection, and of no TCP socket", () => {
-  const bytes = Buffer.alloc(SOCKET_INFO_BYTES);
-  bytes.writeInt32LE(2, 256);
-  bytes.writeUInt16BE(443, 264);
-  bytes.writeUInt16BE(50_000, 268);
-  bytes.writeUInt8(1, 288);
-  bytes.set([127, 0, 0, 1], 308);
-  bytes.set([127, 0, 0, 2], 324);
-  expect(decodeTcpSocket(bytes)).toEqual({
+  expect(decodeTcpSocket(vector("socket_v4"))).toEqual({
     server: { address: "127.0.0.1", port: 443 },
     client: { address: "127.0.0.2", port: 50_000 },
   });
-  bytes.fill(0, 288, 328);
-  bytes.writeUInt8(2, 288);
-  bytes.writeUInt8(1, 311);
-  bytes.writeUInt8(1, 327);
-  expect(decodeTcpSocket(bytes)?.client.address).toBe(normalAddress("::1"));
-  bytes.writeInt32LE(3, 256);
-  expect(decodeTcpSocket(bytes)).toBeUndefined();
+  expect(decodeTcpSocket(vector("socket_v6"))).toEqual({
+    server: { address: normalAddress("::1"), port: 8443 },
+    client: { address: normalAddress("fe80::2"), port: 50_001 },
+  });
+  expect(decodeTcpSocket(vector("socket_unix"))).toBeUndefined();
 });
 
 test("struct proc_fdinfo[]: only sockets", () => {
-  expect(decodeSocketDescriptors(words(0, 1, 7, 2, 9, 2))).toEqual([7, 9]);
+  expect(decodeSocketDescriptors(vector("descriptors"))).toEqual([7, 9]);
 });
 
 test("KERN_PROCARGS2: as many arguments as counted, whatever the environment says", () => {
-  const bytes = Buffer.concat([words(3), Buffer.from("/usr/bin/python3\0\0\0\0python3\0\0x y\0HOME=/\0")]);
-  expect(decodeProcessArguments(bytes)).toEqual(["python3", "", "x y"]);
+  const answer = (count: number, path: string, ...words: readonly string[]): Buffer => {
+    const padded = Buffer.alloc(8 * Math.ceil((path.length + 1) / 8));
+    padded.write(path);
+    return Buffer.concat([u32(count), padded, Buffer.from(words.map((word) => `${word}\0`).join(""))]);
+  };
+  for (let length = 1; length <= 16; length += 1) {
+    const path = "/".padEnd(length, "p");
+    for (const argv of [["python3", "", "x y"], ["", "x"], ["", "", "x"], [""], ["x", ""]]) {
+      expect(decodeProcessArguments(answer(argv.length, path, ...argv, "HOME=/")), path).toEqual(argv);
+    }
+  }
+  // More than is there, or cut off: none rather than others.
+  expect(decodeProcessArguments(answer(3, "/bin/sh", "sh", "x"))).toEqual([]);
+  expect(decodeProcessArguments(answer(2, "/bin/sh", "sh", "x").subarray(0, -1))).toEqual([]);
+  expect(decodeProcessArguments(answer(-1, "/bin/sh", "sh"))).toEqual([]);
   expect(decodeProcessArguments(Buffer.alloc(0))).toEqual([]);
 });
 
