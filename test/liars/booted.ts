@@ -68,6 +68,11 @@ export async function boot(): Promise<Booted> {
     },
   };
   const isUp = async () => (await booted.asUser("systemctl", "--user", "is-system-running")) === "running";
-  await vi.waitUntil(isUp, { timeout: 25_000, interval: 100 });
+  try {
+    await vi.waitUntil(isUp, { timeout: 25_000, interval: 100 });
+  } catch (thrown) {
+    await booted.end();
+    throw thrown;
+  }
   return booted;
 }
