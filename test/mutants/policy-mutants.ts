@@ -41,8 +41,8 @@ export const policyMutants: readonly Mutant[] = [
     id: "rule-file-changed-meanwhile",
     check: "a rule file that is not the one which was shown is not written over",
     file: "src/commands/rule-files.ts",
-    find: "  if (textAt(path) !== before) {",
-    replace: "  if (textAt(path) === undefined) {",
+    find: 'if ((textOf(path) ?? "") !== before) {',
+    replace: "if (textOf(path) === null) {",
     tests: ["test/commands/rule-files.test.ts"],
   },
   {
