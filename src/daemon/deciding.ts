@@ -54,7 +54,6 @@ export async function startDeciding(
       foundation.project.config.services.map(({ name, id, protocol }) => ({ name, id: id.toString(), protocol })),
     entities: () => policy().set.entities,
     actionsOn: (type) => actionsNamed(policy().set.rules, type),
-    // Tools are not pinned yet: what no file names, no search can find.
     toolsOf: (service) => toolsNamed(policy().set, service),
     obligations: () => [...new Set(policy().set.rules.flatMap(({ requires }) => requires.map(({ type }) => type)))],
   };
@@ -93,7 +92,7 @@ function actionsNamed(rules: readonly Rule[], type: string): readonly string[] {
   return [...new Set(named)].sort();
 }
 
-/** Tools that the rules name in full at `service`. */
+/** The pinned tools of `service`, and those that rules name in full: what no file names, no search can find. */
 function toolsNamed({ rules, names }: PolicySet, service: string): readonly string[] {
   const found = names.services.find(({ name }) => name === service);
   if (found === undefined) return [];
@@ -101,5 +100,5 @@ function toolsNamed({ rules, names }: PolicySet, service: string): readonly stri
   const named = rules
     .filter(({ to }) => to === undefined || to.some((pattern) => matchesIdentity(pattern, id)))
     .flatMap(({ tools = [] }) => tools.filter(({ literal }) => literal).map(({ text }) => text));
-  return [...new Set(named)].sort();
+  return [...new Set([...named, ...Object.keys(found.tools ?? {})])].sort();
 }

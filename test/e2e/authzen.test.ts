@@ -22,6 +22,16 @@ const policy = `rules:
   - name: exports-need-approval
     allow: { subject: { type: user }, action: export, resource: { type: record } }
     require: [approval]
+  - name: gateway-gets
+    allow: { from: agents/gateway, to: payments, tools: "get_*" }
+`;
+/** Tools that no rule names in full. */
+const lock = `version: 1
+identities: {}
+tools:
+  payments:
+    get_invoice: { sha256: "${"0".repeat(64)}", inputSchema: {} }
+    refund: { sha256: "${"1".repeat(64)}", inputSchema: {} }
 `;
 const entities = `entities:
   - { type: user, id: alice }
@@ -36,6 +46,9 @@ const yaml = (clients: string) => `trustDomain: shop.local
 identities:
   agents/gateway: { uid: ${uid} }
   agents/other: { exe: /nonexistent/other }
+  mcp/payments: { service: payments }
+services:
+  payments: { mcp: { unix: /nonexistent/payments.sock } }
 authzen:
   listen: 127.0.0.1:${port}
   clients: [${clients}]
@@ -53,6 +66,7 @@ describe("the decision point of a running trust domain", () => {
     mkdirSync(join(project, "policies"));
     writeFileSync(join(project, "agentid.yaml"), yaml("agents/gateway"));
     writeFileSync(join(project, "entities.yaml"), entities);
+    writeFileSync(join(project, "agentid.lock"), lock);
     writeFileSync(join(project, "policies", "records.yaml"), policy);
     giveTo(project);
     dev = await startDev(project);
@@ -96,6 +110,18 @@ describe("the decision point of a running trust domain", () => {
     const failed = outcomes.filter(({ failure }) => failure !== undefined);
     expect(failed.map(({ id, failure }) => `${id}: ${failure}`)).toEqual([]);
     expect(outcomes).toHaveLength(items.length);
+  });
+
+  it("finds the pinned tools that a caller may call", async () => {
+    const subject = { type: "spiffe", id: "spiffe://shop.local/agents/gateway" };
+    const { text } = await exchange(overTls(), {
+      method: "POST",
+      path: "/access/v1/search/resource",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ subject, action: { name: "tools/call" }, resource: { type: "mcp-tool" } }),
+    });
+    const payments = { type: "mcp-tool", id: "spiffe://shop.local/mcp/payments" };
+    expect(JSON.parse(text).results).toEqual([{ ...payments, properties: { tool: "get_invoice" } }]);
   });
 
   it("records each decision, which explain explains", async () => {
