@@ -191,42 +191,46 @@ describe.runIf(process.platform === "linux")("an orphan of an agent that a subre
     expect([may(agent).allowed, may(sibling).allowed]).toEqual([false, true]);
   });
 
-  test.runIf(isRoot)("may not administer where the init of another PID namespace has adopted it", async () => {
-    const inside = "sleep 60 & until [ -d /proc/$! ]; do :; done; (setsid sleep 61 &); wait";
-    const unshare = start("unshare", ["--pid", "--fork", "--kill-child", "bash", "-c", inside]);
-    const commandOf = (pid: number) => {
-      try {
-        return readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0").slice(0, 2).join(" ");
-      } catch {
-        return ""; // one of those in between has exited
-      }
-    };
-    const childOf = (pid: number, command: string) => childrenOf(pid).find((child) => commandOf(child) === command);
-    const found = async (pid: number, command: string): Promise<number> => {
-      await until(() => childOf(pid, command) !== undefined, command);
-      return childOf(pid, command) ?? 0;
-    };
-    const init = await found(unshare.pid, "bash -c");
-    const [agent, orphan] = [await found(init, "sleep 60"), await found(init, "sleep 61")];
-    const isAgent = (pid: number) => pid === agent;
-    const mayIf = (adopters: Adopters, pid: number) =>
-      mayAdminister(statusOf(pid), {
-        ...{ ownerUid: process.getuid?.() ?? -1, isAgent, isAdopter: adopters.isAdopter, platform: linux },
-        firstLaunchStartTime: statusOf(agent).startTime,
+  test.runIf(isRoot)(
+    "may not administer where the init of another PID namespace has adopted it",
+    { timeout: 60_000 },
+    async () => {
+      const inside = "sleep 60 & sleep 0.05; (setsid sleep 61 &); wait";
+      const unshare = start("unshare", ["--pid", "--fork", "--kill-child", "bash", "-c", inside]);
+      const commandOf = (pid: number) => {
+        try {
+          return readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0").slice(0, 2).join(" ");
+        } catch {
+          return ""; // one of those in between has exited
+        }
+      };
+      const childOf = (pid: number, command: string) => childrenOf(pid).find((child) => commandOf(child) === command);
+      const found = async (pid: number, command: string): Promise<number> => {
+        await until(() => childOf(pid, command) !== undefined, command, 25_000);
+        return childOf(pid, command) ?? 0;
+      };
+      const init = await found(unshare.pid, "bash -c");
+      const [agent, orphan] = [await found(init, "sleep 60"), await found(init, "sleep 61")];
+      const isAgent = (pid: number) => pid === agent;
+      const mayIf = (adopters: Adopters, pid: number) =>
+        mayAdminister(statusOf(pid), {
+          ...{ ownerUid: process.getuid?.() ?? -1, isAgent, isAdopter: adopters.isAdopter, platform: linux },
+          firstLaunchStartTime: statusOf(agent).startTime,
+        });
+      const adopters = createAdopters(linux, []);
+      // What the trial says inside: the init there is number 1.
+      adopters.learn(agent, 1);
+      expect(linux.ancestors(orphan)[0]?.pid).toBe(init);
+      expect(mayIf(adopters, orphan)).toMatchObject({
+        allowed: false,
+        reason: expect.stringContaining(`process ${init}`),
       });
-    const adopters = createAdopters(linux, []);
-    // What the trial says inside: the init there is number 1.
-    adopters.learn(agent, 1);
-    expect(linux.ancestors(orphan)[0]?.pid).toBe(init);
-    expect(mayIf(adopters, orphan)).toMatchObject({
-      allowed: false,
-      reason: expect.stringContaining(`process ${init}`),
-    });
-    // The control: where it is our own init that a launcher names, nobody above it is refused.
-    const ours = createAdopters(linux, []);
-    ours.learn(start("sleep", ["60"]).pid, 1);
-    expect(mayIf(ours, start("sleep", ["60"]).pid)).toMatchObject({ allowed: true });
-  });
+      // The control: where it is our own init that a launcher names, nobody above it is refused.
+      const ours = createAdopters(linux, []);
+      ours.learn(start("sleep", ["60"]).pid, 1);
+      expect(mayIf(ours, start("sleep", ["60"]).pid)).toMatchObject({ allowed: true });
+    },
+  );
 
   test("where the launcher could not try it, everything above the agent counts as one", async () => {
     const { older, may } = await family("parent", "unknown");
