@@ -1,3 +1,4 @@
+import { closeSync, writeSync } from "node:fs";
 import { connect } from "node:net";
 import { messageOf } from "../coded-error.js";
 import type { DoorAnswer, DoorRequest } from "../control-api/sandbox-view.js";
@@ -15,6 +16,8 @@ export interface EntryOrder {
   readonly ports: readonly number[];
   /** Soft limit on open files that the agent gets; decimal. */
   readonly openFiles: string | undefined;
+  /** A file, into which a byte is written when signals are from now on for the agent. */
+  readonly begunFd: number;
 }
 
 const EXIT = { failed: 1, denied: 3 } as const;
@@ -24,7 +27,7 @@ const EXIT = { failed: 1, denied: 3 } as const;
  * for the launch and becomes the program. Never returns.
  */
 export async function enterSandbox(order: string, initialState: InheritedState): Promise<never> {
-  const { ports, openFiles } = JSON.parse(order) as EntryOrder;
+  const { ports, openFiles, begunFd } = JSON.parse(order) as EntryOrder;
   const listening = ports.map((port) => ({ port, descriptors: listenOn(port) }));
   const answer = await ask({ listening }).catch((thrown: unknown) => {
     complain(`agentid: the daemon could not be asked from inside the sandbox: ${messageOf(thrown)}`);
@@ -35,6 +38,8 @@ export async function enterSandbox(order: string, initialState: InheritedState):
     process.exit(EXIT.denied);
   }
   const environment = unwrapped(process.env);
+  writeSync(begunFd, "1", 0);
+  closeSync(begunFd);
   restoreInherited({ ...initialState, openFiles: openFiles === undefined ? undefined : BigInt(openFiles) });
   const { failure, errno } = replaceProcess(answer.executable, answer.argv, environment);
   complain(`agentid: ${answer.executable}: cannot be executed inside the sandbox: ${errnoName(errno)}`);

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, fstatSync, readFileSync, realpathSync } from "node:fs";
+import { existsSync, fstatSync, readFileSync, readSync, realpathSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -20,6 +20,7 @@ const BUBBLEWRAP = ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/run/current-syst
 const ENTRY = `${INSIDE.library}/dist/client/sandbox-entry.js`;
 const ARGUMENTS_FD = 3;
 const FILTER_FD = 4;
+const BEGUN_FD = 5;
 /** What a terminal or a supervisor sends to a whole group. Bubblewrap ignores it: the agent decides what it means. */
 const FOR_THE_AGENT = ["INT", "QUIT", "HUP", "TERM", "USR1", "USR2"] as const;
 
@@ -43,9 +44,14 @@ export async function keepSandbox(
   }
   const view = { ...grant.view, mounts: [...grant.view.mounts, ...ownLibrary()] };
   const args = bubblewrapArguments(view, { seccompFd: FILTER_FD, disableUserNamespaces });
-  const order: EntryOrder = { ports: grant.ports, openFiles: initialState.openFiles?.toString() };
+  const order: EntryOrder = {
+    ports: grant.ports,
+    openFiles: initialState.openFiles?.toString(),
+    begunFd: BEGUN_FD,
+  };
   const entry = [INSIDE.node, ENTRY, JSON.stringify(order)];
   restoreDescriptors(initialState);
+  const begun = anonymousFile("agentid-begun", new Uint8Array());
   const child = spawn(
     "/bin/sh",
     [
@@ -65,24 +71,28 @@ export async function keepSandbox(
         "inherit",
         anonymousFile("agentid-sandbox", Buffer.from(args.map((arg) => `${arg}\0`).join(""))),
         anonymousFile("agentid-seccomp", seccompFilter(process.arch)),
+        begun,
       ],
     },
   );
-  return keep(child);
+  return keep(child, begun);
 }
 
-function keep(child: ChildProcess): Promise<never> {
+/** `begun` is the file in which the entry says that it is about to become the agent. */
+function keep(child: ChildProcess, begun: number): Promise<never> {
   let endedBy: NodeJS.Signals | undefined;
   for (const name of FOR_THE_AGENT) {
     const signal: NodeJS.Signals = `SIG${name}`;
     process.on(signal, () => {
-      const agent = agentOf(child.pid);
-      if (agent === undefined) {
+      // Bubblewrap's child is the first process of the namespace, and the first child of that is what was executed inside.
+      const inside = firstChild(firstChild(child.pid));
+      // Before the agent, nothing runs that could tidy up, and what runs ignores signals.
+      if (!hasBegun(begun) || (inside !== undefined && isEntry(inside))) {
         endedBy ??= signal;
         child.kill("SIGKILL");
       }
-      // The terminal sends these to everybody in the foreground, the agent among them.
-      else if (!((name === "INT" || name === "QUIT") && isForeground())) send(signal, agent);
+      // The terminal sends these to everybody in the foreground, the agent among them. After the agent, its exit code is on the way.
+      else if (inside !== undefined && !((name === "INT" || name === "QUIT") && isForeground())) send(signal, inside);
     });
   }
   return new Promise((_, reject) => {
@@ -93,16 +103,13 @@ function keep(child: ChildProcess): Promise<never> {
   });
 }
 
-/**
- * Bubblewrap's child is the first process of the namespace, and the first child of that is what was executed inside. Undefined until that is the agent:
- * before, nothing runs that could tidy up, and what runs ignores signals.
- */
-function agentOf(bubblewrap: number | undefined): number | undefined {
-  const inside = firstChild(firstChild(bubblewrap));
-  if (inside === undefined) return undefined;
-  const command = textOf(`/proc/${inside}/cmdline`);
-  // The entry stands second in its own command line, and fifth in that of bubblewrap.
-  return command === "" || command.split("\0").slice(0, 5).includes(ENTRY) ? undefined : inside;
+function hasBegun(file: number): boolean {
+  return readSync(file, new Uint8Array(1), 0, 1, 0) > 0;
+}
+
+/** The entry stands second in its own command line, and fifth in that of bubblewrap. */
+function isEntry(pid: number): boolean {
+  return textOf(`/proc/${pid}/cmdline`).split("\0").slice(0, 5).includes(ENTRY);
 }
 
 function send(signal: NodeJS.Signals, pid: number): void {

@@ -1,6 +1,15 @@
 import { spawn as spawnProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, openSync, readdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
@@ -124,7 +133,7 @@ describe.skipIf(!canSandbox)("agentid run --sandbox", () => {
   });
 
   it("in a terminal Ctrl-C is the agent's, and Ctrl-Z and fg work", async () => {
-    const script = `trap 'echo caught; exit 9' INT; echo "ready $((40+2))"; while :; do sleep 0.05; done`;
+    const script = `trap 'echo caught; exit 9' INT; trap 'echo "again $((40+2))"' CONT; echo "ready $((40+2))"; while :; do sleep 0.05; done`;
     const shell = makeProject({
       "agentid.yaml": `trustDomain: shop.local\nidentities:\n  agents/shell:\n    launch: { command: [/bin/bash, loop.sh], sandbox: true }\n`,
       "loop.sh": script,
@@ -159,11 +168,56 @@ describe.skipIf(!canSandbox)("agentid run --sandbox", () => {
       await shows("Stopped");
       screen = "";
       pty.write("fg\r");
-      await shows("loop.sh\r\n");
+      // The shell names the job before it has given it the terminal, and wakes it after that.
+      await shows("again 42");
       pty.write("\x03");
       await shows("caught");
       pty.write('echo "code $?"\r');
       await shows("code 9");
+    } finally {
+      pty.kill("SIGKILL");
+      await own.stop();
+    }
+  });
+
+  const descendants = (pid: number): number[] =>
+    readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1")
+      .split(" ")
+      .filter((child) => child !== "")
+      .flatMap((child) => [Number(child), ...descendants(Number(child))]);
+  const runs = (pid: number): boolean => {
+    try {
+      return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
+    } catch {
+      return false;
+    }
+  };
+
+  it("the exit code is the agent's when Ctrl-C has ended it before its keeper hears of that", async () => {
+    const shell = makeProject({
+      "agentid.yaml": `trustDomain: shop.local\nidentities:\n  agents/shell:\n    launch: { command: [/bin/bash, loop.sh], sandbox: true }\n`,
+      "loop.sh": `trap 'echo caught; exit 9' INT; echo "ready $((40+2))"; while :; do sleep 0.05; done`,
+    });
+    const own = await startDev(shell, [], { HOME: home });
+    const pty = spawnTerminal(process.execPath, [bin, "run", "--sandbox", "shell", "--", "/bin/bash", "loop.sh"], {
+      cwd: shell,
+      env: { ...process.env, HOME: home, TMPDIR: runtimeBase(), TERM: "dumb", NO_COLOR: "1" },
+      ...(ordinaryUser ?? {}),
+    });
+    let screen = "";
+    pty.onData((data) => {
+      screen += data;
+    });
+    const ended = new Promise<number>((resolve) => pty.onExit(({ exitCode }) => resolve(exitCode)));
+    try {
+      await vi.waitFor(() => expect(screen).toContain("ready 42"), 60_000);
+      const inside = descendants(pty.pid);
+      expect(inside.length).toBeGreaterThan(1);
+      process.kill(pty.pid, "SIGSTOP");
+      pty.write("\x03");
+      await vi.waitFor(() => expect(inside.filter((pid) => runs(pid))).toEqual([]), 60_000);
+      process.kill(pty.pid, "SIGCONT");
+      expect([await ended, screen.includes("caught")]).toEqual([9, true]);
     } finally {
       pty.kill("SIGKILL");
       await own.stop();
