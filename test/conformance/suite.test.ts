@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { ServerCredentials, status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import { waitingClock } from "../../src/client/spiffe/workload-api-client.js";
@@ -49,6 +50,12 @@ describe("the conformance suite", () => {
     const skipped = results.filter(({ result }) => result === "skip").map(({ id }) => id);
     expect(skipped).toEqual(["XR-13", "JR-15", "WR-1"]);
     expect(results.map(({ id }) => id)).toEqual(conformanceChecks.map(({ id }) => id));
+  });
+
+  it("takes serials whose first bit is set, as half of all random ones have it: a zero before it makes them positive", async () => {
+    const leaf = () => ({ serialNumber: `ff${randomBytes(15).toString("hex")}` });
+    const results = await run(await served({ leaf }), {}, ["XS-12"]);
+    expect(results.map(({ id, result }) => [id, result])).toEqual([["XS-12", "pass"]]);
   });
 
   it("without hooks skips what needs them, and says so", async () => {
