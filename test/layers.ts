@@ -16,7 +16,19 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
   http: ["identity", "spiffe", "platform"],
   federation: ["identity", "audit", "config", "spiffe", "platform"],
   "workload-api": ["identity", "attestation", "audit", "config", "spiffe", "platform"],
-  relay: ["http", "policy", "identity", "attestation", "audit", "config", "control-api", "spiffe", "platform"],
+  telemetry: [],
+  relay: [
+    "telemetry",
+    "http",
+    "policy",
+    "identity",
+    "attestation",
+    "audit",
+    "config",
+    "control-api",
+    "spiffe",
+    "platform",
+  ],
   authzen: ["http", "policy", "identity", "attestation", "audit", "config", "control-api", "spiffe", "platform"],
   // Of workload-api the generated stubs only: the SPIFFE client speaks the protocol and knows no server.
   client: ["control-api", "spiffe", "platform", "sandbox", "workload-api"],
@@ -27,6 +39,7 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
     ...[
       "federation",
       "workload-api",
+      "telemetry",
       "relay",
       "authzen",
       "http",

@@ -47,6 +47,7 @@ export function compareConfigs(old: Config, next: Config): Comparison {
     ...differing("upstreamAuthority", describeUpstreamAuthority(old), describeUpstreamAuthority(next), true),
     ...federationChanges(old, next),
     ...authzenChanges(old, next),
+    ...differing("telemetry.otlp", old.telemetry?.otlp, next.telemetry?.otlp, next.telemetry !== undefined),
     ...differing("reload", old.reload, next.reload, next.reload === "auto"),
     // Keys that stay on the disk can be taken from it.
     ...differing("keys", old.keys, next.keys, next.keys === "disk"),

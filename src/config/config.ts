@@ -20,6 +20,8 @@ export interface Config {
   readonly federation: FederationConfig;
   readonly oidc: OidcConfig | undefined;
   readonly authzen: AuthzenConfig;
+  /** Where spans of calls go: the base URL of a collector. */
+  readonly telemetry: { readonly otlp: string } | undefined;
   /** What a widening reload does (D13). */
   readonly reload: "confirm" | "auto";
   /** `disk`: keys under `.agentid/`; `memory`: nothing is kept. */

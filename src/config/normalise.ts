@@ -76,6 +76,7 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
       listen: written.authzen?.listen === undefined ? undefined : parseHostPort(written.authzen.listen),
       clients: written.authzen?.clients ?? [],
     },
+    telemetry: written.telemetry,
     reload: written.reload ?? (identities.some((identity) => identity.launch !== undefined) ? "confirm" : "auto"),
     keys: written.keys ?? "disk",
   };

@@ -6,6 +6,7 @@ import { lifetimes } from "./lifetimes-schema.js";
 import { policy } from "./policy-schema.js";
 import { text } from "./schema-text.js";
 import { service } from "./service-schema.js";
+import { telemetry } from "./telemetry-schema.js";
 import { checkPath, checkTrustDomain, SERVICE_NAME_PATTERN } from "./values.js";
 
 /**
@@ -62,6 +63,7 @@ export const configFile = z
     federation: federation.optional(),
     oidc: oidc.optional(),
     authzen: authzen.optional(),
+    telemetry: telemetry.optional(),
     reload: z
       .enum(["confirm", "auto"])
       .meta({

@@ -86,6 +86,23 @@ export const checkHttpUrl: ValueCheck = (text) => {
   return undefined;
 };
 
+/** The base address of a collector: calls of a whole trust domain are told there, so that only TLS leaves this machine. */
+export const checkCollectorUrl: ValueCheck = (text) => {
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    return "not a URL; write it as http://127.0.0.1:4318";
+  }
+  if (url.protocol !== "https:" && url.protocol !== "http:")
+    return `https:// or http:// on this machine, not ${url.protocol}//`;
+  if (url.protocol === "http:" && !isLoopback(url.hostname))
+    return `plain HTTP to ${url.hostname} would leave this machine unprotected: write https://`;
+  if (url.username !== "" || url.password !== "") return "an address must not hold a user name or password";
+  if (url.search !== "" || url.hash !== "") return `write only ${url.origin}${url.pathname}`;
+  return undefined;
+};
+
 /** `http://[::1]:8080` → `::1`, 8080. Only for what `checkHttpUrl` accepts. */
 export function endpointOfHttpUrl(text: string): { host: string; port: number } {
   const url = new URL(text);

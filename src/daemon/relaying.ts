@@ -13,6 +13,7 @@ import { type Foundation, savePins } from "./foundation.js";
 import type { Issuing } from "./issuing.js";
 import type { Project } from "./project.js";
 import { createServiceSupervisor, type ServiceSupervisor } from "./services.js";
+import { startTracing } from "./tracing.js";
 
 /** Calls: the relay, the services behind it, and why each call was decided as it was. */
 export interface Relaying {
@@ -35,6 +36,7 @@ export async function startRelaying(
 ): Promise<Relaying> {
   const { clock, audit, bus, undo, problem, folders, platform, options } = foundation;
   const explanations = createExplanations();
+  const tracing = await startTracing(foundation);
   // Counted on over a reload: a save is no way to be rid of a debt.
   const limits = createLimitCounts(clock);
   const inForce = ({ policies: set, engines }: Project): PolicyInForce => ({
@@ -52,6 +54,7 @@ export async function startRelaying(
     clock,
     emit: (event) => bus.emit(event),
     onDecision: (call) => explanations.remember(call, policy, new Date(clock.now())),
+    tracer: tracing.tracer,
     // Own ports as well as own sockets: the derived ones follow from this path.
     projectDirectory: options.ownSockets ? folders.runtime : foundation.projectDirectory,
   });
@@ -80,6 +83,7 @@ export async function startRelaying(
   async function serve({ config }: Project): Promise<void> {
     await relay.update(behindRelay(config));
     await services.update(config.services);
+    await tracing.follow(config);
   }
 
   const { config } = foundation.project;

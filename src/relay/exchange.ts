@@ -9,6 +9,7 @@ import type { Clock } from "../platform/clock.js";
 import type { Decision, DecisionPoint } from "../policy/access-request.js";
 import type { DecidedCall } from "../policy/decided-call.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { CallSpan, CallTracer } from "../telemetry/call-tracer.js";
 import type { McpMessage } from "./mcp-message.js";
 import type { RequestTarget } from "./request-target.js";
 import type { RunningService } from "./running-service.js";
@@ -26,6 +27,8 @@ export interface RelayParts {
   readonly emit: (event: NewEvent) => void;
   /** Called after each decision is on record, with the request it was about: what `agentid explain` explains later. */
   readonly onDecision?: (decided: DecidedCall) => void;
+  /** Who collects spans of calls now. */
+  readonly tracer?: () => CallTracer | undefined;
   readonly projectDirectory: string;
   /** How long an upstream may take to begin its answer. Default 300 s: a tool call may wait for a person. */
   readonly upstreamTimeoutMs?: number;
@@ -58,6 +61,8 @@ export interface Exchange {
   strangerDetail: string;
   message: McpMessage | undefined;
   decision: Decision | undefined;
+  /** The call's span, begun when it is first asked for; undefined where nobody collects spans. */
+  span: (() => CallSpan) | undefined;
 }
 
 /** `answered` ends the pipeline: an answer is out or under way. */
@@ -81,6 +86,7 @@ export function newExchange(
     strangerDetail: "",
     message: undefined,
     decision: undefined,
+    span: undefined,
   };
 }
 

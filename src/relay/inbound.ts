@@ -16,6 +16,7 @@ import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { headerOf } from "../http/request-headers.js";
 import { bundlesFor } from "../identity/federates-with.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import { clientCertificateHeaders } from "./client-certificate.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
@@ -26,6 +27,7 @@ import { runPipeline } from "./pipeline.js";
 import { parseRequest, readMcpMessage } from "./request-steps.js";
 import type { RunningService } from "./running-service.js";
 import type { Tickets } from "./tickets.js";
+import { traceCalls } from "./tracing.js";
 import type { UpstreamConnection } from "./upstream.js";
 
 /** The mutual-TLS side of a service: takes the caller's SPIFFE ID from its certificate, asks the decision point, forwards or refuses. */
@@ -40,6 +42,8 @@ export interface InboundLeg {
 /** An admitted connection. */
 interface Connected {
   readonly peer: Peer;
+  /** How the service is told of it. */
+  readonly headers: readonly string[];
   running: number;
 }
 
@@ -58,10 +62,11 @@ export async function openInboundLeg(
   let names: ListenerNames = inboundNames(0, "", "");
   const steps: readonly Step[] = [
     parseRequest(() => names),
+    traceCalls(() => parts.tracer?.()),
     identifyCaller(parts, peers, leg.tickets),
     readMcpMessage(parts.clock),
     decideAndRecord(parts),
-    forwardToService(parts, leg.upstream),
+    forwardToService(parts, peers, leg.upstream),
   ];
   const { id, name } = leg.service();
   const refused = (socket: Duplex, code: RefusalCode, reason: string) => {
@@ -87,7 +92,7 @@ export async function openInboundLeg(
       },
     );
     const listener = prepareHttpListener(server, refused);
-    admitVerifiedOnly(server, parts, peers, (socket, { code, reason }) => {
+    admitVerifiedOnly(server, { parts, peers, service: id }, (socket, { code, reason }) => {
       refused(socket, "certificate-refused", `${reason} (${code})`);
       endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
     });
@@ -126,8 +131,7 @@ export async function openInboundLeg(
 /** Puts the verification of the peer between the handshake and the HTTP parser: an unverified peer's bytes never reach the parser. */
 function admitVerifiedOnly(
   server: ReturnType<typeof createServer>,
-  parts: RelayParts,
-  peers: Map<Duplex, Connected>,
+  { parts, peers, service }: { parts: RelayParts; peers: Map<Duplex, Connected>; service: SpiffeId },
   refuse: (socket: TLSSocket, why: Unverified) => void,
 ): void {
   const toParser = server.listeners("secureConnection") as ((socket: TLSSocket) => void)[];
@@ -139,7 +143,7 @@ function admitVerifiedOnly(
       refuse(socket, peer);
       return;
     }
-    const connected: Connected = { peer, running: 0 };
+    const connected: Connected = { peer, headers: clientCertificateHeaders(peer, service), running: 0 };
     peers.set(socket, connected);
     const cancelExpiry = closeWhenExpired(parts, socket, connected);
     socket.once("close", () => {
@@ -197,13 +201,14 @@ function ownChain(id: SpiffeId, launchedBy: readonly string[], { service }: Exch
   return id.memberOf(service.id.trustDomain) ? launchedBy : [];
 }
 
-function forwardToService(parts: RelayParts, upstream: () => UpstreamConnection): Step {
+function forwardToService(
+  parts: RelayParts,
+  peers: ReadonlyMap<Duplex, Connected>,
+  upstream: () => UpstreamConnection,
+): Step {
   return async (exchange): Promise<StepResult> => {
     const { dispatcher, host } = upstream();
-    const caller = filled(exchange.caller, "caller");
-    // Envoy's form, in the mode SANITIZE_SET: what callers sent is gone, this is the only element.
-    const certificate = `By=${exchange.service.id};Hash=${caller.certificateSha256};URI=${caller.id}`;
-    const added = ["X-Forwarded-Client-Cert", certificate];
+    const { headers: added } = filled(peers.get(exchange.request.socket), "peer");
     await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
     return "answered";
   };

@@ -7,9 +7,11 @@ import type { NextHop } from "./forward.js";
 import { forwardableRequestHeaders } from "./headers.js";
 import { type BodyRewriter, jsonToolListRewriter, sseToolListRewriter } from "./mcp-tool-list.js";
 import { hasBody } from "./request-steps.js";
+import { TRACE_HEADERS, tracedMessage, traceHeaders } from "./tracing.js";
 
 /** The relay reads MCP answers, so it must not ask for encoded ones; the length of a rewritten body is its own. */
 const DROPPED_FOR_MCP = new Set(["accept-encoding", "content-length"]);
+const DROPPED_FOR_TRACED_MCP = new Set([...DROPPED_FOR_MCP, ...TRACE_HEADERS]);
 
 /**
  * The exchange's request as it goes on. The body of an MCP message is written anew from what was decided, never copied: whatever a
@@ -22,13 +24,19 @@ export function nextHop(
 ): NextHop {
   const { message, request } = exchange;
   const decidedHere = exchange.decision !== undefined && exchange.service.protocol === "mcp";
-  const headers = forwardableRequestHeaders(request.rawHeaders, decidedHere ? DROPPED_FOR_MCP : undefined);
+  const span = exchange.span?.();
+  const dropped = span === undefined ? undefined : TRACE_HEADERS;
+  const headers = forwardableRequestHeaders(
+    request.rawHeaders,
+    decidedHere ? (span === undefined ? DROPPED_FOR_MCP : DROPPED_FOR_TRACED_MCP) : dropped,
+  );
   headers.push("Host", to.host, ...to.added);
+  if (span !== undefined) headers.push(...traceHeaders(span));
   return {
     dispatcher: to.dispatcher,
     path: filled(exchange.target, "target").raw,
     headers,
-    body: message === undefined ? bodyOf(request) : Buffer.from(JSON.stringify(message.json)),
+    body: message === undefined ? bodyOf(request) : Buffer.from(JSON.stringify(tracedMessage(message, span))),
     rewriterFor: decidedHere ? toolListRewriter(parts, exchange) : undefined,
   };
 }

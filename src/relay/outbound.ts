@@ -19,6 +19,7 @@ import { runPipeline } from "./pipeline.js";
 import { parseRequest, readMcpMessage } from "./request-steps.js";
 import { decidesOutbound, type RunningService } from "./running-service.js";
 import type { Tickets } from "./tickets.js";
+import { traceCalls } from "./tracing.js";
 import { hostAndPort } from "./upstream.js";
 
 /** The plain loopback side of a service: finds out from the kernel who calls, and goes on with that caller's SVID. */
@@ -55,8 +56,9 @@ export async function openOutboundLeg(
   const read = parseRequest(() => names);
   const identify = identifyCaller(parts, connections);
   const goOn = forwardAsCaller(parts, leg);
-  const relaying: readonly Step[] = [read, identify, goOn];
-  const deciding: readonly Step[] = [read, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
+  const trace = traceCalls(() => parts.tracer?.());
+  const relaying: readonly Step[] = [read, trace, identify, goOn];
+  const deciding: readonly Step[] = [read, trace, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
 
   const listeners = new Set<HttpListener>();
   const newServer = (network?: NetworkView) => {

@@ -21,7 +21,7 @@ reload: confrim
       'agentid.yaml:4:5  identities.agents/biling.lanch: unknown key "lanch"; did you mean "launch"?',
       'agentid.yaml:5:30  identities.agents/planner.service: no service "paymnts"; did you mean "payments"?',
       'agentid.yaml:7:22  services.payments.mcp.comand: unknown key "comand"; did you mean "command"?',
-      'agentid.yaml:8:1  egress: unknown key "egress"; known here: trustDomain, identities, services, policies, policy, lifetimes, upstreamAuthority, federation, oidc, authzen, reload, keys',
+      'agentid.yaml:8:1  egress: unknown key "egress"; known here: trustDomain, identities, services, policies, policy, lifetimes, upstreamAuthority, federation, oidc, authzen, telemetry, reload, keys',
       'agentid.yaml:9:9  reload: must be confirm or auto; did you mean "confirm"?',
     ]);
   });
@@ -140,6 +140,15 @@ const VALUES: readonly (readonly [at: string, wrong: string, said: RegExp, right
   ["lifetimes: { jwt: _, ca: 30s }", "20s", /jwt \(20s\) must be at most half of ca \(30s\)/, "15s, x509: 15s"],
   ["lifetimes: { ca: _ }", "19m", /x509 \(10m by default\) must be at most half of ca \(19m\)/, "20m"],
   ["lifetimes: { ca: _ }", "31d", /at most 720h/, "30d"],
+  ["telemetry: { otlp: _ }", "collector:4318", /https:\/\/ or http:\/\//, "http://127.0.0.1:4318"],
+  ["telemetry: { otlp: _ }", "http://collector.example:4318", /would leave this machine/, "https://collector.example"],
+  [
+    "telemetry: { otlp: _ }",
+    "https://u:p@collector.example",
+    /user name or password/,
+    "https://collector.example/otel",
+  ],
+  ["telemetry: { otlp: _ }", "http://localhost:4318/?a=b", /write only/, "http://localhost:4318/"],
   ["reload: _", "maybe", /must be confirm or auto/, "auto"],
   ["keys: _", "yes", /must be disk or memory/, "memory"],
   ["policies: _", "''", /not a path/, "rules"],

@@ -76,7 +76,7 @@ function spawnOptions({ cwd, env, user = ordinaryUser }: RunOptions) {
  */
 function cleanEnvironment(cwd: string): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(
-    ([name]) => !/^(AGENTID_|SPIFFE_|XDG_RUNTIME_DIR|npm_|VITEST|NODE_OPTIONS|DBUS_|TMPDIR)/.test(name),
+    ([name]) => !/^(AGENTID_|SPIFFE_|XDG_RUNTIME_DIR|npm_|VITEST|NODE_OPTIONS|DBUS_|OTEL_|TMPDIR)/.test(name),
   );
   return { ...Object.fromEntries(kept), HOME: cwd, TMPDIR: runtimeBase(), SHELL: "/bin/sh", NO_COLOR: "1" };
 }

@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type RunningRelay, runRelay, runUpstream, type Upstream } from "./running-relay.js";
 
@@ -29,6 +30,21 @@ it("carries an allowed call through both legs as the caller that the kernel name
   expect(invoices.arrived.at(-1)?.headers["x-forwarded-client-cert"]).toMatch(
     /^By=spiffe:\/\/shop.local\/services\/invoices;Hash=[0-9a-f]{64};URI=spiffe:\/\/shop.local\/agents\/tests$/,
   );
+});
+
+it("tells the service of the caller's certificate, and takes nobody else's word for it (RFC 9440)", async () => {
+  const forged = { "client-cert": ":AAAA:", client_cert: ":AAAA:", "client-cert-chain": ":AAAA:" };
+  const response = await fetch(`${running.urlOf("invoices")}/v1/invoices`, { headers: forged });
+  expect(response.status).toBe(200);
+  const { rawHeaders = [] } = invoices.arrived.at(-1) ?? {};
+  const told = rawHeaders.flatMap((name, at) => (/^client.cert/i.test(name) ? [[name, rawHeaders[at + 1] ?? ""]] : []));
+  expect(told.map(([name]) => name)).toEqual(["Client-Cert"]);
+  // Structured Fields, §3.3.5: a byte sequence.
+  const [, base64 = ""] = /^:([A-Za-z0-9+/]+={0,2}):$/.exec(told[0]?.[1] ?? "") ?? [];
+  const certificate = new X509Certificate(Buffer.from(base64, "base64"));
+  expect(certificate.subjectAltName).toBe("URI:spiffe://shop.local/agents/tests");
+  const sha256 = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
+  expect(invoices.arrived.at(-1)?.headers["x-forwarded-client-cert"]).toContain(`;Hash=${sha256};`);
 });
 
 it("refuses what no rule allows, with the reason and the decision in the answer", async () => {
