@@ -36,6 +36,10 @@ const tasks = {
       ...(rest.length > 0 ? rest : propertyTests()),
     ]);
   },
+  "fuzz:relay": (rest) => {
+    process.env.AGENTID_FUZZ_SECONDS ??= "600";
+    return run(node, [tool("vitest", "vitest"), "run", "test/fuzz", ...rest]);
+  },
   interop: (rest) => run(node, [tool("vitest", "vitest"), "run", "--config", "test/interop/vitest.config.ts", ...rest]),
   mutants: (rest) => run(node, ["test/mutants/run.ts", ...rest]),
   race: (rest) => {
