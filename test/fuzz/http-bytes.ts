@@ -54,6 +54,8 @@ const TOKENS = [
     "Content-Length : 5\r\n",
   ],
   ...[
+    "Authorization: a\r\n",
+    "Content-Type: a/b\r\n",
     "Host: evil.example\r\n",
     "Host:\r\n",
     "HOST: a\r\n",
@@ -94,6 +96,39 @@ const TOKENS = [
   ...["GET /admin HTTP/1.1\r\nHost: HOST\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\x02\x00\x01"],
 ];
 
+const PATH_TOKENS = [
+  ...[
+    "/..",
+    "/.",
+    "/../admin",
+    "/%2e%2e",
+    "/.%2e/admin",
+    "//admin",
+    "/x;y",
+    "/..;/admin",
+    "%2fadmin",
+    "%5c..",
+    "\\admin",
+    "\\..",
+  ],
+  ...[
+    "%00",
+    "%0a",
+    "%252e%252e",
+    "%c0%ae",
+    "%70",
+    "/x.",
+    "?a=1&a=2",
+    "?a;b",
+    "#x",
+    "%",
+    "%zz",
+    "/é",
+    "/%C3%A9",
+    "?a=/../",
+  ],
+];
+
 /** Sound requests to begin with: each is answered when nothing is changed. */
 const SOUND: readonly ((choices: Choices) => string)[] = [
   () => "GET /v1/a HTTP/1.1\r\nHost: HOST\r\n\r\n",
@@ -110,6 +145,7 @@ const SOUND: readonly ((choices: Choices) => string)[] = [
 export function someBytes(choices: Choices, host: string): Pieces {
   const count = 1 + choices.below(3);
   let text = Array.from({ length: count }, () => choices.oneOf(SOUND)(choices)).join("");
+  if (choices.chance(0.25)) text = text.replace("/v1/", () => `/v1${choices.oneOf(PATH_TOKENS)}/`);
   for (let changes = choices.below(4); changes > 0; changes -= 1) text = changed(text, choices);
   return cut(Buffer.from(text.replaceAll("HOST", host), "latin1"), choices);
 }

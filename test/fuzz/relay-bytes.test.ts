@@ -9,7 +9,7 @@ import { type Finding, type FuzzedRelay, fuzzedRelay, type Leg } from "./relay-b
  */
 const SECONDS = process.env.AGENTID_FUZZ_SECONDS;
 const FIRST_SEED = Number(process.env.AGENTID_FUZZ_SEED ?? (SECONDS === undefined ? 20_260_101 : Date.now() % 2 ** 31));
-const FEW = 400;
+const FEW = 200;
 const kept = JSON.parse(readFileSync(join(import.meta.dirname, "seeds.json"), "utf8")) as Record<string, number[]>;
 
 describe.each(["outbound", "inbound"] as const)("bytes on the %s leg", (leg: Leg) => {

@@ -29,12 +29,16 @@ export interface FuzzedRelay {
   close(): Promise<void>;
 }
 
-const RULES =
-  "rules:\n  - { name: some, allow: { from: agents/tests, to: invoices, method: [GET, POST, HEAD], path: /v1/** } }\n";
+const RULES = `rules:
+  - { name: some, allow: { from: agents/tests, to: invoices, method: [GET, POST, HEAD], path: /** } }
+  - { name: none, deny: { to: invoices, path: /admin/** } }
+  - { name: nor, deny: { to: invoices, path: /admin } }
+`;
 const HANGING_MS = 10_000;
 const QUIET_MS = 250;
 /** A sound request after whatever it was: its answer ends the connection. */
 const LAST = "GET /v1/last HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n";
+const SINGLE = /^(?:host|content-type|content-length|authorization|cookie|accept-encoding)$/;
 const CALLER = "URI=spiffe://shop.local/agents/tests";
 /** What a service must never be told in a caller's words. */
 const NEVER =
@@ -99,7 +103,12 @@ function wrongIn(arrived: readonly StrictRequest[], open: string[]): string | un
     const at = open.indexOf(`${method} ${path}`);
     if (at === -1) return `${method} ${target} arrived, allowed was ${JSON.stringify(open)}`;
     open.splice(at, 1);
-    if (!path.startsWith("/v1/") || !["GET", "POST", "HEAD"].includes(method)) return `${method} ${target} was allowed`;
+    if (/^\/admin(?:\/|$)/.test(path) || !["GET", "POST", "HEAD"].includes(method))
+      return `${method} ${target} was allowed`;
+    if (new URL(target, "http://service").pathname !== target.split("?")[0]) return `${target} has two readings`;
+    const names = headers.map(([name]) => name.toLowerCase());
+    const twice = names.find((name, at) => SINGLE.test(name) && names.indexOf(name) !== at);
+    if (twice !== undefined) return `two headers ${twice} arrived`;
     for (const [name, value] of headers) {
       const lower = name.toLowerCase();
       if (NEVER.test(name)) return `the header ${name} arrived`;
