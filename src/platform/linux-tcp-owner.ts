@@ -1,6 +1,7 @@
-import { fstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { fstatSync, readFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
+import { certainlyLacks, type Descriptor, isSocketAt, socketsHeldBy } from "./linux-descriptors.js";
 import { findSocket, hexEndpoint, parseStat, type SocketTableRow, withoutIpv4Mapping } from "./linux-proc-text.js";
 import { socketByEnds } from "./linux-socket-diag.js";
 import type { HolderOfConnection, NetworkView, OwnerOfConnection, TcpEndpoints } from "./platform.js";
@@ -20,10 +21,10 @@ export async function ownerOfTcpConnection(
 ): Promise<HolderOfConnection> {
   const socket = await liveSocketOf(endpoints, network);
   if (socket === undefined) return { kind: "unknown", reason: "the connection is not in the kernel's socket table" };
-  const link = `socket:[${socket.inode}]`;
-  const first = await firstAmong(candidates, link);
+  const inode = Number(socket.inode);
+  const first = await firstAmong(candidates, inode);
   const searched = async () =>
-    ownerAmong(await holdersOf(link, first === undefined ? candidates : [first.pid]), socket, endpoints, network);
+    ownerAmong(await holdersOf(inode, first === undefined ? candidates : [first.pid]), socket, endpoints, network);
   return first === undefined
     ? searched()
     : { kind: "held", pid: first.pid, startTime: first.startTime, owner: searched() };
@@ -110,8 +111,8 @@ interface Holder {
 }
 
 /** The first candidate that holds the socket. */
-async function firstAmong(candidates: readonly number[], link: string): Promise<Holder | undefined> {
-  const wanted = new Map([[link, undefined]]);
+async function firstAmong(candidates: readonly number[], inode: number): Promise<Holder | undefined> {
+  const wanted = new Map([[inode, undefined]]);
   const pause = sliced();
   for (const pid of candidates) {
     const found = holderOf(pid, wanted);
@@ -133,9 +134,16 @@ function sliced(): () => Promise<void> | undefined {
   };
 }
 
+/** A socket whose holders are looked for. */
+interface Sought {
+  readonly holders: Holder[];
+  /** Where the first holder has it. */
+  reference: Descriptor | undefined;
+}
+
 /** One pass over all processes, for every socket that was asked for before it began. */
 interface Search {
-  readonly holders: Map<string, Holder[]>;
+  readonly sought: Map<number, Sought>;
   readonly firstPids: Set<number>;
   readonly done: Promise<void>;
 }
@@ -144,35 +152,55 @@ let next: Search | undefined;
 let previous: Promise<void> = Promise.resolve();
 
 /** A pass under way may have gone by the holder already, so a question joins the pass that begins after it. */
-async function holdersOf(link: string, candidates: readonly number[]): Promise<readonly Holder[]> {
+async function holdersOf(inode: number, candidates: readonly number[]): Promise<readonly Holder[]> {
   next ??= announceSearch();
   const search = next;
-  const holders = search.holders.get(link) ?? [];
-  search.holders.set(link, holders);
+  const sought: Sought = search.sought.get(inode) ?? { holders: [], reference: undefined };
+  search.sought.set(inode, sought);
   for (const pid of candidates) search.firstPids.add(pid);
   await search.done;
-  return holders;
+  return sought.holders;
 }
 
 function announceSearch(): Search {
-  const holders = new Map<string, Holder[]>();
+  const sought = new Map<number, Sought>();
   const firstPids = new Set<number>();
   const done = previous.then(() => {
     next = undefined;
-    return searchProcesses(holders, firstPids);
+    return searchProcesses(sought, firstPids);
   });
   previous = done.catch(() => undefined);
-  return { holders, firstPids, done };
+  return { sought, firstPids, done };
 }
 
-async function searchProcesses(wanted: ReadonlyMap<string, Holder[]>, firstPids: ReadonlySet<number>): Promise<void> {
+async function searchProcesses(sought: ReadonlyMap<number, Sought>, firstPids: ReadonlySet<number>): Promise<void> {
   const pids = new Set([...firstPids, ...(await allPids())]);
   const pause = sliced();
   for (const pid of pids) {
-    const found = holderOf(pid, wanted);
-    for (const link of found?.links ?? []) if (found !== undefined) wanted.get(link)?.push(found.holder);
+    if (!certainlyLacksAll(pid, sought)) addHolder(pid, sought);
     const waiting = pause();
     if (waiting !== undefined) await waiting;
+  }
+}
+
+/** More sockets than these are found sooner by the names of all descriptors, read once. */
+const MOST_COMPARED = 2;
+
+function certainlyLacksAll(pid: number, sought: ReadonlyMap<number, Sought>): boolean {
+  if (sought.size > MOST_COMPARED) return false;
+  for (const [inode, { reference }] of sought) {
+    if (reference === undefined || !certainlyLacks(pid, reference, inode)) return false;
+  }
+  return true;
+}
+
+function addHolder(pid: number, sought: ReadonlyMap<number, Sought>): void {
+  const found = holderOf(pid, sought);
+  for (const [inode, descriptor] of found?.held ?? []) {
+    const socket = sought.get(inode);
+    if (found === undefined || socket === undefined) continue;
+    socket.holders.push(found.holder);
+    socket.reference ??= descriptor;
   }
 }
 
@@ -180,15 +208,18 @@ async function allPids(): Promise<number[]> {
   return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
-/** Process `pid` and those of the wanted links that it holds: seen, then the start time read, then seen again, so that both are of one process. */
+/** Process `pid` and those of the wanted sockets that it holds: seen, then the start time read, then seen again, so that both are of one process. */
 function holderOf(
   pid: number,
-  wanted: ReadonlyMap<string, unknown>,
-): { holder: Holder; links: ReadonlySet<string> } | undefined {
-  if (linksOf(pid, wanted).size === 0) return undefined;
+  wanted: ReadonlyMap<number, unknown>,
+): { holder: Holder; held: ReadonlyMap<number, Descriptor> } | undefined {
+  const seen = socketsHeldBy(pid, wanted);
+  if (seen.size === 0) return undefined;
   const startTime = startTimeOf(pid);
-  const links = startTime === undefined ? new Set<string>() : linksOf(pid, wanted);
-  return startTime === undefined || links.size === 0 ? undefined : { holder: { pid, startTime }, links };
+  if (startTime === undefined) return undefined;
+  const stays = [...seen].every(([inode, descriptor]) => isSocketAt(descriptor, inode));
+  const held = stays ? seen : socketsHeldBy(pid, wanted);
+  return held.size === 0 ? undefined : { holder: { pid, startTime }, held };
 }
 
 function startTimeOf(pid: number): bigint | undefined {
@@ -196,33 +227,5 @@ function startTimeOf(pid: number): bigint | undefined {
     return parseStat(readFileSync(`/proc/${pid}/stat`, "latin1")).startTime;
   } catch {
     return undefined; // it has exited
-  }
-}
-
-const NONE: ReadonlySet<string> = new Set();
-
-/** Those of the wanted links that the process holds. */
-function linksOf(pid: number, wanted: ReadonlyMap<string, unknown>): ReadonlySet<string> {
-  const directory = `/proc/${pid}/fd`;
-  let descriptors: string[];
-  try {
-    descriptors = readdirSync(directory);
-  } catch {
-    return NONE; // it has exited, or it is another user's and not for us to see
-  }
-  if (descriptors.length === 0) return NONE;
-  const held = new Set<string>();
-  for (const descriptor of descriptors) {
-    const link = linkAt(`${directory}/${descriptor}`);
-    if (link !== undefined && wanted.has(link)) held.add(link);
-  }
-  return held;
-}
-
-function linkAt(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return undefined; // this descriptor was closed between the listing and now
   }
 }
