@@ -1,5 +1,5 @@
 import { readdirSync } from "node:fs";
-import { ERRNO, lastErrno, libc } from "./libc.js";
+import { libc } from "./libc.js";
 
 /*
  * Which sockets a process holds, by the descriptor tables of its threads: they share one as a rule, but a thread may have its own (unshare(2) with
@@ -36,10 +36,7 @@ function firstOf(...declarations: readonly string[]) {
 const DIRECTORY_CLOEXEC = 0o200000 | 0o2000000;
 const AT_FDCWD = -100;
 const STATX_NLINK = 0x4;
-const STATX_SIZE = 0x200;
 const NLINK_AT = 0x10;
-const SIZE_AT = 0x28;
-const KCMP_FILE = 0;
 const KCMP_FILES = 2;
 /** Older than the numbers that all architectures share. */
 const SYS_KCMP = new Map([
@@ -59,16 +56,15 @@ const nameOf = (fd: number): string => {
   return names[fd];
 };
 const MOST_NAMES = 4096;
+const NONE: readonly number[] = [];
 const SOCKET = Buffer.from("socket:[");
 const [ZERO, NINE] = [0x30, 0x39];
 
 /** Those of the wanted sockets, by inode, that process `pid` holds. Nothing where it has exited, or is another user's and not for us to see. */
 export function socketsHeldBy(pid: number, wanted: ReadonlyMap<number, unknown>): ReadonlyMap<number, Descriptor> {
   const found = new Map<number, Descriptor>();
-  for (const task of tablesOf(pid)) {
-    lookThrough(task, wanted, found);
-    if (found.size === wanted.size) break;
-  }
+  lookThrough(pid, wanted, found);
+  for (const task of furtherTablesOf(pid)) lookThrough(task, wanted, found);
   return found;
 }
 
@@ -77,63 +73,21 @@ export function isSocketAt({ task, fd }: Descriptor, inode: number): boolean {
   return socketNamed(AT_FDCWD, `/proc/${task}/fd/${fd}`) === inode;
 }
 
-/**
- * Whether process `pid` certainly does not hold what is open at `reference`, by comparing the kernel's own addresses of open files (kcmp(2)): a third of the
- * work of reading a name for each descriptor. False where that cannot be said: then read the names.
- */
-export function certainlyLacks(pid: number, reference: Descriptor, inode: number): boolean {
-  if (!canCompare()) return false;
-  // The first before the others are asked for: most processes of other users end here.
-  if (!tableLacks(pid, reference)) return false;
-  for (const task of tablesOf(pid)) if (task !== pid && !tableLacks(task, reference)) return false;
-  // What was compared with was the socket all along, unless its holder let go of it; a number that is used again is another file.
-  return isSocketAt(reference, inode);
-}
-
-function tableLacks(task: number, reference: Descriptor): boolean {
-  let count: number | undefined;
-  let seen = 0;
-  for (let fd = 0; count === undefined || seen < count; fd += 1) {
-    const order = compare(KCMP_FILE, reference.task, task, reference.fd, fd);
-    if (order === 0) return false;
-    if (order > 0) seen += 1;
-    else if (lastErrno() !== ERRNO.EBADF) return false; // not for us to see, or gone
-    count ??= descriptorsIn(task);
-    // Gone, or with descriptors far apart: their names are read sooner.
-    if (count === undefined || fd > 2 * count + 64) return false;
-  }
-  return true;
-}
-
-/** Below 0 where the kernel refuses; 0 if both are the same. */
-function compare(kind: number, one: number, other: number, oneFd = 0, otherFd = 0): number {
-  return SYS_KCMP === undefined ? -1 : Number(syscall(SYS_KCMP, one, other, kind, oneFd, otherFd));
-}
-
-let comparable: boolean | undefined;
-
-/** From Linux 6.2 on the size of /proc/PID/fd is the number of descriptors; a sandbox may forbid kcmp. */
-function canCompare(): boolean {
-  const self = process.pid;
-  comparable ??= (descriptorsIn(self) ?? 0) > 0 && compare(KCMP_FILES, self, self) === 0;
-  return comparable;
-}
-
-function descriptorsIn(task: number): number | undefined {
-  if (statx === undefined || statx(AT_FDCWD, `/proc/${task}/fd`, 0, STATX_SIZE, status) !== 0) return undefined;
-  return status.readUInt32LE(SIZE_AT);
-}
-
-/** One thread for each descriptor table that the process has. */
-function tablesOf(pid: number): readonly number[] {
-  if (threadsOf(pid) === 1) return [pid];
+/** One thread for each descriptor table that the process has beside that of the thread it is named by. */
+function furtherTablesOf(pid: number): readonly number[] {
+  if (threadsOf(pid) === 1) return NONE;
   let threads: number[];
   try {
     threads = readdirSync(`/proc/${pid}/task`).map(Number);
   } catch {
     return []; // it has exited
   }
-  return [pid, ...threads.filter((thread) => thread !== pid && compare(KCMP_FILES, pid, thread) !== 0)];
+  return threads.filter((thread) => thread !== pid && !shareTable(pid, thread));
+}
+
+/** False also where the kernel does not say: then both are looked at. */
+function shareTable(one: number, other: number): boolean {
+  return SYS_KCMP !== undefined && Number(syscall(SYS_KCMP, one, other, KCMP_FILES, 0, 0)) === 0;
 }
 
 function threadsOf(pid: number): number | undefined {
@@ -146,13 +100,21 @@ function lookThrough(task: number, wanted: ReadonlyMap<number, unknown>, found: 
   const path = `/proc/${task}/fd`;
   const directory = open(path, DIRECTORY_CLOEXEC, 0) as number;
   if (directory < 0) return;
-  const visit = (fd: number): void => {
+  const look = (fd: number): void => {
     const inode = socketNamed(directory, fd < MOST_NAMES ? nameOf(fd) : String(fd));
     if (inode !== undefined && wanted.has(inode)) found.set(inode, { task, fd });
   };
   try {
-    if (getdents === undefined) for (const name of readdirSync(path)) visit(Number(name));
-    else list(getdents, directory, visit);
+    if (getdents === undefined) for (const name of readdirSync(path)) look(Number(name));
+    else {
+      // struct linux_dirent64, whose names but `.` and `..` are numbers. The last answer is empty: one that a signal cut short is not.
+      for (let length = read(getdents, directory); length > 0; length = read(getdents, directory)) {
+        for (let at = 0; at < length; at += entries.readUInt16LE(at + 16)) {
+          const fd = numberAt(entries, at + 19);
+          if (fd !== undefined) look(fd);
+        }
+      }
+    }
   } catch {
     // it has exited meanwhile
   } finally {
@@ -160,16 +122,8 @@ function lookThrough(task: number, wanted: ReadonlyMap<number, unknown>, found: 
   }
 }
 
-/** Calls `visit` with every descriptor of an open /proc/TID/fd: struct linux_dirent64, whose names but `.` and `..` are numbers. */
-function list(read: (...args: unknown[]) => unknown, directory: number, visit: (fd: number) => void): void {
-  for (;;) {
-    const length = Number(read(directory, entries, entries.length));
-    if (length <= 0) return;
-    for (let at = 0; at < length; at += entries.readUInt16LE(at + 16)) {
-      const fd = numberAt(entries, at + 19);
-      if (fd !== undefined) visit(fd);
-    }
-  }
+function read(getdents: (...args: unknown[]) => unknown, directory: number): number {
+  return Number(getdents(directory, entries, entries.length));
 }
 
 /** The inode of the socket that a descriptor's link names; undefined for every other file, and for one that was closed meanwhile. */

@@ -6,6 +6,7 @@ import { timesShowWrites } from "./linux-filesystem.js";
 import { parseCommandLine, parseStat, parseStatus } from "./linux-proc-text.js";
 import type { HeldProgram, OpenExecutable, ProcessHandle, ProcessStatus } from "./platform.js";
 import { processGone } from "./process-errors.js";
+import { isFileAt } from "./same-file.js";
 
 /*
  * Everything below an open /proc/PID directory is reached with openat: the directory stays bound to the process it was opened for, whoever gets the
@@ -152,22 +153,16 @@ class LinuxProcessHandle implements ProcessHandle {
       path,
       localFilesystem: filesystem !== undefined && !UNTRUSTED_TIMES.has(filesystem),
       timesShowWrites: filesystem !== undefined && timesShowWrites(filesystem),
+      isAtItsPath: () => (statx === undefined ? isFileAt(fd, path) : isSameFile(AT_FDCWD, path, fd) === true),
     };
   }
 
   isExecuting(fd: number): boolean | undefined {
     if (statx === undefined) return this.#executesAsOpened(fd);
     if (this.#closed) throw processGone(this.pid);
-    // Asked of the kernel without opening it again: device and inode are all that is wanted.
-    const running = statx(this.#directory, "exe", 0, STATX_INO, statxBuffer) as number;
-    if (running !== 0) {
-      if (this.isAlive()) return undefined;
-      throw processGone(this.pid);
-    }
-    const inode = statxBuffer.readBigUInt64LE(STATX_INODE);
-    const device = statxBuffer.readBigUInt64LE(STATX_DEVICE);
-    if ((statx(fd, "", AT_EMPTY_PATH, STATX_INO, statxBuffer) as number) !== 0) return false;
-    return statxBuffer.readBigUInt64LE(STATX_INODE) === inode && statxBuffer.readBigUInt64LE(STATX_DEVICE) === device;
+    const same = isSameFile(this.#directory, "exe", fd);
+    if (same === undefined && !this.isAlive()) throw processGone(this.pid);
+    return same;
   }
 
   #executesAsOpened(fd: number): boolean | undefined {
@@ -324,6 +319,15 @@ class LinuxHeldProgram implements HeldProgram {
     this.#current = false;
     close(this.#fd);
   }
+}
+
+/** Whether `name` leads to the file open at `fd`, without opening it; undefined where it leads nowhere. */
+function isSameFile(directory: number, name: string, fd: number): boolean | undefined {
+  if (statx?.(directory, name, 0, STATX_INO, statxBuffer) !== 0) return undefined;
+  const inode = statxBuffer.readBigUInt64LE(STATX_INODE);
+  const device = statxBuffer.readBigUInt64LE(STATX_DEVICE);
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_INO, statxBuffer) !== 0) return false;
+  return statxBuffer.readBigUInt64LE(STATX_INODE) === inode && statxBuffer.readBigUInt64LE(STATX_DEVICE) === device;
 }
 
 function filesystemOf(fd: number): number | undefined {

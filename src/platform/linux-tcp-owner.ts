@@ -1,13 +1,13 @@
 import { fstatSync, readFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
-import { certainlyLacks, type Descriptor, isSocketAt, socketsHeldBy } from "./linux-descriptors.js";
+import { isSocketAt, socketsHeldBy } from "./linux-descriptors.js";
 import { findSocket, hexEndpoint, parseStat, type SocketTableRow, withoutIpv4Mapping } from "./linux-proc-text.js";
 import { socketByEnds } from "./linux-socket-diag.js";
 import type { HolderOfConnection, NetworkView, OwnerOfConnection, TcpEndpoints } from "./platform.js";
 
-/** How long the search may keep the event loop before it lets others run. */
-const SLICE_MS = 2;
+/** How long the search may keep the event loop before it lets others run: they are to have their own answer within a millisecond. */
+const SLICE_MS = 0.5;
 
 /**
  * Which processes hold the client end of a loopback TCP connection: the socket table gives inode and user, the processes' descriptor tables the holders.
@@ -134,16 +134,10 @@ function sliced(): () => Promise<void> | undefined {
   };
 }
 
-/** A socket whose holders are looked for. */
-interface Sought {
-  readonly holders: Holder[];
-  /** Where the first holder has it. */
-  reference: Descriptor | undefined;
-}
-
 /** One pass over all processes, for every socket that was asked for before it began. */
 interface Search {
-  readonly sought: Map<number, Sought>;
+  /** By inode. */
+  readonly holders: Map<number, Holder[]>;
   readonly firstPids: Set<number>;
   readonly done: Promise<void>;
 }
@@ -155,52 +149,32 @@ let previous: Promise<void> = Promise.resolve();
 async function holdersOf(inode: number, candidates: readonly number[]): Promise<readonly Holder[]> {
   next ??= announceSearch();
   const search = next;
-  const sought: Sought = search.sought.get(inode) ?? { holders: [], reference: undefined };
-  search.sought.set(inode, sought);
+  const holders = search.holders.get(inode) ?? [];
+  search.holders.set(inode, holders);
   for (const pid of candidates) search.firstPids.add(pid);
   await search.done;
-  return sought.holders;
+  return holders;
 }
 
 function announceSearch(): Search {
-  const sought = new Map<number, Sought>();
+  const holders = new Map<number, Holder[]>();
   const firstPids = new Set<number>();
   const done = previous.then(() => {
     next = undefined;
-    return searchProcesses(sought, firstPids);
+    return searchProcesses(holders, firstPids);
   });
   previous = done.catch(() => undefined);
-  return { sought, firstPids, done };
+  return { holders, firstPids, done };
 }
 
-async function searchProcesses(sought: ReadonlyMap<number, Sought>, firstPids: ReadonlySet<number>): Promise<void> {
+async function searchProcesses(wanted: ReadonlyMap<number, Holder[]>, firstPids: ReadonlySet<number>): Promise<void> {
   const pids = new Set([...firstPids, ...(await allPids())]);
   const pause = sliced();
   for (const pid of pids) {
-    if (!certainlyLacksAll(pid, sought)) addHolder(pid, sought);
+    const found = holderOf(pid, wanted);
+    for (const inode of found?.held ?? []) if (found !== undefined) wanted.get(inode)?.push(found.holder);
     const waiting = pause();
     if (waiting !== undefined) await waiting;
-  }
-}
-
-/** More sockets than these are found sooner by the names of all descriptors, read once. */
-const MOST_COMPARED = 2;
-
-function certainlyLacksAll(pid: number, sought: ReadonlyMap<number, Sought>): boolean {
-  if (sought.size > MOST_COMPARED) return false;
-  for (const [inode, { reference }] of sought) {
-    if (reference === undefined || !certainlyLacks(pid, reference, inode)) return false;
-  }
-  return true;
-}
-
-function addHolder(pid: number, sought: ReadonlyMap<number, Sought>): void {
-  const found = holderOf(pid, sought);
-  for (const [inode, descriptor] of found?.held ?? []) {
-    const socket = sought.get(inode);
-    if (found === undefined || socket === undefined) continue;
-    socket.holders.push(found.holder);
-    socket.reference ??= descriptor;
   }
 }
 
@@ -212,14 +186,14 @@ async function allPids(): Promise<number[]> {
 function holderOf(
   pid: number,
   wanted: ReadonlyMap<number, unknown>,
-): { holder: Holder; held: ReadonlyMap<number, Descriptor> } | undefined {
+): { holder: Holder; held: Iterable<number> } | undefined {
   const seen = socketsHeldBy(pid, wanted);
   if (seen.size === 0) return undefined;
   const startTime = startTimeOf(pid);
   if (startTime === undefined) return undefined;
   const stays = [...seen].every(([inode, descriptor]) => isSocketAt(descriptor, inode));
   const held = stays ? seen : socketsHeldBy(pid, wanted);
-  return held.size === 0 ? undefined : { holder: { pid, startTime }, held };
+  return held.size === 0 ? undefined : { holder: { pid, startTime }, held: held.keys() };
 }
 
 function startTimeOf(pid: number): bigint | undefined {

@@ -36,7 +36,7 @@ export const attestationMutants: readonly Mutant[] = [
     id: "path-of-the-same-file",
     check: "D5: a path is a fact only if it leads to the file that runs",
     file: "src/attestation/executable.ts",
-    find: "namesSameFile(opened) ? opened.path : undefined",
+    find: "opened.isAtItsPath() ? opened.path : undefined",
     replace: "opened.path",
     tests: [HELD],
   },
@@ -190,6 +190,14 @@ export const attestationMutants: readonly Mutant[] = [
     file: "src/platform/linux-tcp-owner.ts",
     find: "if (ours === undefined || ours.inode !== inodeOf(accepted)) return undefined;",
     replace: "",
+    tests: [TCP],
+  },
+  {
+    id: "tables-of-all-threads",
+    check: "a thread's own descriptor table is searched too",
+    file: "src/platform/linux-descriptors.ts",
+    find: "if (threadsOf(pid) === 1) return NONE;",
+    replace: "if (pid > 0) return NONE;",
     tests: [TCP],
   },
   {
