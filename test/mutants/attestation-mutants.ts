@@ -41,6 +41,15 @@ export const attestationMutants: readonly Mutant[] = [
     tests: [HELD],
   },
   {
+    id: "cgroup-read-once",
+    check:
+      "D5: a cgroup that was left is a fact no more, also where it was first read after the connection was attested",
+    file: "src/attestation/attestor.ts",
+    find: "this.#knowsCgroup = true;",
+    replace: "",
+    tests: [SURROUNDINGS],
+  },
+  {
     id: "cgroup-rechecked",
     check: "D5: a cgroup that was left is a fact no more",
     file: "src/attestation/attestor.ts",
