@@ -276,14 +276,17 @@ async function owners(): Promise<void> {
   const launched = client.pid ?? 0;
   const among: number[] = [];
   const alone: number[] = [];
+  const processor: number[] = [];
   for (let round = 0; round < OWNER_ROUNDS * 10; round++) {
     const started = performance.now();
+    const since = process.cpuUsage();
     const { ms, result } = await timed(() => platform.ownerOfTcpConnection(endpoints, [launched]));
     if (result.kind !== "held" || result.pid !== client.pid) throw new Error(`found ${result.kind}`);
     among.push(ms);
     const owner = await result.owner;
     if (owner.kind !== "process" || owner.pid !== client.pid) throw new Error(`found ${JSON.stringify(owner)}`);
     alone.push(performance.now() - started);
+    processor.push(processorTime(since));
   }
   say(
     "TCP owner among launched processes",
@@ -292,6 +295,11 @@ async function owners(): Promise<void> {
   say(
     `  and that nobody else holds it, ${total} processes`,
     `p50 ${millis(quantile(alone, 0.5))}, p99 ${millis(quantile(alone, 0.99))}`,
+  );
+  const [least, middle] = [Math.min(...processor), quantile(processor, 0.5)];
+  say(
+    "  … processor time",
+    `least ${millis(least)} (${micros(least / total)} a process), median ${millis(middle)} (${micros(middle / total)})`,
   );
   const whole: number[] = [];
   let longest = 0;
