@@ -17,7 +17,7 @@ import type { ExecutableDigests } from "./hash-cache.js";
 import { executableDigests } from "./hash-cache.js";
 import type { LaunchRegistry } from "./launches.js";
 import { attestParent, type HeldParent, noParent } from "./parent.js";
-import { type ProcessFacts, withoutCgroup, withoutParent } from "./process-facts.js";
+import { CGROUP_FACTS, type ProcessFacts, withoutCgroup, withoutParent } from "./process-facts.js";
 
 export { AttestationError } from "./attestation-error.js";
 
@@ -29,6 +29,8 @@ export interface AttestorOptions {
   readonly names?: AccountNames;
   /** Whether anybody asks for a caller's parent: a second process to hold and to hash. Default: nobody does. */
   readonly parentsMatter?: () => boolean;
+  /** Whether anybody asks for a caller's cgroup, or what it names: where nobody does it is not read until somebody does. Default: somebody does. */
+  readonly cgroupsMatter?: () => boolean;
   /** Whether process `pid` is inside the sandbox of a launch now. */
   readonly isSandboxed?: (pid: number) => boolean;
 }
@@ -42,6 +44,7 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
     digests: options.digests ?? executableDigests(),
     names: options.names ?? accountNames(),
     isSandboxed: options.isSandboxed ?? (() => false),
+    cgroupsMatter: options.cgroupsMatter ?? (() => true),
   });
   const parentsMatter = options.parentsMatter ?? (() => false);
 
@@ -81,7 +84,7 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
     },
 
     async ofPid(pid) {
-      return attest(platform.openProcess({ pid }), undefined, true);
+      return attest(platform.openProcess({ pid }), undefined, true, true);
     },
   };
 }
@@ -122,26 +125,35 @@ function whyNobody(owner: Exclude<OwnerOfConnection, { kind: "process" }>): Nobo
 /** One request asks several times, and a climb up to the first process costs more than all else about it. Only a refusal may be this old. */
 const NO_DESCENT_MS = 20;
 
-type Attestation = (handle: ProcessHandle, peer: PeerCredentials | undefined, withParent: boolean) => Promise<Caller>;
+type Attestation = (
+  handle: ProcessHandle,
+  peer: PeerCredentials | undefined,
+  withParent: boolean,
+  withCgroup?: boolean,
+) => Promise<Caller>;
 
-type AttestationParts = Required<Pick<AttestorOptions, "platform" | "launches" | "digests" | "names" | "isSandboxed">>;
+type AttestationParts = Required<
+  Pick<AttestorOptions, "platform" | "launches" | "digests" | "names" | "isSandboxed" | "cgroupsMatter">
+>;
 
-function attestationBy({ platform, launches, digests, names, isSandboxed }: AttestationParts): Attestation {
-  return async (handle, peer, withParent) => {
+function attestationBy(parts: AttestationParts): Attestation {
+  const { platform, launches, digests, names, isSandboxed, cgroupsMatter } = parts;
+  return async (handle, peer, withParent, withCgroup = cgroupsMatter()) => {
     let program: HeldProgram | undefined;
     let parent: HeldParent | string = "not looked at: no identity asks for it";
     try {
       program = handle.holdProgram();
       const before = handle.status();
       requireSameUser(handle.pid, before, peer);
-      const cgroup = handle.cgroup();
+      const cgroup = withCgroup ? { path: handle.cgroup() } : undefined;
       const executable = await executableOf(handle, digests);
       if (withParent) parent = await attestParent(platform, digests, handle).catch(noParent);
       await launches.checkNow(handle.pid);
       const facts = factsOf(handle, names, { status: before, peer, cgroup, executable, parent, platform });
       const held = typeof parent === "string" ? undefined : parent;
       const sandboxed = isSandboxed(handle.pid);
-      const caller = new HeldCaller({ handle, program, parent: held, attested: before, facts, launches, sandboxed });
+      const attested = { status: before, facts, knowsCgroup: withCgroup };
+      const caller = new HeldCaller({ handle, program, parent: held, attested, launches, sandboxed, cgroupsMatter });
       // All of the above was read of one program of one process only if it is still that now.
       caller.recheck();
       return caller;
@@ -158,16 +170,17 @@ interface HeldParts {
   readonly handle: ProcessHandle;
   readonly program: HeldProgram | undefined;
   readonly parent: HeldParent | undefined;
-  readonly attested: ProcessStatus;
-  readonly facts: ProcessFacts;
+  readonly attested: { readonly status: ProcessStatus; readonly facts: ProcessFacts; readonly knowsCgroup: boolean };
   readonly launches: LaunchRegistry;
   readonly sandboxed: boolean;
+  readonly cgroupsMatter: () => boolean;
 }
 
 class HeldCaller implements Caller {
   readonly sandboxed: boolean;
   readonly #parts: HeldParts;
   #facts: ProcessFacts;
+  #knowsCgroup: boolean;
   #descent: Descent | undefined;
   /** ms: a look at its parents has found no launch a moment ago. */
   #noDescentUntil = 0;
@@ -176,7 +189,8 @@ class HeldCaller implements Caller {
   constructor(parts: HeldParts) {
     this.sandboxed = parts.sandboxed;
     this.#parts = parts;
-    this.#facts = parts.facts;
+    this.#facts = parts.attested.facts;
+    this.#knowsCgroup = parts.attested.knowsCgroup;
   }
 
   get facts(): ProcessFacts {
@@ -205,13 +219,18 @@ class HeldCaller implements Caller {
   }
 
   recheck(): void {
-    const { handle, program, parent, attested } = this.#parts;
+    const { handle, program, parent, attested, cgroupsMatter } = this.#parts;
     // Throws where the process has exited, before the reading or during it.
     const now = handle.status();
-    requireUnchanged(handle.pid, attested, now, program);
+    requireUnchanged(handle.pid, attested.status, now, program);
     // What others may change about a process that goes on as it was: the fact ends, the caller does not.
     if (this.#facts.cgroup !== undefined && handle.cgroup() !== this.#facts.cgroup) {
       this.#facts = withoutCgroup(this.#facts);
+    }
+    if (!this.#knowsCgroup && cgroupsMatter()) {
+      this.#knowsCgroup = true;
+      const missing = { ...this.#facts.missing };
+      this.#facts = { ...this.#facts, ...cgroupFacts({ path: handle.cgroup() }, missing), missing };
     }
     if (hasParent(this.#facts) && parent?.isStillParent(now.parentPid) !== true)
       this.#facts = withoutParent(this.#facts);
@@ -257,11 +276,17 @@ function requireUnchanged(pid: number, was: ProcessStatus, is: ProcessStatus, pr
     throw processChanged(pid, "its user or groups have changed");
 }
 
+interface ReadCgroup {
+  /** Undefined where there is none. */
+  readonly path: string | undefined;
+}
+
 interface Readings {
   readonly platform: Platform;
   readonly status: ProcessStatus;
   readonly peer: PeerCredentials | undefined;
-  readonly cgroup: string | undefined;
+  /** Undefined where it was not looked at. */
+  readonly cgroup: ReadCgroup | undefined;
   readonly executable: AttestedExecutable;
   /** Or why there is none. */
   readonly parent: HeldParent | string;
@@ -310,14 +335,17 @@ function weaknessOf({ peer, executable, platform }: Readings): string | undefine
   return undefined;
 }
 
-function cgroupFacts(cgroup: string | undefined, missing: Record<string, string>): Partial<ProcessFacts> {
-  const names = cgroup === undefined ? {} : cgroupNames(cgroup);
-  const where = cgroup === undefined ? "it is in no cgroup below ours" : `its cgroup ${cgroup} names none`;
-  for (const fact of ["systemdUnit", "systemdUserUnit", "containerId", "podUid"] as const) {
-    if (names[fact] === undefined) missing[fact] = where;
+/** The facts, and in `missing` why the others are absent. */
+function cgroupFacts(cgroup: ReadCgroup | undefined, missing: Record<string, string>): Partial<ProcessFacts> {
+  const path = cgroup?.path;
+  const facts = { cgroup: path, ...(path === undefined ? {} : cgroupNames(path)) };
+  const none = path === undefined ? "it is in no cgroup below ours" : `its cgroup ${path} names none`;
+  for (const fact of CGROUP_FACTS) {
+    if (facts[fact] === undefined)
+      missing[fact] = cgroup === undefined ? "not looked at: no identity asks for it" : none;
+    else delete missing[fact];
   }
-  if (cgroup === undefined) missing.cgroup = where;
-  return { cgroup, ...names };
+  return facts;
 }
 
 function parentFacts(parent: HeldParent | string, missing: Record<string, string>): Partial<ProcessFacts> {

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, statSync } from "node:fs";
+import { closeSync } from "node:fs";
 import type { OpenExecutable, ProcessHandle } from "../platform/platform.js";
 import { processChanged } from "./attestation-error.js";
 import type { ExecutableDigests } from "./hash-cache.js";
@@ -25,7 +25,7 @@ export async function executableOf(handle: ProcessHandle, digests: ExecutableDig
     if (handle.userNamespace() !== "ours") {
       return absent("the process lives in a user namespace of its own, where it may name any file as its executable");
     }
-    const path = namesSameFile(opened) ? opened.path : undefined;
+    const path = opened.isAtItsPath() ? opened.path : undefined;
     return {
       path,
       sha256,
@@ -44,20 +44,6 @@ export async function executableOf(handle: ProcessHandle, digests: ExecutableDig
 
 function absent(reason: string): AttestedExecutable {
   return { path: undefined, sha256: undefined, localFilesystem: true, missing: { exePath: reason, exeSha256: reason } };
-}
-
-/**
- * Whether the path leads us to the file that runs. The kernel names it as the process's mount namespace has it, and any user can make a namespace
- * in which /usr/bin/node is a file of his own.
- */
-function namesSameFile({ fd, path }: OpenExecutable): boolean {
-  try {
-    const running = fstatSync(fd, { bigint: true });
-    const named = statSync(path, { bigint: true });
-    return running.dev === named.dev && running.ino === named.ino;
-  } catch {
-    return false; // deleted, or not for us to see
-  }
 }
 
 function requireSameExecutable(handle: ProcessHandle, hashed: OpenExecutable): void {

@@ -55,7 +55,8 @@ export function withoutParent(facts: ProcessFacts): ProcessFacts {
   return without(facts, PARENT_FACTS, "its parent has exited or executed another program since it connected");
 }
 
-const CGROUP_FACTS = ["cgroup", "systemdUnit", "systemdUserUnit", "containerId", "podUid"] as const;
+/** Everything that a control group tells. */
+export const CGROUP_FACTS = ["cgroup", "systemdUnit", "systemdUserUnit", "containerId", "podUid"] as const;
 const PARENT_FACTS = ["parentExePath", "parentExeSha256"] as const;
 
 function without(facts: ProcessFacts, ended: readonly (keyof ProcessFacts)[], why: string): ProcessFacts {

@@ -6,6 +6,7 @@ import { executableDigests } from "../attestation/hash-cache.js";
 import type { LaunchEnd } from "../attestation/launched-process.js";
 import { createLaunchRegistry, type LaunchRegistry } from "../attestation/launches.js";
 import { messageOf } from "../coded-error.js";
+import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { Foundation } from "./foundation.js";
 import { readKnownAgents, writeKnownAgents } from "./known-agents.js";
 import { createLiveView, type LiveView } from "./live-view.js";
@@ -20,8 +21,8 @@ export interface Attesting {
   readonly sandboxNetworks: Set<string>;
   /** Whether process `pid` is inside one of them now. */
   isSandboxed(pid: number): boolean;
-  /** From now on a caller's parent is attested too while this says so. */
-  lookAtParentsIf(asked: () => boolean): void;
+  /** From now on a caller's parent and cgroup are looked at while identities ask for them; before that, cgroups are. */
+  lookAsAskedBy(registry: Pick<IdentityRegistry, "asksForParents" | "asksForCgroups">): void;
   /** Writes down who is an agent, so that a `kill -9` forgets none. */
   rememberAgents(): void;
 }
@@ -56,13 +57,14 @@ export function startAttesting({ platform, folders, bus, audit, undo, problem }:
     const detail = endOf(why, started, file);
     bus.emit({ event: "process", change: "ended", identity: name, pid, uid, detail });
   });
-  let parentsMatter = () => false;
+  let asked: Pick<IdentityRegistry, "asksForParents" | "asksForCgroups"> | undefined;
   return {
     attestor: createCallerAttestor({
       platform,
       launches,
       digests,
-      parentsMatter: () => parentsMatter(),
+      parentsMatter: () => asked?.asksForParents ?? false,
+      cgroupsMatter: () => asked?.asksForCgroups ?? true,
       isSandboxed,
     }),
     sandboxNetworks,
@@ -70,8 +72,8 @@ export function startAttesting({ platform, folders, bus, audit, undo, problem }:
     launches,
     adopters,
     live,
-    lookAtParentsIf: (asked) => {
-      parentsMatter = asked;
+    lookAsAskedBy: (registry) => {
+      asked = registry;
     },
     rememberAgents: () =>
       writeKnownAgents(folders.state, {

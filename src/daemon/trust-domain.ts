@@ -54,7 +54,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
   const ending = createEnding(foundation, unwind);
   const attesting = startAttesting(foundation);
   const issuing = await startIssuing(foundation, attesting);
-  attesting.lookAtParentsIf(() => issuing.registry.asksForParents);
+  attesting.lookAsAskedBy(issuing.registry);
   // The first thing that programs can reach: an SVID must not wait for a slow service.
   const workloadApi = await startWorkloadApi(foundation, attesting, issuing);
   // What only calls and people need is loaded while programs can have their SVIDs already.

@@ -48,6 +48,8 @@ export interface IdentityRegistry {
   instances(entry?: string): readonly IdentityConfig[];
   /** Whether any identity rests on what a process's parent runs. */
   readonly asksForParents: boolean;
+  /** Whether any identity rests on a process's control group, or on what that names. */
+  readonly asksForCgroups: boolean;
   /** True if nobody gets `id` now, although it may be configured. An instance is revoked with its entry. */
   isRevoked(id: SpiffeId): boolean;
   /** Why a holder of `id` that `launchedBy` launched is not believed in this trust domain, or undefined: an agent above it is revoked, or the instance has ended. */

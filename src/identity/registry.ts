@@ -7,7 +7,7 @@ import type { Entitlement, ExaminedIdentity, IdentityRegistry, MissedIdentity } 
 import { entryOfInstance, instanceIdentity, type LiveInstances, NO_INSTANCES } from "./instances.js";
 import { createListeners } from "./listeners.js";
 import { indexEntries, type RegistryEntry } from "./registry-index.js";
-import { asksForParent, type RequiredSelector, requiredSelectors } from "./required-selectors.js";
+import { asksForCgroup, asksForParent, type RequiredSelector, requiredSelectors } from "./required-selectors.js";
 import type { RevocationCheck } from "./revocations.js";
 
 const NOTHING_REVOKED: RevokedIdentities = { isRevoked: () => false, onChange: () => () => undefined };
@@ -156,6 +156,9 @@ export function createIdentityRegistry(
     get asksForParents() {
       return state.asksForParents;
     },
+    get asksForCgroups() {
+      return state.asksForCgroups;
+    },
     isRevoked,
     refusalOf,
     launchOf,
@@ -180,6 +183,7 @@ interface RegistryState {
   readonly byNameOrId: ReadonlyMap<string, IdentityConfig>;
   readonly candidatesFor: (caller: Attested) => readonly RegistryEntry[];
   readonly asksForParents: boolean;
+  readonly asksForCgroups: boolean;
 }
 
 function registryState(identities: readonly IdentityConfig[], lock: Lock): RegistryState {
@@ -194,7 +198,9 @@ function registryState(identities: readonly IdentityConfig[], lock: Lock): Regis
     selectors: requiredSelectors(identity, lock),
   }));
   const asksForParents = identities.some(asksForParent);
-  return { identities, lock, entries, byNameOrId, candidatesFor: indexEntries(entries), asksForParents };
+  const asksForCgroups = identities.some(asksForCgroup);
+  const candidatesFor = indexEntries(entries);
+  return { identities, lock, entries, byNameOrId, candidatesFor, asksForParents, asksForCgroups };
 }
 
 /** The first thing that does not hold, or undefined if the identity follows. All that is given must hold; what asks for nothing follows for nobody. */

@@ -1,4 +1,4 @@
-import type { ProcessFacts, Selector } from "../attestation/process-facts.js";
+import { CGROUP_FACTS, type ProcessFacts, type Selector } from "../attestation/process-facts.js";
 import { SELECTOR_KINDS, type SelectorKind } from "../attestation/selectors.js";
 import type { IdentityConfig, Lock, RequiredFacts } from "../config/config.js";
 
@@ -33,6 +33,11 @@ export function requiredSelectors(identity: IdentityConfig, lock: Lock): readonl
 /** Whether the identity rests on what the process's parent runs. */
 export function asksForParent({ facts }: Pick<IdentityConfig, "facts">): boolean {
   return facts.parentExePath !== undefined || facts.parentExeSha256 !== undefined;
+}
+
+/** Whether the identity rests on the process's control group, or on what that names. */
+export function asksForCgroup({ facts }: Pick<IdentityConfig, "facts">): boolean {
+  return CGROUP_FACTS.some((fact) => facts[fact] !== undefined);
 }
 
 function lockedDigest(identity: IdentityConfig, lock: Lock): string | undefined {

@@ -33,6 +33,7 @@ import type {
   TcpEndpoints,
 } from "./platform.js";
 import { ProcessError, processGone } from "./process-errors.js";
+import { isFileAt } from "./same-file.js";
 
 /*
  * macOS. Our CI cannot run it: it is kept small, the decoding is tested on every system, and `verified` says false. macOS has no pidfd and no way to
@@ -113,7 +114,8 @@ function bind(): Platform {
     try {
       // By path: macOS has no way to open the running image itself.
       // Whether a running executable can be written unseen was never tried there: nothing is kept.
-      return { fd: openSync(path, "r"), path, localFilesystem: true, timesShowWrites: false };
+      const fd = openSync(path, "r");
+      return { fd, path, localFilesystem: true, timesShowWrites: false, isAtItsPath: () => isFileAt(fd, path) };
     } catch {
       return undefined; // not readable for us: the fact is absent
     }

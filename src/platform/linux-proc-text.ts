@@ -16,17 +16,30 @@ export interface ProcStat {
 export function parseStat(text: string): ProcStat {
   const open = text.indexOf("(");
   const close = text.lastIndexOf(")");
-  const fields = text.slice(close + 2).split(" ");
-  const field = (number: number): string => fields[number - 3] ?? "0";
-  const startStack = field(28);
-  const argStart = field(48);
+  // Field after field, so that only those which are wanted are cut out: this is read before every answer.
+  let number = 3;
+  let at = close + 2;
+  const field = (wanted: number): string => {
+    for (; number < wanted; number += 1) {
+      const blank = text.indexOf(" ", at);
+      if (blank === -1) return "0";
+      at = blank + 1;
+    }
+    const end = text.indexOf(" ", at);
+    return text.slice(at, end === -1 ? undefined : end);
+  };
+  const state = field(3);
+  const parentPid = Number(field(4));
+  const startTime = BigInt(field(22));
   // The kernel fills a new image's numbers in one after the other; where its code starts comes last, and no process can set it back to nothing.
   const isUnderWay = field(26) === "0";
+  const startStack = field(28);
+  const argStart = field(48);
   return {
     comm: text.slice(open + 1, close),
-    state: field(3),
-    parentPid: Number(field(4)),
-    startTime: BigInt(field(22)),
+    state,
+    parentPid,
+    startTime,
     execGeneration: isUnderWay || (startStack === "0" && argStart === "0") ? undefined : `${startStack}:${argStart}`,
   };
 }

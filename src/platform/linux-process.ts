@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, readdirSync, readlinkSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { ERRNO, lastErrno, libc } from "./libc.js";
 import { cgroupPath } from "./linux-cgroup.js";
@@ -6,6 +6,7 @@ import { timesShowWrites } from "./linux-filesystem.js";
 import { parseCommandLine, parseStat, parseStatus } from "./linux-proc-text.js";
 import type { HeldProgram, OpenExecutable, ProcessHandle, ProcessStatus } from "./platform.js";
 import { processGone } from "./process-errors.js";
+import { isFileAt } from "./same-file.js";
 
 /*
  * Everything below an open /proc/PID directory is reached with openat: the directory stays bound to the process it was opened for, whoever gets the
@@ -23,7 +24,12 @@ const UNTRUSTED_TIMES = new Set([
   0x65735546, 0x6969, 0x01021997, 0x517b, 0xff534d42, 0xfe534d42, 0x5346414f, 0x00c36400, 0x73757245,
 ]);
 
+const AT_FDCWD = -100;
+
+// Straight to the C library, where Node's own calls cost half as much again as the kernel's work: all this is done for every connection.
 const openat = libc.func("int openat(int, const char *, int, int)");
+const pread = libc.func("long pread(int, void *, size_t, long)");
+const close = libc.func("int close(int)");
 const readlinkat = libc.func("long readlinkat(int, const char *, void *, size_t)");
 const poll = libc.func("int poll(void *, unsigned long, int)");
 const fstatfs = libc.func("int fstatfs(int, void *)");
@@ -57,6 +63,11 @@ export function openPidfd(pid: number): number {
   return fd;
 }
 
+/** Reads at most `most` bytes into `scratch`; -1 where the kernel refuses. */
+function readFromStart(fd: number, most: number): number {
+  return Number(pread(fd, scratch, most, 0));
+}
+
 /** A pidfd becomes readable when its process exits; polled without waiting. */
 function pidfdIsAlive(pidfd: number): boolean {
   pollfd.writeInt32LE(pidfd, 0);
@@ -76,16 +87,10 @@ function pidfdIsAlive(pidfd: number): boolean {
  * Throws ProcessError `process-gone`.
  */
 export function openLinuxProcess(pid: number, pidfd: number): ProcessHandle {
-  let directory: number;
-  try {
-    directory = openSync(`/proc/${pid}`, O_PATH_CLOEXEC_DIRECTORY);
-  } catch (cause) {
+  const directory = openat(AT_FDCWD, `/proc/${pid}`, O_PATH_CLOEXEC_DIRECTORY, 0) as number;
+  if (directory < 0 || !pidfdIsAlive(pidfd)) {
     closeSync(pidfd);
-    throw processGone(pid, cause);
-  }
-  if (!pidfdIsAlive(pidfd)) {
-    closeSync(pidfd);
-    closeSync(directory);
+    if (directory >= 0) closeSync(directory);
     throw processGone(pid);
   }
   return new LinuxProcessHandle(pid, pidfd, directory);
@@ -148,22 +153,16 @@ class LinuxProcessHandle implements ProcessHandle {
       path,
       localFilesystem: filesystem !== undefined && !UNTRUSTED_TIMES.has(filesystem),
       timesShowWrites: filesystem !== undefined && timesShowWrites(filesystem),
+      isAtItsPath: () => (statx === undefined ? isFileAt(fd, path) : isSameFile(AT_FDCWD, path, fd) === true),
     };
   }
 
   isExecuting(fd: number): boolean | undefined {
     if (statx === undefined) return this.#executesAsOpened(fd);
     if (this.#closed) throw processGone(this.pid);
-    // Asked of the kernel without opening it again: device and inode are all that is wanted.
-    const running = statx(this.#directory, "exe", 0, STATX_INO, statxBuffer) as number;
-    if (running !== 0) {
-      if (this.isAlive()) return undefined;
-      throw processGone(this.pid);
-    }
-    const inode = statxBuffer.readBigUInt64LE(STATX_INODE);
-    const device = statxBuffer.readBigUInt64LE(STATX_DEVICE);
-    if ((statx(fd, "", AT_EMPTY_PATH, STATX_INO, statxBuffer) as number) !== 0) return false;
-    return statxBuffer.readBigUInt64LE(STATX_INODE) === inode && statxBuffer.readBigUInt64LE(STATX_DEVICE) === device;
+    const same = isSameFile(this.#directory, "exe", fd);
+    if (same === undefined && !this.isAlive()) throw processGone(this.pid);
+    return same;
   }
 
   #executesAsOpened(fd: number): boolean | undefined {
@@ -232,9 +231,9 @@ class LinuxProcessHandle implements ProcessHandle {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.#pidfd);
-    closeSync(this.#directory);
-    for (const fd of this.#records.values()) closeSync(fd);
+    close(this.#pidfd);
+    close(this.#directory);
+    for (const fd of this.#records.values()) close(fd);
   }
 
   /** Undefined where the kernel refuses. Throws ProcessError `process-gone`. */
@@ -252,32 +251,20 @@ class LinuxProcessHandle implements ProcessHandle {
     const fd = this.#records.get(name) ?? this.#openat(name);
     if (this.#closed || fd === undefined) throw processGone(this.pid);
     this.#records.set(name, fd);
-    try {
-      // From the beginning: the kernel makes the text anew.
-      return scratch.toString("latin1", 0, readSync(fd, scratch, 0, scratch.length, 0));
-    } catch (cause) {
-      throw processGone(this.pid, cause);
-    }
+    // From the beginning: the kernel makes the text anew.
+    const length = readFromStart(fd, scratch.length);
+    if (length < 0) throw processGone(this.pid);
+    return scratch.toString("latin1", 0, length);
   }
 
   #read(name: string): Buffer {
     const fd = this.#openat(name);
     if (fd === undefined) return Buffer.alloc(0);
-    try {
-      let length = 0;
-      for (;;) {
-        const room = scratch.length - length;
-        const read = readSync(fd, scratch, length, room, null);
-        length += read;
-        // A text that fits comes in one piece.
-        if (read < room || length === scratch.length) break;
-      }
-      return Buffer.from(scratch.subarray(0, length));
-    } catch (cause) {
-      throw processGone(this.pid, cause);
-    } finally {
-      closeSync(fd);
-    }
+    // A text that fits comes in one piece.
+    const length = readFromStart(fd, scratch.length);
+    close(fd);
+    if (length < 0) throw processGone(this.pid);
+    return scratch.subarray(0, length);
   }
 
   /** Numbers of its threads. The directory is read by number, so the process must still be alive afterwards to be the one that was asked about. */
@@ -295,10 +282,9 @@ class LinuxProcessHandle implements ProcessHandle {
     const fd = this.#openat(name);
     if (fd === undefined) return undefined;
     try {
-      const length = readSync(fd, scratch, 0, scratch.length, 0);
-      return length < scratch.length ? scratch.toString("latin1", 0, length) : undefined;
-    } catch {
-      return undefined; // that thread has ended
+      const length = readFromStart(fd, scratch.length);
+      // Less than nothing where that thread has ended.
+      return length >= 0 && length < scratch.length ? scratch.toString("latin1", 0, length) : undefined;
     } finally {
       closeSync(fd);
     }
@@ -323,20 +309,25 @@ class LinuxHeldProgram implements HeldProgram {
 
   isCurrent(): boolean {
     if (!this.#current) return false;
-    try {
-      if (readSync(this.#fd, scratch, 0, 64, 0) === 0) this.close();
-    } catch {
-      // ESRCH and the like: whatever keeps the kernel from answering, the program is no longer proven to be the same.
-      this.close();
-    }
+    // ESRCH and the like: whatever keeps the kernel from answering, the program is no longer proven to be the same.
+    if (readFromStart(this.#fd, 64) <= 0) this.close();
     return this.#current;
   }
 
   close(): void {
     if (!this.#current) return;
     this.#current = false;
-    closeSync(this.#fd);
+    close(this.#fd);
   }
+}
+
+/** Whether `name` leads to the file open at `fd`, without opening it; undefined where it leads nowhere. */
+function isSameFile(directory: number, name: string, fd: number): boolean | undefined {
+  if (statx?.(directory, name, 0, STATX_INO, statxBuffer) !== 0) return undefined;
+  const inode = statxBuffer.readBigUInt64LE(STATX_INODE);
+  const device = statxBuffer.readBigUInt64LE(STATX_DEVICE);
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_INO, statxBuffer) !== 0) return false;
+  return statxBuffer.readBigUInt64LE(STATX_INODE) === inode && statxBuffer.readBigUInt64LE(STATX_DEVICE) === device;
 }
 
 function filesystemOf(fd: number): number | undefined {

@@ -1,12 +1,13 @@
-import { fstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { fstatSync, readFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
+import { isSocketAt, socketsHeldBy } from "./linux-descriptors.js";
 import { findSocket, hexEndpoint, parseStat, type SocketTableRow, withoutIpv4Mapping } from "./linux-proc-text.js";
 import { socketByEnds } from "./linux-socket-diag.js";
 import type { HolderOfConnection, NetworkView, OwnerOfConnection, TcpEndpoints } from "./platform.js";
 
-/** How long the search may keep the event loop before it lets others run. */
-const SLICE_MS = 2;
+/** How long the search may keep the event loop before it lets others run: they are to have their own answer within a millisecond. */
+const SLICE_MS = 0.5;
 
 /**
  * Which processes hold the client end of a loopback TCP connection: the socket table gives inode and user, the processes' descriptor tables the holders.
@@ -20,10 +21,10 @@ export async function ownerOfTcpConnection(
 ): Promise<HolderOfConnection> {
   const socket = await liveSocketOf(endpoints, network);
   if (socket === undefined) return { kind: "unknown", reason: "the connection is not in the kernel's socket table" };
-  const link = `socket:[${socket.inode}]`;
-  const first = await firstAmong(candidates, link);
+  const inode = Number(socket.inode);
+  const first = await firstAmong(candidates, inode);
   const searched = async () =>
-    ownerAmong(await holdersOf(link, first === undefined ? candidates : [first.pid]), socket, endpoints, network);
+    ownerAmong(await holdersOf(inode, first === undefined ? candidates : [first.pid]), socket, endpoints, network);
   return first === undefined
     ? searched()
     : { kind: "held", pid: first.pid, startTime: first.startTime, owner: searched() };
@@ -110,8 +111,8 @@ interface Holder {
 }
 
 /** The first candidate that holds the socket. */
-async function firstAmong(candidates: readonly number[], link: string): Promise<Holder | undefined> {
-  const wanted = new Map([[link, undefined]]);
+async function firstAmong(candidates: readonly number[], inode: number): Promise<Holder | undefined> {
+  const wanted = new Map([[inode, undefined]]);
   const pause = sliced();
   for (const pid of candidates) {
     const found = holderOf(pid, wanted);
@@ -135,7 +136,8 @@ function sliced(): () => Promise<void> | undefined {
 
 /** One pass over all processes, for every socket that was asked for before it began. */
 interface Search {
-  readonly holders: Map<string, Holder[]>;
+  /** By inode. */
+  readonly holders: Map<number, Holder[]>;
   readonly firstPids: Set<number>;
   readonly done: Promise<void>;
 }
@@ -144,18 +146,18 @@ let next: Search | undefined;
 let previous: Promise<void> = Promise.resolve();
 
 /** A pass under way may have gone by the holder already, so a question joins the pass that begins after it. */
-async function holdersOf(link: string, candidates: readonly number[]): Promise<readonly Holder[]> {
+async function holdersOf(inode: number, candidates: readonly number[]): Promise<readonly Holder[]> {
   next ??= announceSearch();
   const search = next;
-  const holders = search.holders.get(link) ?? [];
-  search.holders.set(link, holders);
+  const holders = search.holders.get(inode) ?? [];
+  search.holders.set(inode, holders);
   for (const pid of candidates) search.firstPids.add(pid);
   await search.done;
   return holders;
 }
 
 function announceSearch(): Search {
-  const holders = new Map<string, Holder[]>();
+  const holders = new Map<number, Holder[]>();
   const firstPids = new Set<number>();
   const done = previous.then(() => {
     next = undefined;
@@ -165,12 +167,12 @@ function announceSearch(): Search {
   return { holders, firstPids, done };
 }
 
-async function searchProcesses(wanted: ReadonlyMap<string, Holder[]>, firstPids: ReadonlySet<number>): Promise<void> {
+async function searchProcesses(wanted: ReadonlyMap<number, Holder[]>, firstPids: ReadonlySet<number>): Promise<void> {
   const pids = new Set([...firstPids, ...(await allPids())]);
   const pause = sliced();
   for (const pid of pids) {
     const found = holderOf(pid, wanted);
-    for (const link of found?.links ?? []) if (found !== undefined) wanted.get(link)?.push(found.holder);
+    for (const inode of found?.held ?? []) if (found !== undefined) wanted.get(inode)?.push(found.holder);
     const waiting = pause();
     if (waiting !== undefined) await waiting;
   }
@@ -180,15 +182,18 @@ async function allPids(): Promise<number[]> {
   return (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
-/** Process `pid` and those of the wanted links that it holds: seen, then the start time read, then seen again, so that both are of one process. */
+/** Process `pid` and those of the wanted sockets that it holds: seen, then the start time read, then seen again, so that both are of one process. */
 function holderOf(
   pid: number,
-  wanted: ReadonlyMap<string, unknown>,
-): { holder: Holder; links: ReadonlySet<string> } | undefined {
-  if (linksOf(pid, wanted).size === 0) return undefined;
+  wanted: ReadonlyMap<number, unknown>,
+): { holder: Holder; held: Iterable<number> } | undefined {
+  const seen = socketsHeldBy(pid, wanted);
+  if (seen.size === 0) return undefined;
   const startTime = startTimeOf(pid);
-  const links = startTime === undefined ? new Set<string>() : linksOf(pid, wanted);
-  return startTime === undefined || links.size === 0 ? undefined : { holder: { pid, startTime }, links };
+  if (startTime === undefined) return undefined;
+  const stays = [...seen].every(([inode, descriptor]) => isSocketAt(descriptor, inode));
+  const held = stays ? seen : socketsHeldBy(pid, wanted);
+  return held.size === 0 ? undefined : { holder: { pid, startTime }, held: held.keys() };
 }
 
 function startTimeOf(pid: number): bigint | undefined {
@@ -196,33 +201,5 @@ function startTimeOf(pid: number): bigint | undefined {
     return parseStat(readFileSync(`/proc/${pid}/stat`, "latin1")).startTime;
   } catch {
     return undefined; // it has exited
-  }
-}
-
-const NONE: ReadonlySet<string> = new Set();
-
-/** Those of the wanted links that the process holds. */
-function linksOf(pid: number, wanted: ReadonlyMap<string, unknown>): ReadonlySet<string> {
-  const directory = `/proc/${pid}/fd`;
-  let descriptors: string[];
-  try {
-    descriptors = readdirSync(directory);
-  } catch {
-    return NONE; // it has exited, or it is another user's and not for us to see
-  }
-  if (descriptors.length === 0) return NONE;
-  const held = new Set<string>();
-  for (const descriptor of descriptors) {
-    const link = linkAt(`${directory}/${descriptor}`);
-    if (link !== undefined && wanted.has(link)) held.add(link);
-  }
-  return held;
-}
-
-function linkAt(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return undefined; // this descriptor was closed between the listing and now
   }
 }

@@ -137,6 +137,11 @@ export interface OpenExecutable {
   readonly timesShowWrites: boolean;
   /** Path as the kernel names it; ends with " (deleted)" on Linux when the file is gone. */
   readonly path: string;
+  /**
+   * Whether the path leads us to the file that runs. The kernel names it as the process's mount namespace has it, and any user can make a namespace
+   * in which /usr/bin/node is a file of his own.
+   */
+  isAtItsPath(): boolean;
 }
 
 /** The socket tables of one network namespace, held: they stay that namespace's whatever becomes of the process through which they were opened. */

@@ -27,10 +27,16 @@ afterEach(cleanUp);
 
 const digests = executableDigests();
 
-function attestor(parentsMatter = false) {
+function attestor(parentsMatter = false, cgroupsMatter = () => true) {
   const launches = createLaunchRegistry({ platform: linux, digests });
   atEnd(() => launches.close());
-  return createCallerAttestor({ platform: linux, launches, digests, parentsMatter: () => parentsMatter });
+  return createCallerAttestor({
+    platform: linux,
+    launches,
+    digests,
+    parentsMatter: () => parentsMatter,
+    cgroupsMatter,
+  });
 }
 
 /** Which of two identities follow: one that asks for `facts`, one that asks for the user only. */
@@ -117,6 +123,34 @@ describe.runIf(process.platform === "linux" && makesGroups)("the control group",
     move(process.pid, unit);
     caller.recheck();
     expect(following(caller, asked).granted).toEqual(["agents/user kernel"]);
+  });
+
+  test("is not looked at while no identity asks for it, and is known from the first look after one does", async () => {
+    const [unit, other] = [group("agentid-test.slice/planner.service"), group("agentid-test.slice/other.service")];
+    const listening = await listen({ path: join(temporaryFolder(), "s") });
+    const process = startTold();
+    move(process.pid, unit);
+    await process.does(`connect ${listening.address}`);
+    let asked = false;
+    const caller = await attestor(false, () => asked).ofUnixSocket(descriptorOf(await listening.accepted()));
+    atEnd(() => caller.close());
+    caller.recheck();
+    const wanted = { systemdUnit: "planner.service" };
+    expect(following(caller, wanted)).toEqual({
+      granted: ["agents/user kernel"],
+      missed: [expect.stringContaining("no identity asks for it")],
+    });
+    asked = true;
+    caller.recheck();
+    expect(following(caller, wanted).granted).toEqual(["agents/it kernel", "agents/user kernel"]);
+    expect(caller.facts.missing).not.toHaveProperty("systemdUnit");
+    expect(caller.facts.missing.containerId).toContain("names none");
+    // From then on as for every other.
+    move(process.pid, other);
+    caller.recheck();
+    move(process.pid, unit);
+    caller.recheck();
+    expect(following(caller, wanted).granted).toEqual(["agents/user kernel"]);
   });
 
   test("cannot be entered by an ordinary user", async () => {

@@ -249,6 +249,50 @@ describe.runIf(process.platform === "linux")("a launched process", () => {
     });
   });
 
+  test("is nobody while a thread elsewhere keeps the connection in a descriptor table of its own", async () => {
+    const folder = temporaryFolder();
+    const { launches, attestor } = parts();
+    const agent = await launched(launches);
+    const receiver = startTold();
+    const listening = await listen({ host: "127.0.0.1", port: 0 });
+    await agent.does(`tcp 4 127.0.0.1 ${listening.port}`);
+    const endpoints = endpointsOf(await listening.accepted());
+    await receiver.does(`take ${folder}/hand`);
+    await agent.does(`give ${folder}/hand`);
+    await receiver.line();
+    await receiver.does("apart");
+    await receiver.does("close"); // by the table that /proc/PID/fd shows
+    const shared = await attestor.ofTcpConnection(endpoints);
+    expect(shared).toMatchObject({ nobody: true, reason: expect.stringContaining("several") });
+    for (const { pid } of [agent, receiver]) expect(pidOf(shared)).toContain(String(pid));
+    // The control: without that thread the agent has it alone.
+    process.kill(receiver.pid, "SIGKILL");
+    await until(() => !/^\d+ \(.*\) [^Z]/.test(statOf(receiver.pid)), "the receiver has ended");
+    expect(held(await attestor.ofTcpConnection(endpoints))).toMatchObject({ launch: { name: "agents/billing" } });
+  });
+
+  test("is nobody although the other holder has it far above its other descriptors", async () => {
+    const folder = temporaryFolder();
+    const { launches, attestor } = parts();
+    const agent = await launched(launches);
+    const receiver = startTold();
+    const listening = await listen({ host: "127.0.0.1", port: 0 });
+    await agent.does(`tcp 4 127.0.0.1 ${listening.port}`);
+    const endpoints = endpointsOf(await listening.accepted());
+    await receiver.does(`take ${folder}/hand`);
+    await agent.does(`give ${folder}/hand`);
+    await receiver.line();
+    for (const fd of [30, 900]) {
+      await receiver.does(`high ${fd}`);
+      expect(await attestor.ofTcpConnection(endpoints)).toMatchObject({
+        nobody: true,
+        reason: expect.stringContaining("several"),
+      });
+    }
+    await receiver.does("close");
+    expect(held(await attestor.ofTcpConnection(endpoints))).toMatchObject({ launch: { name: "agents/billing" } });
+  });
+
   test("does not answer for a socket that it was given before its program began", async () => {
     const { launches, attestor } = parts();
     const listening = await listen({ host: "127.0.0.1", port: 0 });

@@ -305,6 +305,17 @@ export const attacks: readonly Attack[] = [
     mutants: ["launched-holder-alone"],
   },
   {
+    id: "socket-in-a-threads-table",
+    group: "identity",
+    tries:
+      "a thread keeps an agent's TCP socket in a descriptor table of its own, where `/proc/PID/fd` does not show it",
+    answer: "the tables of all threads are searched",
+    shownBy: {
+      [TCP]: ["is nobody while a thread elsewhere keeps the connection in a descriptor table of its own"],
+    },
+    mutants: ["tables-of-all-threads"],
+  },
+  {
     id: "another-network-namespace",
     group: "identity",
     tries: "a connection of another network namespace has the same ends as one of ours",

@@ -36,9 +36,18 @@ export const attestationMutants: readonly Mutant[] = [
     id: "path-of-the-same-file",
     check: "D5: a path is a fact only if it leads to the file that runs",
     file: "src/attestation/executable.ts",
-    find: "namesSameFile(opened) ? opened.path : undefined",
+    find: "opened.isAtItsPath() ? opened.path : undefined",
     replace: "opened.path",
     tests: [HELD],
+  },
+  {
+    id: "cgroup-read-once",
+    check:
+      "D5: a cgroup that was left is a fact no more, also where it was first read after the connection was attested",
+    file: "src/attestation/attestor.ts",
+    find: "this.#knowsCgroup = true;",
+    replace: "",
+    tests: [SURROUNDINGS],
   },
   {
     id: "cgroup-rechecked",
@@ -190,6 +199,14 @@ export const attestationMutants: readonly Mutant[] = [
     file: "src/platform/linux-tcp-owner.ts",
     find: "if (ours === undefined || ours.inode !== inodeOf(accepted)) return undefined;",
     replace: "",
+    tests: [TCP],
+  },
+  {
+    id: "tables-of-all-threads",
+    check: "a thread's own descriptor table is searched too",
+    file: "src/platform/linux-descriptors.ts",
+    find: "if (threadsOf(pid) === 1) return NONE;",
+    replace: "if (pid > 0) return NONE;",
     tests: [TCP],
   },
   {

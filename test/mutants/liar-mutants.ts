@@ -12,7 +12,7 @@ export const liarMutants: readonly Mutant[] = [
     id: "held-program",
     check: "D5: a process whose memory image has ended has executed something else, whatever its addresses say",
     file: "src/platform/linux-process.ts",
-    find: "if (readSync(this.#fd, scratch, 0, 64, 0) === 0) this.close();",
+    find: "if (readFromStart(this.#fd, 64) <= 0) this.close();",
     replace: "",
     tests: EXECS,
   },
@@ -103,7 +103,7 @@ export const liarMutants: readonly Mutant[] = [
     file: "src/platform/linux-tcp-owner.ts",
     find: '  return found === "none" ? undefined : found;',
     replace:
-      '  const theirs = (pid: string) => { try { return findSocket(readFileSync("/proc/" + pid + "/net/tcp", "latin1"), hexEndpoint(ends.client.address, ends.client.port, 4), hexEndpoint(ends.server.address, ends.server.port, 4)); } catch { return undefined; } };\n  return found === "none" ? readdirSync("/proc").filter(Number).map(theirs).find((row) => row !== undefined) : found;',
+      '  const theirs = (pid: string) => { try { return findSocket(readFileSync("/proc/" + pid + "/net/tcp", "latin1"), hexEndpoint(ends.client.address, ends.client.port, 4), hexEndpoint(ends.server.address, ends.server.port, 4)); } catch { return undefined; } };\n  return found === "none" ? process.getBuiltinModule("node:fs").readdirSync("/proc").filter(Number).map(theirs).find((row) => row !== undefined) : found;',
     tests: ["test/attestation/tcp-callers.test.ts"],
   },
   {

@@ -1,5 +1,5 @@
 """A process that does what lines on its standard input say, and answers each by a line."""
-import array, ctypes, os, socket, struct, sys, time
+import array, ctypes, os, socket, struct, sys, threading, time
 
 libc = ctypes.CDLL(None, use_errno=True)
 sockets = {}
@@ -48,6 +48,13 @@ def forge_executable(path):
     return os.readlink("/proc/self/exe") if done == 0 else os.strerror(ctypes.get_errno())
 
 
+def keep_apart(ready):
+    if libc.unshare(0x400) != 0:
+        os._exit(1)
+    ready.set()
+    time.sleep(600)
+
+
 def tcp(family, address, port, source_port="0"):
     made = socket.socket(socket.AF_INET6 if family == "6" else socket.AF_INET)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -80,6 +87,10 @@ def obey(word, *rest):
         sockets["it"].sendall(rest[0].encode())
     elif word == "close":
         sockets["it"].close()
+    elif word == "high":
+        number = os.dup2(sockets["it"].fileno(), int(rest[0]))
+        os.close(sockets["it"].detach())
+        sockets["it"] = socket.socket(fileno=number)
     elif word == "give":
         with socket.socket(socket.AF_UNIX) as other:
             other.connect(rest[0])
@@ -107,6 +118,11 @@ def obey(word, *rest):
     elif word == "unshare":
         if libc.unshare(int(rest[0], 16)) != 0:
             return os.strerror(ctypes.get_errno())
+    elif word == "apart":
+        # A thread with a descriptor table of its own, which goes on holding what this one lets go of.
+        ready = threading.Event()
+        threading.Thread(target=keep_apart, args=(ready,), daemon=True).start()
+        ready.wait()
     elif word == "forge":
         return forge_executable(rest[0])
     elif word == "exec":
