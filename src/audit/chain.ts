@@ -19,10 +19,27 @@ export interface ChainedLine {
 /** `fields` as they stand in the line of an entry. Throws AuditError `audit-entry-invalid`. */
 export function canonicalFields(kind: AuditKind, fields: AuditFields): string {
   try {
-    return canonicalize(fields);
+    return isInOrder(fields) ? JSON.stringify(fields) : canonicalize(fields);
   } catch (cause) {
     throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is not JSON: ${messageOf(cause)}`, { cause });
   }
+}
+
+/**
+ * True if RFC 8785 asks no more of `value` than `JSON.stringify` does, which is many times as fast: members stand in the order of their names, and nothing in
+ * it is without JSON. Numbers and strings are those of ECMAScript in both.
+ */
+function isInOrder(value: unknown): boolean {
+  if (typeof value === "string" || typeof value === "boolean" || value === null) return true;
+  if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value !== "object" || "toJSON" in value) return false;
+  if (Array.isArray(value)) return value.every(isInOrder);
+  let before: string | undefined;
+  for (const name of Object.keys(value)) {
+    if ((before !== undefined && name <= before) || !isInOrder(value[name as keyof typeof value])) return false;
+    before = name;
+  }
+  return true;
 }
 
 /**

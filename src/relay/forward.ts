@@ -40,6 +40,11 @@ const DECISION_ONLY = new Set([DECISION_HEADER.toLowerCase()]);
 export function forward(parts: RelayParts, exchange: Exchange, hop: NextHop): Promise<void> {
   return new Promise((resolve, reject) => {
     const answer = new ForwardedAnswer(parts, exchange, hop, resolve, reject);
+    // It went while its decision was being recorded: its leaving will not be heard of again.
+    if (exchange.response.destroyed || exchange.request.socket.destroyed) {
+      answer.callerGone();
+      return;
+    }
     hop.dispatcher.dispatch(
       {
         path: hop.path,
@@ -52,6 +57,19 @@ export function forward(parts: RelayParts, exchange: Exchange, hop: NextHop): Pr
   });
 }
 
+interface AnswerHead {
+  readonly status: number;
+  readonly raw: readonly string[];
+  /** Its content type, in lower case. */
+  readonly type: string;
+}
+
+interface HeldAnswer {
+  readonly chunks: Buffer[];
+  ended: boolean;
+  failure: Error | undefined;
+}
+
 class ForwardedAnswer implements Dispatcher.DispatchHandler {
   readonly #parts: RelayParts;
   readonly #exchange: Exchange;
@@ -61,6 +79,8 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | undefined;
   #rewriter: BodyRewriter | undefined;
   #status: number | undefined;
+  /** What came while the outcome was being recorded. */
+  #held: HeldAnswer | undefined;
   #over = false;
 
   constructor(
@@ -76,7 +96,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     this.#resolve = resolve;
     this.#reject = reject;
     exchange.response.on("close", () => {
-      if (!this.#over) this.#callerGone();
+      if (!this.#over) this.callerGone();
     });
   }
 
@@ -86,8 +106,8 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
-    if (this.#over) return;
-    const { request, response } = this.#exchange;
+    // RFC 9110 §15.2: informational answers come before the one that is recorded; none was asked for.
+    if (this.#over || status < 200) return;
     const raw = textHeaders(controller.rawHeaders);
     const type = headerText(raw, "content-type");
     try {
@@ -95,13 +115,46 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
       if (this.#rewriter !== undefined && headerText(raw, "content-encoding") !== "") {
         throw new Refusal("upstream-response", 502, "the service answered with an encoding that was not asked for");
       }
-      recordOutcome(this.#parts, this.#exchange, { status });
     } catch (thrown) {
       this.#fail(thrown);
       return;
     }
     this.#status = status;
-    const { decision } = this.#exchange;
+    const answer = { status, raw, type };
+    // A leg that did not decide leaves the record to the other.
+    if (this.#exchange.decision === undefined) {
+      this.#begin(answer);
+      return;
+    }
+    const held: HeldAnswer = { chunks: [], ended: false, failure: undefined };
+    this.#held = held;
+    recordOutcome(this.#parts, this.#exchange, { status }).then(
+      () => this.#release(answer, held),
+      (thrown: unknown) => {
+        this.#held = undefined;
+        this.#fail(thrown);
+      },
+    );
+  }
+
+  /** The outcome is on record: what came with the head, in the same turn of the event loop, follows it. */
+  #release(answer: AnswerHead, { chunks, ended, failure }: HeldAnswer): void {
+    this.#held = undefined;
+    if (this.#over) return;
+    this.#begin(answer);
+    const [last] = chunks;
+    if (ended && chunks.length === 1 && last !== undefined && this.#rewriter === undefined) {
+      this.#exchange.response.end(last);
+      this.#finish(undefined);
+      return;
+    }
+    for (const chunk of chunks) this.#pass(chunk);
+    if (failure !== undefined) this.#fail(failure);
+    else if (ended) this.#end();
+  }
+
+  #begin({ status, raw, type }: AnswerHead): void {
+    const { request, response, decision } = this.#exchange;
     // A leg that did not decide hands the decision of the other leg on.
     const dropped =
       this.#rewriter === undefined ? (decision === undefined ? undefined : DECISION_ONLY) : ABOUT_THE_BYTES;
@@ -115,7 +168,13 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     else if (type.startsWith("text/event-stream")) response.flushHeaders();
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#over) return;
+    if (this.#held === undefined) this.#pass(chunk);
+    else this.#held.chunks.push(chunk);
+  }
+
+  #pass(chunk: Buffer): void {
     if (this.#over) return;
     const { response } = this.#exchange;
     try {
@@ -125,11 +184,17 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
       this.#fail(thrown);
       return;
     }
-    controller.pause();
-    response.once("drain", () => controller.resume());
+    this.#controller?.pause();
+    response.once("drain", () => this.#controller?.resume());
   }
 
   onResponseEnd(): void {
+    if (this.#over) return;
+    if (this.#held === undefined) this.#end();
+    else this.#held.ended = true;
+  }
+
+  #end(): void {
     if (this.#over) return;
     try {
       const rest = this.#rewriter?.end();
@@ -143,14 +208,14 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.#fail(error);
+    if (this.#held === undefined) this.#fail(error);
+    else this.#held.failure ??= error;
   }
 
-  #callerGone(): void {
-    try {
-      if (this.#status === undefined) recordOutcome(this.#parts, this.#exchange, { error: "caller-gone" });
-    } catch {
+  callerGone(): void {
+    if (this.#status === undefined) {
       // Nobody is left to refuse; the log's owner already knows that it cannot be written.
+      recordOutcome(this.#parts, this.#exchange, { error: "caller-gone" }).catch(() => undefined);
     }
     this.#finish("caller-gone");
     this.#controller?.abort(new Error("the caller went away"));

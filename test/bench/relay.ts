@@ -213,7 +213,11 @@ function writeFiles(directory: string, { client, server, ca }: BenchAddresses) {
   };
   return {
     client: { cert: written("client.pem", client.cert), key: written("client.key", client.key) },
-    server: { cert: written("server.pem", server.cert), key: written("server.key", server.key), ca: written("ca.pem", ca) },
+    server: {
+      cert: written("server.pem", server.cert),
+      key: written("server.key", server.key),
+      ca: written("ca.pem", ca),
+    },
   };
 }
 
