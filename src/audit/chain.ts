@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import { canonicalize } from "json-canonicalize";
 import { messageOf } from "../coded-error.js";
 import { AuditError } from "./audit-error.js";
-import type { AuditEntry, AuditFields, AuditKind } from "./audit-log.js";
+import type { AuditEntry, AuditFields, AuditKind, AuditValue } from "./audit-log.js";
 
 /** What the first entry of a chain names as the entry before it. */
 export const GENESIS = "0".repeat(64);
@@ -29,14 +29,16 @@ export function canonicalFields(kind: AuditKind, fields: AuditFields): string {
  * True if RFC 8785 asks no more of `value` than `JSON.stringify` does, which is many times as fast: members stand in the order of their names, and nothing in
  * it is without JSON. Numbers and strings are those of ECMAScript in both.
  */
-function isInOrder(value: unknown): boolean {
+function isInOrder(value: AuditValue | undefined): boolean {
   if (typeof value === "string" || typeof value === "boolean" || value === null) return true;
   if (typeof value === "number") return Number.isFinite(value);
   if (typeof value !== "object" || "toJSON" in value) return false;
   if (Array.isArray(value)) return value.every(isInOrder);
   let before: string | undefined;
-  for (const name of Object.keys(value)) {
-    if ((before !== undefined && name <= before) || !isInOrder(value[name as keyof typeof value])) return false;
+  // In a loop of this form V8 knows where each member stands.
+  for (const name in value) {
+    if (before !== undefined && name <= before) return false;
+    if (!isInOrder((value as AuditFields)[name])) return false;
     before = name;
   }
   return true;

@@ -48,12 +48,11 @@ export function prepareHttpListener(
   const answering = new WeakMap<Duplex, ServerResponse>();
   server.prependListener("request", (request: IncomingMessage, response: ServerResponse) => {
     answering.set(request.socket, response);
-    response.once("close", () => answering.delete(request.socket));
   });
   server.on("clientError", (error: Error, socket: Duplex) => {
     const code = codeOf(error);
     const current = answering.get(socket);
-    if (current !== undefined) {
+    if (current !== undefined && !current.destroyed) {
       // The body of a request broke off. An answer that is complete goes out and closes the connection; one under way cannot be trusted to fit.
       if (!current.writableEnded) socket.destroy();
       return;

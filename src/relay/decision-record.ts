@@ -22,15 +22,15 @@ export function relayDecision(parts: RelayParts, allowed: boolean, rule: string,
  * Puts the exchange's decision on record and shows it, before anything is forwarded or answered (D20); what else is recorded in this turn of the event
  * loop is written with it. Rejects with Refusal `record-unwritable` (503): what cannot be recorded does not happen.
  */
-export async function recordDecision(
+export function recordDecision(
   parts: RelayParts,
   exchange: Exchange,
   decision: Decision,
   request: AccessRequest | undefined,
 ): Promise<void> {
   const seen = seenOf(exchange);
-  await inTurn(parts, "decision", decisionFields(exchange, decision, request, seen));
-  show(parts, exchange, decision, request, seen);
+  const appended = parts.audit.appendInTurn("decision", decisionFields(exchange, decision, request, seen));
+  return appended.then(() => show(parts, exchange, decision, request, seen), refuseUnwritten);
 }
 
 /**
@@ -164,13 +164,14 @@ export function recordRefusedConnection(
 }
 
 /** Puts the outcome of a decided call on record, before the head of its answer goes out. Rejects with Refusal `record-unwritable` (503). */
-export async function recordOutcome(
+export function recordOutcome(
   parts: RelayParts,
   exchange: Exchange,
   outcome: { status?: number; error?: string },
-): Promise<void> {
+): Promise<unknown> {
   const fields = outcomeFields(exchange, outcome);
-  if (fields !== undefined) await inTurn(parts, "call", fields);
+  if (fields === undefined) return Promise.resolve();
+  return parts.audit.appendInTurn("call", fields).then(undefined, refuseUnwritten);
 }
 
 function outcomeFields(
@@ -230,24 +231,16 @@ function inline(value: Json): string {
   return `{${members.join(", ")}}`;
 }
 
-async function inTurn(parts: RelayParts, kind: "decision" | "call", fields: AuditFields): Promise<void> {
-  try {
-    await parts.audit.appendInTurn(kind, fields);
-  } catch (cause) {
-    throw unwritable(cause);
-  }
-}
-
 function atOnce(parts: RelayParts, kind: "decision" | "call", fields: AuditFields): void {
   try {
     parts.audit.append(kind, fields);
   } catch (cause) {
-    throw unwritable(cause);
+    refuseUnwritten(cause);
   }
 }
 
-function unwritable(cause: unknown): Refusal {
-  return new Refusal("record-unwritable", 503, `the call cannot be recorded: ${messageOf(cause)}`, { cause });
+function refuseUnwritten(cause: unknown): never {
+  throw new Refusal("record-unwritable", 503, `the call cannot be recorded: ${messageOf(cause)}`, { cause });
 }
 
 /** Milliseconds since `startedAt`, to the microsecond. */

@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { codeOf, messageOf } from "../coded-error.js";
 import { Refusal } from "../http/refusal.js";
+import { headerOf } from "../http/request-headers.js";
 import { recordOutcome, showEnd } from "./decision-record.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { DECISION_HEADER, forwardableResponseHeaders } from "./headers.js";
@@ -37,7 +38,7 @@ const DECISION_ONLY = new Set([DECISION_HEADER.toLowerCase()]);
  * `upstream-unreachable`, `upstream-failed` (502), `upstream-timeout` (504), `upstream-response` (502) or `record-unwritable` (503)
  * while the head of the answer is not out; resolves otherwise.
  */
-export function forward(parts: RelayParts, exchange: Exchange, hop: NextHop): Promise<void> {
+export function forward(parts: RelayParts, exchange: Exchange, hop: NextHop): Promise<"answered"> {
   return new Promise((resolve, reject) => {
     const answer = new ForwardedAnswer(parts, exchange, hop, resolve, reject);
     // It went while its decision was being recorded: its leaving will not be heard of again.
@@ -74,7 +75,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
   readonly #parts: RelayParts;
   readonly #exchange: Exchange;
   readonly #hop: NextHop;
-  readonly #resolve: () => void;
+  readonly #resolve: (result: "answered") => void;
   readonly #reject: (refusal: Refusal) => void;
   #controller: Dispatcher.DispatchController | undefined;
   #rewriter: BodyRewriter | undefined;
@@ -87,7 +88,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     parts: RelayParts,
     exchange: Exchange,
     hop: NextHop,
-    resolve: () => void,
+    resolve: (result: "answered") => void,
     reject: (refusal: Refusal) => void,
   ) {
     this.#parts = parts;
@@ -242,7 +243,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
       ...(this.#status === undefined ? {} : { status: this.#status }),
       ...(error === undefined ? {} : { error }),
     });
-    this.#resolve();
+    this.#resolve("answered");
   }
 }
 
@@ -266,8 +267,5 @@ function textHeaders(raw: unknown): string[] {
 }
 
 function headerText(raw: readonly string[], name: string): string {
-  for (let index = 0; index < raw.length; index += 2) {
-    if (raw[index]?.toLowerCase() === name) return raw[index + 1]?.toLowerCase() ?? "";
-  }
-  return "";
+  return headerOf(raw, name)?.toLowerCase() ?? "";
 }

@@ -198,13 +198,12 @@ function ownChain(id: SpiffeId, launchedBy: readonly string[], { service }: Exch
 }
 
 function forwardToService(parts: RelayParts, upstream: () => UpstreamConnection): Step {
-  return async (exchange): Promise<StepResult> => {
+  return (exchange): Promise<StepResult> => {
     const { dispatcher, host } = upstream();
     const caller = filled(exchange.caller, "caller");
     // Envoy's form, in the mode SANITIZE_SET: what callers sent is gone, this is the only element.
     const certificate = `By=${exchange.service.id};Hash=${caller.certificateSha256};URI=${caller.id}`;
     const added = ["X-Forwarded-Client-Cert", certificate];
-    await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
-    return "answered";
+    return forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
   };
 }
