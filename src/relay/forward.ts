@@ -150,7 +150,8 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
       return;
     }
     for (const chunk of chunks) this.#pass(chunk);
-    if (failure !== undefined) this.#fail(failure);
+    // What is on record as answered goes out before it is cut off.
+    if (failure !== undefined) setImmediate(() => this.#fail(failure));
     else if (ended) this.#end();
   }
 

@@ -86,7 +86,7 @@ export async function openInboundLeg(
         void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response));
       },
     );
-    const listener = prepareHttpListener(server, refused);
+    const listener = prepareHttpListener(server, refused, parts.maxConnections);
     admitVerifiedOnly(server, parts, peers, (socket, { code, reason }) => {
       refused(socket, "certificate-refused", `${reason} (${code})`);
       endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
