@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import { canonicalize } from "json-canonicalize";
 import { messageOf } from "../coded-error.js";
 import { AuditError } from "./audit-error.js";
-import type { AuditEntry, AuditFields, AuditKind } from "./audit-log.js";
+import type { AuditEntry, AuditFields, AuditKind, AuditValue } from "./audit-log.js";
 
 /** What the first entry of a chain names as the entry before it. */
 export const GENESIS = "0".repeat(64);
@@ -19,10 +19,29 @@ export interface ChainedLine {
 /** `fields` as they stand in the line of an entry. Throws AuditError `audit-entry-invalid`. */
 export function canonicalFields(kind: AuditKind, fields: AuditFields): string {
   try {
-    return canonicalize(fields);
+    return isInOrder(fields) ? JSON.stringify(fields) : canonicalize(fields);
   } catch (cause) {
     throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is not JSON: ${messageOf(cause)}`, { cause });
   }
+}
+
+/**
+ * True if RFC 8785 asks no more of `value` than `JSON.stringify` does, which is many times as fast: members stand in the order of their names, and nothing in
+ * it is without JSON. Numbers and strings are those of ECMAScript in both.
+ */
+function isInOrder(value: AuditValue | undefined): boolean {
+  if (typeof value === "string" || typeof value === "boolean" || value === null) return true;
+  if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value !== "object" || "toJSON" in value) return false;
+  if (Array.isArray(value)) return value.every(isInOrder);
+  let before: string | undefined;
+  // In a loop of this form V8 knows where each member stands.
+  for (const name in value) {
+    if (before !== undefined && name <= before) return false;
+    if (!isInOrder((value as AuditFields)[name])) return false;
+    before = name;
+  }
+  return true;
 }
 
 /**

@@ -89,7 +89,9 @@ class ChainedLog implements AuditLogFile {
   #torn = false;
   #closed = false;
   #waiting: WaitingEntry[] = [];
-  #turnBegun = false;
+  /** Entries that were asked for in this turn of the event loop so far, and whether it were several in the one before that had any. */
+  #inTurn = 0;
+  #shared = false;
   /** The time of the last entry: many entries are of the same millisecond. */
   #timeAt = Number.NaN;
   #timeText = "";
@@ -151,7 +153,8 @@ class ChainedLog implements AuditLogFile {
   appendInTurn(kind: AuditKind, fields: AuditFields): Promise<AuditReceipt> {
     return new Promise((resolve, reject) => {
       this.#requireOpen();
-      if (!this.#turnBegun) this.#beginTurn();
+      if (this.#inTurn === 0) this.#beginTurn();
+      this.#inTurn += 1;
       this.#waiting.push({ kind, fields, time: this.#time(), resolve, reject });
     });
   }
@@ -236,12 +239,15 @@ class ChainedLog implements AuditLogFile {
     this.#onTampered(finding);
   }
 
-  /** Who comes first in a turn does not wait for others that may not come: alone, an answer goes out as early as with `append`. */
+  /**
+   * Who comes first in a turn does not wait for others that may not come: alone, an answer goes out as early as with `append`. Where others came in the turn
+   * before they are waited for, until whatever is ready in this turn has been looked at.
+   */
   #beginTurn(): void {
-    this.#turnBegun = true;
-    process.nextTick(() => this.#writeWaiting());
+    if (!this.#shared) process.nextTick(() => this.#writeWaiting());
     setImmediate(() => {
-      this.#turnBegun = false;
+      this.#shared = this.#inTurn > 1;
+      this.#inTurn = 0;
       this.#writeWaiting();
     });
   }
@@ -271,9 +277,10 @@ class ChainedLog implements AuditLogFile {
     try {
       this.#checkFile();
       const lines: string[] = [];
-      const written: (() => void)[] = [];
+      const written: { readonly entry: WaitingEntry; readonly receipt: AuditReceipt }[] = [];
       let head = this.#head;
-      for (const { kind, fields, time, resolve, reject } of waiting) {
+      for (const entry of waiting) {
+        const { kind, fields, time } = entry;
         const sequence = this.#sequence + lines.length;
         try {
           // Who asks for the same thing many times is recorded as many times, with the same fields.
@@ -282,15 +289,15 @@ class ChainedLog implements AuditLogFile {
           const { line, hash } = chainedLine(sequence, time, kind, this.#canonical, head);
           lines.push(line);
           head = hash;
-          written.push(() => resolve({ sequence, hash }));
+          written.push({ entry, receipt: { sequence, hash } });
         } catch (thrown) {
-          reject(thrown);
+          entry.reject(thrown);
         }
       }
       if (lines.length === 0) return;
       this.#writeLines(lines, head);
       this.#sync(false);
-      for (const done of written) done();
+      for (const { entry, receipt } of written) entry.resolve(receipt);
     } catch (thrown) {
       for (const { reject } of waiting) reject(thrown);
     }

@@ -19,6 +19,8 @@ export const httpListenerOptions: ServerOptions = {
 };
 
 const MAX_CONNECTIONS = 1_024;
+/** Connections beyond those that are served, to say so on; the kernel's end is all that later ones see. */
+const REFUSED_AT_ONCE = 64;
 /** How long a refused peer may take to close its side. */
 const LINGER_MS = 5_000;
 
@@ -28,32 +30,41 @@ export interface HttpListener {
   close(graceMs: number): Promise<void>;
 }
 
-/** Sets what has no option, and refuses in words what never becomes a request. */
+/** Sets what has no option, and refuses in words what never becomes a request. At most `maxConnections` are served at a time. */
 export function prepareHttpListener(
   server: HttpServer,
   refused: (socket: Duplex, code: RefusalCode, reason: string) => void,
+  maxConnections = MAX_CONNECTIONS,
 ): HttpListener {
   const sockets = new Set<Socket>();
+  server.maxConnections = maxConnections + REFUSED_AT_ONCE;
+  serveAtMost(server, maxConnections, (socket) => {
+    const reason = `this listener serves ${maxConnections} connections at a time`;
+    refused(socket, "connection-limit", reason);
+    endWith(socket, 503, "Service Unavailable", "connection-limit", reason);
+  });
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
   });
-  server.maxConnections = MAX_CONNECTIONS;
   // Node would silently drop headers beyond its own count; ours is checked and refused.
   server.maxHeadersCount = 0;
   server.on("connect", (_request: IncomingMessage, socket: Duplex) => {
     refused(socket, "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
     endWith(socket, 501, "Not Implemented", "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
   });
-  const answering = new WeakMap<Duplex, ServerResponse>();
-  server.prependListener("request", (request: IncomingMessage, response: ServerResponse) => {
-    answering.set(request.socket, response);
-    response.once("close", () => answering.delete(request.socket));
+  /** The newest answer of each connection. */
+  const answering = new Map<Duplex, ServerResponse>();
+  let draining = false;
+  server.prependListener("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
+    if (!answering.has(socket)) socket.once("close", () => answering.delete(socket));
+    answering.set(socket, response);
+    if (draining) endAfter(response, socket);
   });
   server.on("clientError", (error: Error, socket: Duplex) => {
     const code = codeOf(error);
     const current = answering.get(socket);
-    if (current !== undefined) {
+    if (current !== undefined && !current.destroyed) {
       // The body of a request broke off. An answer that is complete goes out and closes the connection; one under way cannot be trusted to fit.
       if (!current.writableEnded) socket.destroy();
       return;
@@ -82,6 +93,8 @@ export function prepareHttpListener(
         for (const socket of sockets) socket.destroy();
       };
       if (!server.listening) return cut();
+      draining = true;
+      for (const [socket, response] of answering) endAfter(response, socket);
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const timer = setTimeout(cut, graceMs);
@@ -89,6 +102,33 @@ export function prepareHttpListener(
       clearTimeout(timer);
     },
   };
+}
+
+/** Puts itself between a connection and the HTTP parser: beyond `most` at a time, `refuse` has them. */
+function serveAtMost(server: HttpServer, most: number, refuse: (socket: Socket) => void): void {
+  // Over TLS a connection is one after its handshake, where it can be told something.
+  const event = server.listenerCount("secureConnection") > 0 ? "secureConnection" : "connection";
+  const toParser = server.listeners(event) as ((socket: Socket) => void)[];
+  server.removeAllListeners(event);
+  let served = 0;
+  server.on(event, (socket: Socket) => {
+    if (served >= most) {
+      socket.on("error", () => socket.destroy());
+      refuse(socket);
+      return;
+    }
+    served += 1;
+    socket.once("close", () => {
+      served -= 1;
+    });
+    for (const listener of toParser) listener.call(server, socket);
+  });
+}
+
+/** The answer is the last on its connection: kept alive, one that was answered would outlast the drain. */
+function endAfter(response: ServerResponse, socket: Duplex): void {
+  if (response.headersSent) response.once("close", () => socket.end());
+  else response.shouldKeepAlive = false;
 }
 
 /**

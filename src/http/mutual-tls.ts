@@ -1,4 +1,4 @@
-import { constants, createHash } from "node:crypto";
+import { constants, hash } from "node:crypto";
 import { createSecureContext, type SecureContext, type TLSSocket } from "node:tls";
 import { codeOf, messageOf } from "../coded-error.js";
 import type { X509BundleSource, X509Svid } from "../identity/svid-source.js";
@@ -6,7 +6,7 @@ import type { Clock } from "../platform/clock.js";
 import { launchChainOf } from "../spiffe/launch-chain.js";
 import { encodePem } from "../spiffe/pem.js";
 import { presentedChain } from "../spiffe/presented-chain.js";
-import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
 import { verifyX509Svid } from "../spiffe/x509-svid.js";
 
 /**
@@ -67,11 +67,11 @@ export function stillTrusted(peer: Peer, bundles: X509BundleSource, clock: Clock
 
 function verifyChain(chain: readonly Buffer[], bundles: X509BundleSource, now: Date): Peer | Unverified {
   try {
-    const { id, notAfter } = verifyX509Svid(chain, (trustDomain) => bundles.x509Bundle(trustDomain)?.authorities, now);
+    const authoritiesOf = (trustDomain: TrustDomain) => bundles.x509Bundle(trustDomain)?.authorities;
+    const { id, notAfter, leaf } = verifyX509Svid(chain, authoritiesOf, now);
     const refusal = bundles.refusalOf(id, chain);
     if (refusal !== undefined) return unverified("svid-revoked", refusal);
-    const leaf = chain[0] ?? Buffer.alloc(0);
-    const certificateSha256 = createHash("sha256").update(leaf).digest("hex");
+    const certificateSha256 = hash("sha256", chain[0] ?? "");
     return { id, notAfter, launchedBy: launchChainOf(leaf), certificateSha256, chain };
   } catch (error) {
     return unverified(codeOf(error), messageOf(error));

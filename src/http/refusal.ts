@@ -52,6 +52,7 @@ export type RefusalCode =
   | "process-changed"
   | "certificate-expired"
   | "certificate-refused"
+  | "connection-limit"
   | "decision-failed"
   | "record-unwritable"
   | "not-ready"

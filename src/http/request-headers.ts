@@ -68,7 +68,8 @@ export function checkRequestHeaders(raw: RawHeaders): void {
 /** The single value of `name` (lower case), or undefined. Call after `checkRequestHeaders`. */
 export function headerOf(raw: RawHeaders, name: string): string | undefined {
   for (let index = 0; index < raw.length; index += 2) {
-    if (raw[index]?.toLowerCase() === name) return raw[index + 1];
+    const given = raw[index];
+    if (given?.length === name.length && given.toLowerCase() === name) return raw[index + 1];
   }
   return undefined;
 }

@@ -12,13 +12,14 @@ const INVALID_PARAMS = -32602;
 
 /** The step that asks the decision point, records its answer, and answers where that is a denial. */
 export function decideAndRecord(parts: RelayParts): Step {
-  const enforce = (exchange: Exchange, { decision: made, request }: Decided): StepResult => {
+  const enforce = (exchange: Exchange, { decision: made, request }: Decided): Promise<StepResult> => {
     const decision = withoutObligations(made);
-    recordDecision(parts, exchange, decision, request);
-    if (decision.allowed) return undefined;
-    answerDenial(exchange, decision);
-    showEnd(parts, exchange, { status: exchange.response.statusCode });
-    return "answered";
+    return recordDecision(parts, exchange, decision, request).then(() => {
+      if (decision.allowed) return undefined;
+      answerDenial(exchange, decision);
+      showEnd(parts, exchange, { status: exchange.response.statusCode });
+      return "answered";
+    });
   };
   return (exchange) => {
     const asked = exchange.service.protocol === "mcp" ? decideMcp(parts, exchange) : decideHttp(parts, exchange);

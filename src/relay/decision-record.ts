@@ -3,8 +3,8 @@ import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
 import { Refusal } from "../http/refusal.js";
 import type { Json } from "../http/strict-json.js";
-import type { AccessRequest, Decision } from "../policy/access-request.js";
-import { auditValue } from "../policy/decided-call.js";
+import type { AccessRequest, Decision, ShadowOutcome } from "../policy/access-request.js";
+import { auditValue, type DecidedCall } from "../policy/decided-call.js";
 import { ownDecision } from "../policy/own-decision.js";
 import { requestDigest } from "../policy/replay.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
@@ -19,70 +19,110 @@ export function relayDecision(parts: RelayParts, allowed: boolean, rule: string,
 }
 
 /**
- * Puts the exchange's decision on record and shows it, before anything is forwarded or answered (D20).
- * Throws Refusal `record-unwritable` (503): what cannot be recorded does not happen.
+ * Puts the exchange's decision on record and shows it, before anything is forwarded or answered (D20); what else is recorded in this turn of the event
+ * loop is written with it. Rejects with Refusal `record-unwritable` (503): what cannot be recorded does not happen.
  */
 export function recordDecision(
   parts: RelayParts,
   exchange: Exchange,
   decision: Decision,
   request: AccessRequest | undefined,
-): void {
-  const { service } = exchange;
-  const caller = callerName(exchange);
-  const callerDetail = displayText(exchange.caller?.detail ?? exchange.strangerDetail, MAX_SUMMARY);
-  const { action, target, summary } = describe(exchange);
-  const launchedBy = exchange.caller?.launchedBy ?? [];
-  const how = {
-    ...(exchange.caller !== undefined && { evidence: exchange.caller.evidence }),
-    ...(launchedBy.length > 0 && { launchedBy: launchedBy.map((id) => nameOf(SpiffeId.parse(id), exchange)) }),
-  };
-  appended(parts, "decision", {
-    decision: decision.id,
-    verdict: decision.allowed ? "ALLOW" : "DENY",
-    leg: exchange.leg,
-    caller: exchange.caller?.id.toString() ?? "(none)",
-    callerDetail,
-    evidence: exchange.caller?.evidence ?? null,
-    ...(launchedBy.length > 0 && { launchedBy }),
+): Promise<void> {
+  const seen = seenOf(exchange);
+  const appended = parts.audit.appendInTurn("decision", decisionFields(exchange, decision, request, seen));
+  return appended.then(() => show(parts, exchange, decision, request, seen), refuseUnwritten);
+}
+
+/**
+ * Puts a refusal on record and shows it, at once: what is refused is answered before anything that follows on the connection is looked at.
+ * Throws Refusal `record-unwritable` (503).
+ */
+export function recordRefusal(parts: RelayParts, exchange: Exchange, { code, message, status }: Refusal): void {
+  if (exchange.decision === undefined) {
+    const seen = seenOf(exchange);
+    const decision = relayDecision(parts, false, code, message);
+    atOnce(parts, "decision", decisionFields(exchange, decision, undefined, seen));
+    show(parts, exchange, decision, undefined, seen);
+  }
+  const outcome = outcomeFields(exchange, { status, error: code });
+  if (outcome !== undefined) atOnce(parts, "call", outcome);
+}
+
+/** The call as people see it. */
+type Seen = Omit<DecidedCall, "decision" | "request">;
+
+function seenOf(exchange: Exchange): Seen {
+  const { caller, service } = exchange;
+  const seen: Seen = {
+    caller: callerName(exchange),
+    callerDetail: displayText(caller?.detail ?? exchange.strangerDetail, MAX_SUMMARY),
     service: service.name,
-    serviceId: service.id.toString(),
-    protocol: service.protocol,
-    action,
-    target,
-    engine: decision.engine,
-    rule: decision.rule,
-    ...(decision.deniedAbove !== undefined && { deniedAbove: decision.deniedAbove }),
+    ...describe(exchange),
+  };
+  if (caller === undefined) return seen;
+  const { evidence, launchedBy } = caller;
+  if (launchedBy.length === 0) return { ...seen, evidence };
+  return { ...seen, evidence, launchedBy: launchedBy.map((id) => nameOf(SpiffeId.parse(id), exchange)) };
+}
+
+/** In the order of the record, which then need not be made. */
+function decisionFields(
+  { caller, leg, service }: Exchange,
+  decision: Decision,
+  request: AccessRequest | undefined,
+  seen: Seen,
+): AuditFields {
+  return {
+    action: seen.action,
     at: decision.at ?? null,
-    reason: decision.reason,
+    caller: caller?.id.toString() ?? "(none)",
+    callerDetail: seen.callerDetail,
+    decision: decision.id,
+    ...(decision.deniedAbove === undefined ? undefined : { deniedAbove: decision.deniedAbove }),
+    engine: decision.engine,
+    evidence: caller?.evidence ?? null,
+    ...(caller === undefined || caller.launchedBy.length === 0 ? undefined : { launchedBy: caller.launchedBy }),
+    leg,
     policyDigest: decision.policyDigest,
-    values: auditValue(decision.values),
-    ...(decision.shadow !== undefined && { shadow: auditValue(decision.shadow) }),
+    protocol: service.protocol,
+    reason: decision.reason,
     // The digest binds the record to one request without keeping its arguments.
     requestDigest: request === undefined ? null : requestDigest(request),
-  });
+    rule: decision.rule,
+    service: service.name,
+    serviceId: service.id.toString(),
+    ...(decision.shadow === undefined ? undefined : { shadow: auditValue(decision.shadow) }),
+    target: seen.target,
+    values: auditValue(decision.values),
+    verdict: decision.allowed ? "ALLOW" : "DENY",
+  };
+}
+
+function show(
+  parts: RelayParts,
+  exchange: Exchange,
+  decision: Decision,
+  request: AccessRequest | undefined,
+  seen: Seen,
+): void {
+  const { id, allowed, at, reason, rule, shadow } = decision;
   exchange.decision = decision;
   parts.emit({
+    ...seen,
     event: "call",
-    verdict: decision.allowed ? "ALLOW" : "DENY",
-    decision: decision.id,
-    caller,
-    callerDetail,
-    ...how,
-    service: service.name,
-    protocol: service.protocol,
-    action,
-    target,
-    summary,
-    rule: decision.rule,
-    ...(decision.at === undefined ? {} : { at: decision.at }),
-    ...(decision.shadow !== undefined && {
-      shadow: decision.shadow.map(({ rule, effect, would, differs }) => ({ rule, effect, would, differs })),
-    }),
-    reason: displayText(decision.reason, MAX_SUMMARY),
+    verdict: allowed ? "ALLOW" : "DENY",
+    decision: id,
+    protocol: exchange.service.protocol,
+    rule,
+    ...(at === undefined ? undefined : { at }),
+    ...(shadow === undefined ? undefined : { shadow: shadow.map(shadowSeen) }),
+    reason: displayText(reason, MAX_SUMMARY),
   });
-  const { name } = service;
-  parts.onDecision?.({ decision, request, caller, callerDetail, ...how, service: name, action, target, summary });
+  parts.onDecision?.({ ...seen, decision, request });
+}
+
+function shadowSeen({ rule, effect, would, differs }: ShadowOutcome) {
+  return { rule, effect, would, differs };
 }
 
 /** Puts on record, and shows, that a connection was refused before a request could be read from it. Never throws. */
@@ -123,27 +163,35 @@ export function recordRefusedConnection(
   });
 }
 
-/** Puts the outcome of an allowed call on record before the head of its answer goes out. Throws Refusal `record-unwritable` (503). */
+/** Puts the outcome of a decided call on record, before the head of its answer goes out. Rejects with Refusal `record-unwritable` (503). */
 export function recordOutcome(
   parts: RelayParts,
   exchange: Exchange,
   outcome: { status?: number; error?: string },
-): void {
-  const { decision } = exchange;
-  if (decision === undefined) return;
-  appended(parts, "call", {
+): Promise<unknown> {
+  const fields = outcomeFields(exchange, outcome);
+  if (fields === undefined) return Promise.resolve();
+  return parts.audit.appendInTurn("call", fields).then(undefined, refuseUnwritten);
+}
+
+function outcomeFields(
+  { decision, startedAt }: Exchange,
+  { status, error }: { status?: number; error?: string },
+): AuditFields | undefined {
+  if (decision === undefined) return undefined;
+  return {
     decision: decision.id,
-    status: outcome.status ?? null,
-    durationMs: sinceStart(exchange),
-    ...(outcome.error === undefined ? {} : { error: outcome.error }),
-  });
+    durationMs: since(startedAt),
+    ...(error === undefined ? undefined : { error }),
+    status: status ?? null,
+  };
 }
 
 /** Shows that a decided call is over. */
 export function showEnd(parts: RelayParts, exchange: Exchange, outcome: { status?: number; error?: string }): void {
   const { decision } = exchange;
   if (decision === undefined) return;
-  parts.emit({ event: "call.ended", decision: decision.id, durationMs: sinceStart(exchange), ...outcome });
+  parts.emit({ event: "call.ended", decision: decision.id, durationMs: since(exchange.startedAt), ...outcome });
 }
 
 /** As events and screens name a caller: `agents/billing` in the service's own trust domain, the whole ID of a foreign one, `(none)`. */
@@ -183,14 +231,19 @@ function inline(value: Json): string {
   return `{${members.join(", ")}}`;
 }
 
-function appended(parts: RelayParts, kind: "decision" | "call", fields: AuditFields): void {
+function atOnce(parts: RelayParts, kind: "decision" | "call", fields: AuditFields): void {
   try {
     parts.audit.append(kind, fields);
   } catch (cause) {
-    throw new Refusal("record-unwritable", 503, `the call cannot be recorded: ${messageOf(cause)}`, { cause });
+    refuseUnwritten(cause);
   }
 }
 
-function sinceStart(exchange: Exchange): number {
-  return Math.round((performance.now() - exchange.startedAt) * 1000) / 1000;
+function refuseUnwritten(cause: unknown): never {
+  throw new Refusal("record-unwritable", 503, `the call cannot be recorded: ${messageOf(cause)}`, { cause });
+}
+
+/** Milliseconds since `startedAt`, to the microsecond. */
+function since(startedAt: number): number {
+  return Math.round((performance.now() - startedAt) * 1000) / 1000;
 }

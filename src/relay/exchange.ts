@@ -32,6 +32,8 @@ export interface RelayParts {
   readonly projectDirectory: string;
   /** How long an upstream may take to begin its answer. Default 300 s: a tool call may wait for a person. */
   readonly upstreamTimeoutMs?: number;
+  /** How many connections each listener serves at a time. Default 1,024. */
+  readonly maxConnections?: number;
 }
 
 /** Who calls: an identity that was verified, by the kernel's word (outbound) or by certificate (inbound). */

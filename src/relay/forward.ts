@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { codeOf, messageOf } from "../coded-error.js";
 import { Refusal } from "../http/refusal.js";
+import { headerOf } from "../http/request-headers.js";
 import { recordOutcome, showEnd } from "./decision-record.js";
 import type { Exchange, RelayParts } from "./exchange.js";
 import { DECISION_HEADER, forwardableResponseHeaders } from "./headers.js";
@@ -37,9 +38,14 @@ const DECISION_ONLY = new Set([DECISION_HEADER.toLowerCase()]);
  * `upstream-unreachable`, `upstream-failed` (502), `upstream-timeout` (504), `upstream-response` (502) or `record-unwritable` (503)
  * while the head of the answer is not out; resolves otherwise.
  */
-export function forward(parts: RelayParts, exchange: Exchange, hop: NextHop): Promise<void> {
+export function forward(parts: RelayParts, exchange: Exchange, hop: NextHop): Promise<"answered"> {
   return new Promise((resolve, reject) => {
     const answer = new ForwardedAnswer(parts, exchange, hop, resolve, reject);
+    // It went while its decision was being recorded: its leaving will not be heard of again.
+    if (exchange.response.destroyed || exchange.request.socket.destroyed) {
+      answer.callerGone();
+      return;
+    }
     hop.dispatcher.dispatch(
       {
         path: hop.path,
@@ -52,22 +58,37 @@ export function forward(parts: RelayParts, exchange: Exchange, hop: NextHop): Pr
   });
 }
 
+interface AnswerHead {
+  readonly status: number;
+  readonly raw: readonly string[];
+  /** Its content type, in lower case. */
+  readonly type: string;
+}
+
+interface HeldAnswer {
+  readonly chunks: Buffer[];
+  ended: boolean;
+  failure: Error | undefined;
+}
+
 class ForwardedAnswer implements Dispatcher.DispatchHandler {
   readonly #parts: RelayParts;
   readonly #exchange: Exchange;
   readonly #hop: NextHop;
-  readonly #resolve: () => void;
+  readonly #resolve: (result: "answered") => void;
   readonly #reject: (refusal: Refusal) => void;
   #controller: Dispatcher.DispatchController | undefined;
   #rewriter: BodyRewriter | undefined;
   #status: number | undefined;
+  /** What came while the outcome was being recorded. */
+  #held: HeldAnswer | undefined;
   #over = false;
 
   constructor(
     parts: RelayParts,
     exchange: Exchange,
     hop: NextHop,
-    resolve: () => void,
+    resolve: (result: "answered") => void,
     reject: (refusal: Refusal) => void,
   ) {
     this.#parts = parts;
@@ -76,7 +97,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     this.#resolve = resolve;
     this.#reject = reject;
     exchange.response.on("close", () => {
-      if (!this.#over) this.#callerGone();
+      if (!this.#over) this.callerGone();
     });
   }
 
@@ -86,8 +107,8 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
-    if (this.#over) return;
-    const { request, response } = this.#exchange;
+    // RFC 9110 §15.2: informational answers come before the one that is recorded; none was asked for.
+    if (this.#over || status < 200) return;
     const raw = textHeaders(controller.rawHeaders);
     const type = headerText(raw, "content-type");
     try {
@@ -95,13 +116,47 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
       if (this.#rewriter !== undefined && headerText(raw, "content-encoding") !== "") {
         throw new Refusal("upstream-response", 502, "the service answered with an encoding that was not asked for");
       }
-      recordOutcome(this.#parts, this.#exchange, { status });
     } catch (thrown) {
       this.#fail(thrown);
       return;
     }
     this.#status = status;
-    const { decision } = this.#exchange;
+    const answer = { status, raw, type };
+    // A leg that did not decide leaves the record to the other.
+    if (this.#exchange.decision === undefined) {
+      this.#begin(answer);
+      return;
+    }
+    const held: HeldAnswer = { chunks: [], ended: false, failure: undefined };
+    this.#held = held;
+    recordOutcome(this.#parts, this.#exchange, { status }).then(
+      () => this.#release(answer, held),
+      (thrown: unknown) => {
+        this.#held = undefined;
+        this.#fail(thrown);
+      },
+    );
+  }
+
+  /** The outcome is on record: what came with the head, in the same turn of the event loop, follows it. */
+  #release(answer: AnswerHead, { chunks, ended, failure }: HeldAnswer): void {
+    this.#held = undefined;
+    if (this.#over) return;
+    this.#begin(answer);
+    const [last] = chunks;
+    if (ended && chunks.length === 1 && last !== undefined && this.#rewriter === undefined) {
+      this.#exchange.response.end(last);
+      this.#finish(undefined);
+      return;
+    }
+    for (const chunk of chunks) this.#pass(chunk);
+    // What is on record as answered goes out before it is cut off.
+    if (failure !== undefined) setImmediate(() => this.#fail(failure));
+    else if (ended) this.#end();
+  }
+
+  #begin({ status, raw, type }: AnswerHead): void {
+    const { request, response, decision } = this.#exchange;
     // A leg that did not decide hands the decision of the other leg on.
     const dropped =
       this.#rewriter === undefined ? (decision === undefined ? undefined : DECISION_ONLY) : ABOUT_THE_BYTES;
@@ -115,7 +170,13 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     else if (type.startsWith("text/event-stream")) response.flushHeaders();
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#over) return;
+    if (this.#held === undefined) this.#pass(chunk);
+    else this.#held.chunks.push(chunk);
+  }
+
+  #pass(chunk: Buffer): void {
     if (this.#over) return;
     const { response } = this.#exchange;
     try {
@@ -125,11 +186,17 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
       this.#fail(thrown);
       return;
     }
-    controller.pause();
-    response.once("drain", () => controller.resume());
+    this.#controller?.pause();
+    response.once("drain", () => this.#controller?.resume());
   }
 
   onResponseEnd(): void {
+    if (this.#over) return;
+    if (this.#held === undefined) this.#end();
+    else this.#held.ended = true;
+  }
+
+  #end(): void {
     if (this.#over) return;
     try {
       const rest = this.#rewriter?.end();
@@ -143,14 +210,14 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.#fail(error);
+    if (this.#held === undefined) this.#fail(error);
+    else this.#held.failure ??= error;
   }
 
-  #callerGone(): void {
-    try {
-      if (this.#status === undefined) recordOutcome(this.#parts, this.#exchange, { error: "caller-gone" });
-    } catch {
+  callerGone(): void {
+    if (this.#status === undefined) {
       // Nobody is left to refuse; the log's owner already knows that it cannot be written.
+      recordOutcome(this.#parts, this.#exchange, { error: "caller-gone" }).catch(() => undefined);
     }
     this.#finish("caller-gone");
     this.#controller?.abort(new Error("the caller went away"));
@@ -177,7 +244,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
       ...(this.#status === undefined ? {} : { status: this.#status }),
       ...(error === undefined ? {} : { error }),
     });
-    this.#resolve();
+    this.#resolve("answered");
   }
 }
 
@@ -201,8 +268,5 @@ function textHeaders(raw: unknown): string[] {
 }
 
 function headerText(raw: readonly string[], name: string): string {
-  for (let index = 0; index < raw.length; index += 2) {
-    if (raw[index]?.toLowerCase() === name) return raw[index + 1]?.toLowerCase() ?? "";
-  }
-  return "";
+  return headerOf(raw, name)?.toLowerCase() ?? "";
 }

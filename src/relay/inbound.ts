@@ -91,7 +91,7 @@ export async function openInboundLeg(
         void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response));
       },
     );
-    const listener = prepareHttpListener(server, refused);
+    const listener = prepareHttpListener(server, refused, parts.maxConnections);
     admitVerifiedOnly(server, { parts, peers, service: id }, (socket, { code, reason }) => {
       refused(socket, "certificate-refused", `${reason} (${code})`);
       endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
@@ -206,10 +206,9 @@ function forwardToService(
   peers: ReadonlyMap<Duplex, Connected>,
   upstream: () => UpstreamConnection,
 ): Step {
-  return async (exchange): Promise<StepResult> => {
+  return (exchange): Promise<StepResult> => {
     const { dispatcher, host } = upstream();
     const { headers: added } = filled(peers.get(exchange.request.socket), "peer");
-    await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
-    return "answered";
+    return forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
   };
 }

@@ -67,13 +67,20 @@ export async function openOutboundLeg(
       const exchange = newExchange("outbound", service, request, response);
       void runPipeline(parts, decidesOutbound(service) ? deciding : relaying, exchange);
     });
-    const listener = prepareHttpListener(server, (socket, code, reason) => {
-      const who = connections.get(socket)?.who;
-      const callerDetail = who === undefined ? "" : describe(who);
-      const caller = entitlementOf(parts, who)?.identity.name ?? "(none)";
-      recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
+    const listener = prepareHttpListener(
+      server,
+      (socket, code, reason) => {
+        const who = connections.get(socket)?.who;
+        const callerDetail = who === undefined ? "" : describe(who);
+        const caller = entitlementOf(parts, who)?.identity.name ?? "(none)";
+        recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
+      },
+      parts.maxConnections,
+    );
+    server.on("connection", (socket: Socket) => {
+      // What the listener has refused already asks nothing.
+      if (!socket.writableEnded) connections.set(socket, attest(parts, socket, connections, network));
     });
-    server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections, network)));
     return { server, listener };
   };
   const open = async (host: "127.0.0.1" | "::1", port: number) => {
@@ -149,21 +156,22 @@ function release(who: Caller | Nobody): void {
 /** The caller of a connection, checked again before each request (D5), and the first identity that follows (D9). */
 function identifyCaller(parts: RelayParts, connections: ReadonlyMap<Duplex, Connected>): Step {
   const identified = (exchange: Exchange, who: Caller | Nobody): StepResult => {
-    exchange.strangerDetail = describe(who);
+    const detail = describe(who);
+    exchange.strangerDetail = detail;
     if ("nobody" in who) throw new Refusal("no-identity", 403, `no identity: ${who.reason}`);
     try {
       who.recheck();
     } catch (cause) {
       const reason = `${codeOf(cause)}: ${messageOf(cause)}`;
-      throw new Refusal("process-changed", 403, `no identity: ${describe(who)} (${reason})`, { cause });
+      throw new Refusal("process-changed", 403, `no identity: ${detail} (${reason})`, { cause });
     }
     const entitlement = entitlementOf(parts, who);
     if (entitlement === undefined) {
       const hint = `"agentid attest ${who.facts.pid}" says why`;
-      throw new Refusal("no-identity", 403, `no identity: ${describe(who)}; ${hint}`);
+      throw new Refusal("no-identity", 403, `no identity: ${detail}; ${hint}`);
     }
     const { identity, evidence, launchedBy } = entitlement;
-    exchange.caller = { id: identity.id, detail: describe(who), evidence, launchedBy, certificateSha256: undefined };
+    exchange.caller = { id: identity.id, detail, evidence, launchedBy, certificateSha256: undefined };
     return undefined;
   };
   return (exchange) => {

@@ -1,7 +1,7 @@
 import { messageOf } from "../coded-error.js";
 import { Refusal } from "../http/refusal.js";
 import { answerJsonRpcError, answerProblem, titleOf } from "./answer.js";
-import { recordDecision, recordOutcome, relayDecision, showEnd } from "./decision-record.js";
+import { recordRefusal, showEnd } from "./decision-record.js";
 import type { Exchange, RelayParts, Step } from "./exchange.js";
 
 /** Runs the steps in order until one has answered. Whatever is thrown on the way is a denial on record and an answer, never a pass (D13). */
@@ -21,10 +21,7 @@ export async function runPipeline(parts: RelayParts, steps: readonly Step[], exc
 function refuse(parts: RelayParts, exchange: Exchange, refusal: Refusal): void {
   let answer = refusal;
   try {
-    if (exchange.decision === undefined) {
-      recordDecision(parts, exchange, relayDecision(parts, false, refusal.code, refusal.message), undefined);
-    }
-    recordOutcome(parts, exchange, { status: refusal.status, error: refusal.code });
+    recordRefusal(parts, exchange, refusal);
   } catch (unwritable) {
     answer = asRefusal(unwritable);
   }

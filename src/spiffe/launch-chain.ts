@@ -1,3 +1,4 @@
+import type { X509Certificate } from "node:crypto";
 import { contentOf, element, encode, readElements, TAG } from "./der.js";
 import { SpiffeId } from "./spiffe-id.js";
 import { parseCertificate } from "./x509-certificate.js";
@@ -20,8 +21,8 @@ export function launchChainSubject(launchedBy: readonly string[]): Buffer {
   return encode(element(TAG.sequence, ...names));
 }
 
-/** The SPIFFE IDs of the agents that launched the holder of `certificate` (DER), nearest first. What else a subject says is somebody else's. Throws X509SvidError. */
-export function launchChainOf(certificate: Buffer): readonly string[] {
+/** The SPIFFE IDs of the agents that launched the holder of `certificate` (DER, or what is parsed already), nearest first. What else a subject says is somebody else's. Throws X509SvidError. */
+export function launchChainOf(certificate: Buffer | X509Certificate): readonly string[] {
   const { subject } = parseCertificate(certificate);
   return readElements(contentOf(subject, TAG.sequence)).flatMap((name) =>
     readElements(name.content).flatMap((attribute) => {

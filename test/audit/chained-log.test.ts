@@ -103,6 +103,27 @@ test("entries of one turn are in the file when their promises resolve, in one ch
   expect(await verifyAuditLog(directory)).toMatchObject({ entries: 6, problems: [], head: log.head });
 });
 
+test("an entry that comes alone is written within its tick; where several came in the turn before, it waits for others of its turn", async () => {
+  const log = await open();
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  const tick = () => new Promise<void>((resolve) => process.nextTick(resolve));
+  await turn();
+  const alone = log.appendInTurn("call", { i: 0 });
+  await tick();
+  expect(linesOf()).toHaveLength(1);
+  await alone;
+  await turn();
+  await Promise.all([1, 2, 3].map((i) => log.appendInTurn("call", { i })));
+  await turn();
+  const first = log.appendInTurn("call", { i: 4 });
+  await tick();
+  expect(linesOf()).toHaveLength(4);
+  const second = log.appendInTurn("call", { i: 5 });
+  await Promise.all([first, second]);
+  expect(linesOf()).toHaveLength(6);
+  expect(await verifyAuditLog(directory)).toMatchObject({ entries: 6, problems: [], head: log.head });
+});
+
 test("fields that many entries of one turn share stand in each of them, and an entry that is none takes no other with it", async () => {
   const log = await open();
   const [same, none] = [{ b: 1, a: ["x"] }, { text: "x".repeat(70_000) }];

@@ -1,17 +1,49 @@
 /**
- * What the relay adds to a call, side by side in one run: a direct call, a bare Node mutual-TLS proxy on undici (no policy, no record), the
- * inbound leg (mutual TLS, policy of 10 rules, record on disk), and both legs. Latency at a fixed 1,000 requests/s on 16 connections, and
- * the highest rate of 16 callers (bars: inbound p50 ≤ 0.25 ms added; rate ≥ 0.8 × the bare proxy). Each part is a process of its own.
+ * What the relay adds to a call, side by side in one run: a direct call, a bare Node mutual-TLS proxy on undici, nginx with the same mutual TLS
+ * (neither has a policy or a record), the inbound leg (mutual TLS, policy of 10 rules, record on disk), and both legs. Bars: inbound p50 ≤ 0.25 ms and
+ * p99 ≤ 2 ms added at 1,000 requests/s on 16 connections; highest rate ≥ 0.8 × the bare proxy and ≥ 0.4 × nginx; 1,000 new connections/s; memory flat
+ * under a gigabyte each way; 1,000 idle connections in ≤ 1.3 × the memory of bare `node:https`.
+ *
+ * Each contender is a process of its own on one core, the generator and the service on the other. They take turns, forwards and backwards, and what
+ * is compared is of the same round; processor time per call says what a wall clock on a busy machine cannot.
  */
 import { type ChildProcess, fork } from "node:child_process";
-import { Pool } from "undici";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildLoad, PROXY_CORE, startLoad, type Target } from "./relay/load.js";
+import { startNginx } from "./relay/nginx.js";
 import { type BenchAddresses, runPart } from "./relay/parts.js";
+import { childrenOf, processorMicros, residentMegabytes } from "./relay/process-usage.js";
 
+const ROUNDS = Number(process.env.AGENTID_BENCH_ROUNDS ?? 8);
+const SECONDS = 1;
 const CONNECTIONS = 16;
 const RATE = 1_000;
-const SECONDS = 6;
-const WARM_UP_SECONDS = 2;
+const STREAMED_BYTES = 2 ** 30;
+const IDLE = 1_000;
 const PART = process.env.AGENTID_BENCH_PART;
+/** A folder for the CPU profiles of the Node parts. */
+const PROFILES = process.env.AGENTID_BENCH_PROFILES;
+
+interface Contender {
+  readonly name: string;
+  readonly target: Target;
+  /** The processes that do its work; none for a direct call. */
+  readonly pids: readonly number[];
+}
+
+interface Turn {
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  /** Requests a second, as many as go. */
+  readonly highest: number;
+  /** Microseconds of processor time for each of them. */
+  readonly processor: number;
+  /** Connections a second, each with a handshake and one call. */
+  readonly connects: number;
+}
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
 
@@ -19,110 +51,179 @@ if (PART === undefined) await compare();
 else await runPart(PART);
 
 async function compare(): Promise<void> {
-  const children: ChildProcess[] = [];
-  const byPart = new Map<string, ChildProcess>();
-  const start = <Answer>(part: string, message: object): Promise<Answer> => {
-    const child = fork(new URL("./run.ts", import.meta.url), ["relay"], {
-      env: { ...process.env, AGENTID_BENCH_PART: part },
-    });
-    children.push(child);
-    byPart.set(part, child);
-    child.send(message);
-    return new Promise((resolve, reject) => {
-      child.once("message", (answer) => resolve(answer as Answer));
-      child.once("exit", (code) => reject(new Error(`the ${part} part ended with code ${code}`)));
-    });
-  };
+  const directory = mkdtempSync(join(tmpdir(), "agentid-bench-"));
+  const load = buildLoad(directory);
+  if (load === undefined) {
+    say("SKIPPED: there is no Go here to build the generator with");
+    return;
+  }
+  const ends: (() => void)[] = [() => rmSync(directory, { recursive: true, force: true })];
   try {
-    const upstream = await start<{ port: number }>("upstream", {});
-    const relay = await start<BenchAddresses>("relay", upstream);
-    const bare = await start<{ port: number }>("bare-proxy", { ...upstream, ...relay });
-    const tls = { cert: relay.client.cert, key: relay.client.key, rejectUnauthorized: false };
-    const pool = (url: string) =>
-      new Pool(url, {
-        connections: CONNECTIONS,
-        pipelining: 1,
-        allowH2: false,
-        connect: url.startsWith("https") ? tls : {},
-      });
-    /** Microseconds of processor time that `part` has used. */
-    const usageOf = (part: string): Promise<number> =>
-      new Promise((resolve) => {
-        const child = byPart.get(part);
-        if (child === undefined) return resolve(0);
-        child.once("message", (usage: NodeJS.CpuUsage) => resolve(usage.user + usage.system));
-        child.send("usage");
-      });
-    const targets = [
-      { name: "direct, no proxy", pool: pool(`http://127.0.0.1:${upstream.port}`), part: "none" },
-      { name: "bare undici mTLS proxy", pool: pool(`https://127.0.0.1:${bare.port}`), part: "bare-proxy" },
-      { name: "relay, inbound leg", pool: pool(`https://127.0.0.1:${relay.inbound}`), part: "relay" },
-      { name: "relay, both legs", pool: pool(`http://127.0.0.1:${relay.outbound}`), part: "relay" },
-    ];
-    say(`${"".padEnd(24)}   p50 ms   p99 ms  added p50    max/s  µs processor/call`);
-    let direct = 0;
-    let bareRate = 0;
-    for (const { name, pool: target, part } of targets) {
-      const { p50, p99 } = await atFixedRate(target);
-      const before = await usageOf(part);
-      const highest = await atHighestRate(target);
-      const processor = ((await usageOf(part)) - before) / (highest * SECONDS);
-      if (part === "none") direct = p50;
-      if (part === "bare-proxy") bareRate = highest;
-      const ratio = part === "relay" ? `   ${(highest / bareRate).toFixed(2)} × bare` : "";
-      const columns = [
-        ...[p50.toFixed(3).padStart(8), p99.toFixed(3).padStart(8), (p50 - direct).toFixed(3).padStart(10)],
-        ...[String(highest).padStart(8), processor.toFixed(0).padStart(18)],
-      ];
-      say(`${name.padEnd(24)} ${columns.join(" ")}${ratio}`);
-      await target.close();
-    }
+    const service = await startLoad<{ port: number }>(load, "upstream", undefined);
+    ends.push(() => service.child.stdin?.end());
+    const node = async <Answer>(part: string, message: object): Promise<Answer & { pid: number }> => {
+      const child = startPart(part, message);
+      ends.push(() => child.disconnect());
+      const answer = await answerOf<Answer>(child, part);
+      return { ...answer, pid: child.pid ?? 0 };
+    };
+    const upstream = service.answer;
+    const relay = await node<BenchAddresses>("relay", { ...upstream, caller: load });
+    const bare = await node<{ port: number }>("bare-proxy", { ...relay, ...upstream });
+    const server = await node<{ port: number }>("bare-server", { ...relay, ...upstream });
+    const files = writeFiles(directory, relay);
+    const nginx = await startNginx(directory, files.server, upstream.port);
+    ends.push(() => nginx?.child.kill());
+    if (nginx === undefined) say("SKIPPED: nginx is not installed, so nothing is compared with it");
+
+    const tls = (port: number): Target => ({ address: `127.0.0.1:${port}`, tls: files.client });
+    const plain = (port: number): Target => ({ address: `127.0.0.1:${port}` });
+    const direct: Contender = { name: "direct, no proxy", target: plain(upstream.port), pids: [] };
+    const bareProxy: Contender = { name: "bare undici mTLS proxy", target: tls(bare.port), pids: [bare.pid] };
+    const inbound: Contender = { name: "relay, inbound leg", target: tls(relay.inbound), pids: [relay.pid] };
+    const both: Contender = { name: "relay, both legs", target: plain(relay.outbound), pids: [relay.pid] };
+    const others: readonly Contender[] =
+      nginx === undefined
+        ? []
+        : [{ name: "nginx, same mTLS", target: tls(nginx.port), pids: childrenOf(nginx.child.pid ?? 0) }];
+    const contenders = [direct, bareProxy, ...others, inbound, both];
+
+    await compareCalls(load, contenders, { direct, bareProxy, nginx: others[0] });
+    for (const contender of [inbound, both]) await streamThrough(load, contender);
+    await holdIdle(load, inbound, { name: "bare node:https", target: tls(server.port), pids: [server.pid] });
   } finally {
-    // They end by themselves then, and leave no file behind.
-    for (const child of children) child.disconnect();
+    // The parts end by themselves then, and leave no file behind.
+    for (const end of ends.reverse()) end();
   }
 }
 
-async function call(pool: Pool): Promise<void> {
-  const { statusCode, body } = await pool.request({ path: "/v1/invoices", method: "GET" });
-  await body.dump();
-  if (statusCode !== 200) throw new Error(`status ${statusCode}`);
-}
-
-/** Open loop: each call starts at its time whether or not earlier ones have ended, and its latency counts from that time. */
-async function atFixedRate(pool: Pool): Promise<{ p50: number; p99: number }> {
-  const latencies: number[] = [];
-  const total = RATE * (SECONDS + WARM_UP_SECONDS);
-  const running: Promise<void>[] = [];
-  const start = performance.now();
-  for (let sent = 0; sent < total; ) {
-    const due = Math.min(total, Math.floor(((performance.now() - start) * RATE) / 1000));
-    for (; sent < due; sent += 1) {
-      const number = sent;
-      const began = performance.now();
-      running.push(
-        call(pool).then(() => {
-          if (number >= RATE * WARM_UP_SECONDS) latencies.push(performance.now() - began);
-        }),
-      );
+async function compareCalls(
+  load: string,
+  contenders: readonly Contender[],
+  reference: { direct: Contender; bareProxy: Contender; nginx: Contender | undefined },
+): Promise<void> {
+  for (const contender of contenders) await turn(load, contender);
+  const rounds: Map<Contender, Turn>[] = [];
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const turns = new Map<Contender, Turn>();
+    for (const contender of round % 2 === 0 ? contenders : contenders.toReversed()) {
+      turns.set(contender, await turn(load, contender));
     }
-    await new Promise((resolve) => setImmediate(resolve));
+    rounds.push(turns);
   }
-  await Promise.all(running);
-  latencies.sort((one, other) => one - other);
-  const at = (share: number) => latencies[Math.floor(latencies.length * share)] ?? Number.NaN;
-  return { p50: at(0.5), p99: at(0.99) };
+  const over = (contender: Contender, value: (turn: Turn) => number) =>
+    median(rounds.map((turns) => value(turns.get(contender) as Turn)));
+  const ratio = (contender: Contender, to: Contender | undefined, value: (turn: Turn) => number) =>
+    to === undefined
+      ? "-"
+      : median(rounds.map((turns) => value(turns.get(contender) as Turn) / value(turns.get(to) as Turn))).toFixed(2);
+  const added = (contender: Contender, value: (turn: Turn) => number) =>
+    median(
+      rounds.map((turns) => value(turns.get(contender) as Turn) - value(turns.get(reference.direct) as Turn)),
+    ).toFixed(3);
+  say(
+    `medians of ${ROUNDS} rounds of ${SECONDS} s; added: to a direct call of the same round at ${RATE}/s; × of rates of the same round`,
+  );
+  const columns = ["added p50", "p90", "p99 ms", "max/s", "× bare", "× nginx", "µs cpu", "× bare", "× nginx", "new/s"];
+  say(`${"".padEnd(24)}${columns.map((text) => text.padStart(10)).join("")}`);
+  for (const contender of contenders) {
+    const { bareProxy, nginx } = reference;
+    const proxies = contender.pids.length > 0;
+    const cells = [
+      ...[added(contender, ({ p50 }) => p50), added(contender, ({ p90 }) => p90), added(contender, ({ p99 }) => p99)],
+      over(contender, ({ highest }) => highest).toFixed(0),
+      ratio(contender, bareProxy, ({ highest }) => highest),
+      ratio(contender, nginx, ({ highest }) => highest),
+      proxies ? over(contender, ({ processor }) => processor).toFixed(0) : "-",
+      proxies ? ratio(contender, bareProxy, ({ processor }) => 1 / processor) : "-",
+      proxies ? ratio(contender, nginx, ({ processor }) => 1 / processor) : "-",
+      over(contender, ({ connects }) => connects).toFixed(0),
+    ];
+    say(`${contender.name.padEnd(24)}${cells.map((text) => text.padStart(10)).join("")}`);
+  }
 }
 
-async function atHighestRate(pool: Pool): Promise<number> {
-  let done = 0;
-  const end = performance.now() + SECONDS * 1000;
-  const caller = async () => {
-    while (performance.now() < end) {
-      await call(pool);
-      done += 1;
-    }
+async function turn(load: string, { target, pids }: Contender): Promise<Turn> {
+  const common = { seconds: SECONDS, connections: CONNECTIONS };
+  const { answer: fixed } = await startLoad<Turn>(load, "rate", target, { ...common, rate: RATE });
+  const before = processorMicros(pids);
+  const { answer: highest } = await startLoad<{ calls: number; rate: number }>(load, "highest", target, common);
+  const processor = (processorMicros(pids) - before) / highest.calls;
+  const { answer: connects } = await startLoad<{ rate: number }>(load, "connect", target, common);
+  return { ...fixed, highest: highest.rate, processor, connects: connects.rate };
+}
+
+async function streamThrough(load: string, { name, target, pids: [pid = 0] }: Contender): Promise<void> {
+  for (const mode of ["download", "upload"]) {
+    const before = residentMegabytes(pid);
+    let most = 0;
+    const watch = setInterval(() => {
+      most = Math.max(most, residentMegabytes(pid));
+    }, 50);
+    const { answer } = await startLoad<{ seconds: number }>(load, mode, target, { bytes: STREAMED_BYTES });
+    clearInterval(watch);
+    const rate = STREAMED_BYTES / 2 ** 20 / answer.seconds;
+    say(
+      `${name}, 1 GB ${mode}: ${rate.toFixed(0)} MB/s, memory ${before.toFixed(0)} MB before, ${most.toFixed(0)} at most`,
+    );
+  }
+}
+
+async function holdIdle(load: string, ...contenders: readonly [Contender, Contender]): Promise<void> {
+  const grown: number[] = [];
+  for (const { name, target, pids } of contenders) {
+    const [pid = 0] = pids;
+    const before = residentMegabytes(pid);
+    const { child } = await startLoad(load, "idle", target, { connections: IDLE });
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    const now = residentMegabytes(pid);
+    grown.push(now);
+    say(`${name}, ${IDLE} idle connections: ${before.toFixed(0)} MB before, ${now.toFixed(0)} MB with them`);
+    child.stdin?.end();
+    await new Promise((resolve) => child.once("close", resolve));
+  }
+  const [relay = Number.NaN, server = Number.NaN] = grown;
+  say(`${"".padEnd(24)}${(relay / server).toFixed(2)} × bare node:https`);
+}
+
+function startPart(part: string, message: object): ChildProcess {
+  const profile = PROFILES === undefined ? [] : ["--cpu-prof", "--cpu-prof-dir", join(PROFILES, part)];
+  const child = fork(new URL("./run.ts", import.meta.url), ["relay"], {
+    env: { ...process.env, AGENTID_BENCH_PART: part },
+    execPath: "taskset",
+    execArgv: ["-c", String(PROXY_CORE), process.execPath, ...process.execArgv, ...profile],
+  });
+  child.send(message);
+  return child;
+}
+
+function answerOf<Answer>(child: ChildProcess, part: string): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    child.once("message", (answer) => resolve(answer as Answer));
+    child.once("exit", (code) => reject(new Error(`the ${part} part ended with code ${code}`)));
+  });
+}
+
+/** What the generator and nginx read from files. */
+function writeFiles(directory: string, { client, server, ca }: BenchAddresses) {
+  const written = (name: string, pem: string) => {
+    const file = join(directory, name);
+    writeFileSync(file, pem, { mode: 0o600 });
+    return file;
   };
-  await Promise.all(Array.from({ length: CONNECTIONS }, caller));
-  return Math.round(done / SECONDS);
+  return {
+    client: { cert: written("client.pem", client.cert), key: written("client.key", client.key) },
+    server: {
+      cert: written("server.pem", server.cert),
+      key: written("server.key", server.key),
+      ca: written("ca.pem", ca),
+    },
+  };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((one, other) => one - other);
+  const middle = sorted.length >> 1;
+  const high = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? high : ((sorted[middle - 1] ?? Number.NaN) + high) / 2;
 }

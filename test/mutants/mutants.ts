@@ -7,6 +7,7 @@ import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { policyMutants } from "./policy-mutants.ts";
+import { relayMutants } from "./relay-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
 import { tokenMutants } from "./token-mutants.ts";
 
@@ -239,8 +240,8 @@ export const mutants: readonly Mutant[] = [
     id: "audit-turn",
     check: "D20: an entry of a turn is in the file before whoever waits for it goes on",
     file: "src/audit/chained-log.ts",
-    find: "written.push(() => resolve({ sequence, hash }));",
-    replace: "resolve({ sequence, hash });",
+    find: "written.push({ entry, receipt: { sequence, hash } });",
+    replace: "entry.resolve({ sequence, hash });",
     tests: ["test/audit/full-disk.test.ts"],
   },
   {
@@ -428,6 +429,7 @@ export const mutants: readonly Mutant[] = [
   ...clientMutants,
   ...conditionMutants,
   ...engineMutants,
+  ...relayMutants,
   ...sandboxMutants,
   ...tokenMutants,
   ...policyMutants,

@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
@@ -42,25 +41,15 @@ const shop = TrustDomain.parse("shop.local");
 /** Runs one part of the comparison in this process: waits for its message, answers with where it listens. */
 export async function runPart(part: string): Promise<void> {
   const message = await new Promise<unknown>((resolve) => process.once("message", resolve));
-  const parts: Record<string, (message: never) => Promise<object>> = { upstream, relay, "bare-proxy": bareProxy };
+  const parts: Record<string, (message: never) => Promise<object>> = {
+    ...{ relay, "bare-proxy": bareProxy, "bare-server": bareServer },
+  };
   const run = parts[part];
   if (run === undefined) throw new Error(`no such part: ${part}`);
   process.send?.(await run(message as never));
-  // Processor time is what a busy machine does not falsify.
-  process.on("message", (asked) => {
-    if (asked === "usage") process.send?.(process.cpuUsage());
-  });
   // Ends with the bench, however that ends.
   await new Promise((resolve) => process.once("disconnect", resolve));
   process.exit(0);
-}
-
-async function upstream(): Promise<object> {
-  const server = createServer((request, response) => {
-    request.resume();
-    response.writeHead(200, { "Content-Type": "application/json", "Content-Length": ANSWER.length }).end(ANSWER);
-  });
-  return { port: await listening(server) };
 }
 
 /** What a careful person would write in an afternoon: mutual TLS in front, a keep-alive pool behind, nothing decided or recorded. */
@@ -88,7 +77,16 @@ async function bareProxy({ port, server: own, ca }: BenchAddresses & { port: num
   return { port: await listening(server) };
 }
 
-async function relay({ port }: { port: number }): Promise<BenchAddresses> {
+/** `node:https` that answers by itself: what a connection costs in memory without any of us. */
+async function bareServer({ server: own, ca }: BenchAddresses): Promise<object> {
+  const server = createTlsServer({ ...own, ca, requestCert: true, rejectUnauthorized: true }, (request, response) => {
+    request.resume();
+    response.writeHead(200, { "Content-Type": "application/json", "Content-Length": ANSWER.length }).end(ANSWER);
+  });
+  return { port: await listening(server) };
+}
+
+async function relay({ port, caller }: { port: number; caller: string }): Promise<BenchAddresses> {
   const directory = mkdtempSync(join(tmpdir(), "agentid-bench-"));
   process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
   const clock = systemClock;
@@ -98,7 +96,7 @@ async function relay({ port }: { port: number }): Promise<BenchAddresses> {
     ...more,
   });
   const identities = [
-    identity("agents/bench", { facts: { exePath: process.execPath } }),
+    identity("agents/bench", { facts: { exePath: caller } }),
     identity("services/invoices", { service: "invoices" }),
   ];
   const authority = createTrustDomainAuthority({

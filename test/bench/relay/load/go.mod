@@ -1,0 +1,3 @@
+module agentid.dev/bench/load
+
+go 1.25
