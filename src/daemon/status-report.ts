@@ -65,7 +65,7 @@ export function statusReport(sources: StatusSources): Status {
         protocol: service.protocol,
         url: addresses?.url ?? "",
         mtls: addresses ? `${addresses.mtls.host}:${addresses.mtls.port}` : "",
-        upstream: describeUpstream(service.upstream),
+        upstream: describeUpstream(service.upstream, service.protocol),
         reachableAround: service.upstream.kind === "tcp",
         state: service.upstream.kind === "command" ? (sources.services.stateOf(service.name) ?? "stopped") : "running",
       };
