@@ -1,3 +1,4 @@
+import type { IncomingMessage } from "node:http";
 import type { AuditFields } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
@@ -13,6 +14,12 @@ import { toolOf } from "./mcp-message.js";
 
 const MAX_SUMMARY = 300;
 
+/** What of an exchange the record is about: a request, or a whole connection. */
+export type Recorded = Pick<
+  Exchange,
+  "leg" | "service" | "startedAt" | "caller" | "strangerDetail" | "message" | "target" | "decision"
+> & { readonly request: Pick<IncomingMessage, "method" | "url"> };
+
 /** A decision that the relay makes without asking a rule. `rule` names the reason: a refusal's code, or `reach`. */
 export function relayDecision(parts: RelayParts, allowed: boolean, rule: string, reason: string): Decision {
   return ownDecision(parts.decisionPoint, { engine: "relay", allowed, rule, reason });
@@ -24,7 +31,7 @@ export function relayDecision(parts: RelayParts, allowed: boolean, rule: string,
  */
 export function recordDecision(
   parts: RelayParts,
-  exchange: Exchange,
+  exchange: Recorded,
   decision: Decision,
   request: AccessRequest | undefined,
 ): void {
@@ -147,16 +154,16 @@ export function showEnd(parts: RelayParts, exchange: Exchange, outcome: { status
 }
 
 /** As events and screens name a caller: `agents/billing` in the service's own trust domain, the whole ID of a foreign one, `(none)`. */
-function callerName(exchange: Exchange): string {
+function callerName(exchange: Recorded): string {
   const id: SpiffeId | undefined = exchange.caller?.id;
   return id === undefined ? "(none)" : nameOf(id, exchange);
 }
 
-function nameOf(id: SpiffeId, { service }: Exchange): string {
+function nameOf(id: SpiffeId, { service }: Recorded): string {
   return id.memberOf(service.id.trustDomain) ? id.name : id.toString();
 }
 
-function describe(exchange: Exchange): { action: string; target: string; summary: string } {
+function describe(exchange: Recorded): { action: string; target: string; summary: string } {
   const { message, request } = exchange;
   const path = displayText(exchange.target?.raw ?? request.url ?? "", MAX_SUMMARY);
   if (message !== undefined && message.kind !== "response") {
@@ -172,7 +179,7 @@ function describe(exchange: Exchange): { action: string; target: string; summary
   }
   const action = message === undefined ? (request.method ?? "") : "response";
   const plain = displayText(exchange.target?.path ?? path, MAX_SUMMARY);
-  return { action, target: plain, summary: message === undefined ? `${action} ${path}` : action };
+  return { action, target: plain, summary: message === undefined ? `${action} ${path}`.trimEnd() : action };
 }
 
 /** `{invoice:1017, amount:4200}`: JSON as a person would jot it down. */
