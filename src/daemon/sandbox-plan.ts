@@ -57,6 +57,8 @@ export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces)
           policiesDirectory,
           ...engineFiles(policy).filter((path) => !secrets.includes(path)),
           ...(config.file === undefined ? [] : [config.file]),
+          // Who could replace one would be called in place of the service.
+          ...services.flatMap(({ listenSocket }) => (typeof listenSocket === "string" ? [listenSocket] : [])),
         ],
         workingDirectory: launch.launch.workingDirectory,
         executable: launch.executable,

@@ -41,8 +41,7 @@ export class ByteRelay {
     });
     this.#pump(0, 1);
     this.#pump(1, 0);
-    if (caller.stream.destroyed) this.breakOff("caller-closed");
-    else if (service.stream.destroyed) this.breakOff("service-closed");
+    if (caller.stream.destroyed || service.stream.destroyed) this.breakOff("cut");
   }
 
   /** Breaks both sides off. The first reason counts. */
@@ -66,8 +65,8 @@ export class ByteRelay {
     source.once("end", () => sink.end());
     source.once("error", (error) => this.breakOff(`${from === 0 ? "caller" : "service"}-broke-off: ${codeOf(error)}`));
     source.once("close", () => {
-      if (!source.readableEnded || !source.writableFinished)
-        this.breakOff(`${from === 0 ? "caller" : "service"}-closed`);
+      // Whoever is at the other end closes by an end or an error: without either it was closed here.
+      if (!source.readableEnded || !source.writableFinished) this.breakOff("cut");
     });
   }
 }

@@ -153,7 +153,7 @@ export function tcpListener(server: Server): HttpListener {
   return {
     async close(graceMs) {
       const cut = () => {
-        for (const socket of sockets) socket.destroy();
+        for (const socket of sockets) plainEnd(socket).reset();
       };
       if (!server.listening) return cut();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));

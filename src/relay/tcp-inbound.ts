@@ -64,6 +64,8 @@ export async function openTcpInboundLeg(relay: RelayParts, leg: Leg): Promise<In
     server.maxConnections = maxOf(leg.service()) + MAX_HANDSHAKES + MAX_BESIDE;
     const listener = tcpListener(server);
     const rawOf = boundedHandshakes(server);
+    // Also of a handshake that took too long: Node leaves it open.
+    server.on("tlsClientError", (_error, socket) => socket.destroy());
     server.on("secureConnection", (socket) => {
       void carry(parts, leg, open, socket, rawOf(socket));
     });

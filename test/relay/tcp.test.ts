@@ -68,7 +68,11 @@ describe("a connection to a tcp service", () => {
     expect(refused.text()).toBe("");
     expect(orders.arrived).toHaveLength(0);
     expect(decisions(running)).toEqual([
-      expect.objectContaining({ verdict: "DENY", rule: "default", reason: "no rule allows agents/tests connect at services/orders" }),
+      expect.objectContaining({
+        verdict: "DENY",
+        rule: "default",
+        reason: "no rule allows agents/tests connect at services/orders",
+      }),
     ]);
     // The positive control: the same connection under a rule.
     running.setRules(RULES);
