@@ -5,6 +5,7 @@ import { displayText } from "../control-api/display-text.js";
 import { Refusal } from "../http/refusal.js";
 import type { Json } from "../http/strict-json.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
+import { CONNECT } from "../policy/access-request-of.js";
 import { auditValue } from "../policy/decided-call.js";
 import { ownDecision } from "../policy/own-decision.js";
 import { requestDigest } from "../policy/replay.js";
@@ -165,6 +166,8 @@ function nameOf(id: SpiffeId, { service }: Recorded): string {
 
 function describe(exchange: Recorded): { action: string; target: string; summary: string } {
   const { message, request } = exchange;
+  // Of a whole connection there is nothing else to say: its bytes are not read.
+  if (exchange.service.protocol === "tcp") return { action: CONNECT, target: CONNECT, summary: CONNECT };
   const path = displayText(exchange.target?.raw ?? request.url ?? "", MAX_SUMMARY);
   if (message !== undefined && message.kind !== "response") {
     const method = displayText(message.method, 80);
@@ -179,7 +182,7 @@ function describe(exchange: Recorded): { action: string; target: string; summary
   }
   const action = message === undefined ? (request.method ?? "") : "response";
   const plain = displayText(exchange.target?.path ?? path, MAX_SUMMARY);
-  return { action, target: plain, summary: message === undefined ? `${action} ${path}`.trimEnd() : action };
+  return { action, target: plain, summary: message === undefined ? `${action} ${path}` : action };
 }
 
 /** `{invoice:1017, amount:4200}`: JSON as a person would jot it down. */

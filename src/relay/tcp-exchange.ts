@@ -2,7 +2,7 @@ import type { Duplex } from "node:stream";
 import { messageOf } from "../coded-error.js";
 import { Refusal } from "../http/refusal.js";
 import type { Decision } from "../policy/access-request.js";
-import { CONNECT, tcpAccessRequest } from "../policy/access-request-of.js";
+import { tcpAccessRequest } from "../policy/access-request-of.js";
 import type { RelayedBytes } from "./byte-relay.js";
 import { withoutObligations } from "./decide.js";
 import { type Recorded, recordDecision, relayDecision } from "./decision-record.js";
@@ -17,7 +17,7 @@ export interface TcpExchange extends Recorded {
 
 export function newTcpExchange(leg: TcpExchange["leg"], service: RunningService): TcpExchange {
   return {
-    ...{ leg, service, startedAt: performance.now(), request: { method: CONNECT, url: "" } },
+    ...{ leg, service, startedAt: performance.now(), request: {} },
     ...{ target: undefined, caller: undefined, strangerDetail: "", message: undefined, decision: undefined },
   };
 }
