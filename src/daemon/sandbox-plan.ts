@@ -32,7 +32,11 @@ export interface OwnPlaces {
 /** What one launch sees of this project and this machine. Throws CodedError `launch-refused` when its entry asks for what a sandbox never shows. */
 export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces): SandboxPlan {
   const { projectDirectory, policiesDirectory, services, upstreamAuthority, federation, oidc, policy } = config;
-  const sockets = services.flatMap(({ upstream }) => (upstream.kind === "unix" ? [upstream.path] : []));
+  const sockets = services.flatMap(({ upstream, listenSocket }) => [
+    ...(upstream.kind === "unix" ? [upstream.path] : []),
+    // Who could replace it would be called in place of the service; inside, the port is there.
+    ...(typeof listenSocket === "string" ? [listenSocket] : []),
+  ]);
   const secrets = engineSecrets(policy);
   const keys = [upstreamAuthority?.key, federation.endpoint?.web?.key, oidc?.web?.key, ...secrets].filter(
     (key) => key !== undefined,
@@ -57,8 +61,6 @@ export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces)
           policiesDirectory,
           ...engineFiles(policy).filter((path) => !secrets.includes(path)),
           ...(config.file === undefined ? [] : [config.file]),
-          // Who could replace one would be called in place of the service.
-          ...services.flatMap(({ listenSocket }) => (typeof listenSocket === "string" ? [listenSocket] : [])),
         ],
         workingDirectory: launch.launch.workingDirectory,
         executable: launch.executable,

@@ -2,19 +2,23 @@ import { existsSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { agentid, bin, makeProject, python, type RunningDev, startDev, startProgram } from "./agentid.js";
+import { canSandbox } from "./sandboxed.js";
 
-/** One "address TEXT" or "socket TEXT" a line: sends TEXT, ends its side, prints what comes back. "hold" keeps a connection and says how it ended. */
+/** One "address TEXT", "socket TEXT" or "path PATH" a line: sends TEXT, ends its side, prints what comes back. "hold" keeps a connection and says how it ended. */
 const AGENT = `import os, socket, sys
 print("up", os.getpid(), flush=True)
-def connected(how):
-    if how == "socket":
-        s = socket.socket(socket.AF_UNIX); s.connect(os.environ["AGENTID_SOCKET_ORDERS"]); return s
+def connected(how, text):
+    if how in ("socket", "path"):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(os.environ["AGENTID_SOCKET_ORDERS"] if how == "socket" else text)
+        return s
     host, port = os.environ["AGENTID_ADDRESS_ORDERS"].split(":")
     return socket.create_connection((host, int(port)), timeout=20)
+print(*sorted(name for name in os.environ if name.startswith("AGENTID_")), flush=True)
 for line in sys.stdin:
     how, text = line.rstrip("\\n").split(" ", 1)
     try:
-        s = connected("address" if how == "hold" else how)
+        s = connected("address" if how == "hold" else how, text)
         s.sendall(text.encode())
         if how != "hold": s.shutdown(socket.SHUT_WR)
         back = b""
@@ -71,11 +75,15 @@ describe.skipIf(python === undefined)("a tcp service of a project", () => {
     rmSync(project, { recursive: true, force: true });
   });
 
+  const OUTSIDE = ["ADDRESS_ORDERS", "AUTHZEN", "CONTROL", "MTLS_ORDERS", "SOCKET_ORDERS"];
+  const variables = (names: readonly string[]) => names.map((name) => `AGENTID_${name}`).join(" ");
+
   async function launch(name: string) {
     const command = [bin, "run", name, "--", python ?? "", `agents/${name}.py`];
     const agent = startProgram(process.execPath, command, { cwd: project });
     agents.push(agent);
     expect(await agent.line()).toBe(`up ${agent.pid}`);
+    expect(await agent.line()).toBe(variables(OUTSIDE));
     return agent;
   }
   const ask = async (agent: ReturnType<typeof startProgram>, task: string) => {
@@ -123,6 +131,22 @@ describe.skipIf(python === undefined)("a tcp service of a project", () => {
     expect(explained).toMatchObject({ allowed: true, rule: "billing-connects" });
     const tested = await agentid(["policy", "test"], { cwd: project });
     expect(tested).toMatchObject({ code: 0, stdout: expect.stringContaining("2 passed, 0 failed") });
+  });
+
+  it.skipIf(!canSandbox)("is found by its address in a sandbox, where its socket is not", async () => {
+    const command = [bin, "run", "billing", "--sandbox", "--", python ?? "", "agents/billing.py"];
+    const agent = startProgram(process.execPath, command, { cwd: project });
+    agents.push(agent);
+    expect(await agent.line()).toMatch(/^up \d+$/);
+    expect(await agent.line()).toBe(variables(OUTSIDE.filter((name) => !/CONTROL|SOCKET/.test(name))));
+    expect(await ask(agent, "address SELECT 1")).toBe("got SELECT 1");
+    expect(await ask(agent, `path ${join(project, "run", "orders.sock")}`)).toBe(
+      "broke [Errno 2] No such file or directory",
+    );
+    // The positive control: outside the same path is the way in.
+    expect(await ask(await launch("billing"), `path ${join(project, "run", "orders.sock")}`)).toMatch(
+      /^got .*orders.sock$/,
+    );
   });
 
   it("ends at once for who is revoked", async () => {
