@@ -8,6 +8,7 @@ import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { policyMutants } from "./policy-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
+import { tcpMutants } from "./tcp-mutants.ts";
 import { tokenMutants } from "./token-mutants.ts";
 
 /** One check of the real code, switched off. */
@@ -430,5 +431,6 @@ export const mutants: readonly Mutant[] = [
   ...engineMutants,
   ...sandboxMutants,
   ...tokenMutants,
+  ...tcpMutants,
   ...policyMutants,
 ];

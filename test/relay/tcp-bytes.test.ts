@@ -226,6 +226,7 @@ describe("many connections", () => {
     expect(third.text()).toBe("");
     expect(decisions(running).at(-1)).toMatchObject({
       verdict: "DENY",
+      leg: "outbound",
       rule: "connections-exhausted",
       reason: "orders has 2 connections open, and takes no more",
     });

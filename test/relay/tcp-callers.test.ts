@@ -161,6 +161,18 @@ describe("a caller with its own SVID", () => {
     await foreign.close();
   });
 
+  it("is one of as many as the service takes", async () => {
+    await running.relay.update([{ ...orders.service, connections: { max: 1, idleSeconds: 3600 } }]);
+    const first = await secure();
+    first.socket.write("1");
+    await expect.poll(first.text).toBe("1");
+    expect(await asked(await secure())).toBe("");
+    expect(decisions(running).at(-1)).toMatchObject({ leg: "inbound", rule: "connections-exhausted" });
+    expect(await asked(first, "2")).toBe("12");
+    await expect.poll(() => ends(running).length).toBe(1);
+    expect(await asked(await secure())).toBe("ping");
+  });
+
   it("that no rule allows is refused on record, and nothing arrives", async () => {
     running.setRules("rules:\n  - { name: connects, allow: { from: agents/tests, to: orders } }\n");
     expect(await asked(await secure())).toBe("");
