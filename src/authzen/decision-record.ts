@@ -142,7 +142,7 @@ function describe(parts: AuthzenParts, request: AccessRequest): Seen {
 }
 
 function isService(type: string): boolean {
-  return type === "mcp" || type === "mcp-tool" || type === "http";
+  return type === "mcp" || type === "mcp-tool" || type === "http" || type === "tcp";
 }
 
 function shortName(id: string, { trustDomain }: AuthzenParts): string {

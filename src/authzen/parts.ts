@@ -46,7 +46,7 @@ export interface KnownService {
   readonly name: string;
   /** SPIFFE ID. */
   readonly id: string;
-  readonly protocol: "http" | "mcp";
+  readonly protocol: "http" | "mcp" | "tcp";
 }
 
 /** Who asks: an enforcement point that may. */

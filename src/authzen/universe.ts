@@ -1,4 +1,5 @@
 import type { Properties } from "../policy/access-request.js";
+import { CONNECT } from "../policy/access-request-of.js";
 import type { Entity } from "../policy/entities.js";
 import type { AuthzenParts, KnownService } from "./parts.js";
 
@@ -38,6 +39,7 @@ export function resourcesOf(type: string, known: Known): readonly Candidate[] {
   switch (type) {
     case "http":
     case "mcp":
+    case "tcp":
       return ofProtocol(type).map(({ id }) => ({ type, id }));
     case "mcp-tool":
       return ofProtocol("mcp").flatMap(({ id, name }) =>
@@ -52,6 +54,7 @@ export function resourcesOf(type: string, known: Known): readonly Candidate[] {
 export function actionsOf(type: string, { actionsOn }: Known): readonly string[] {
   if (type === "http") return HTTP_ACTIONS;
   if (type === "mcp") return MCP_ACTIONS;
+  if (type === "tcp") return [CONNECT];
   return type === "mcp-tool" ? ["tools/call"] : actionsOn(type);
 }
 

@@ -11,6 +11,7 @@ import type {
   RequiredFacts,
   SandboxConfig,
   ServiceConfig,
+  TcpConnections,
   Upstream,
 } from "./config.js";
 import { describeEndpoint, describeOidc, describeRelationship, formatAddress } from "./describe-federation.js";
@@ -247,9 +248,39 @@ function serviceChanges(old: readonly ServiceConfig[], next: readonly ServiceCon
         ...differing(`${at} as`, was.id.name, service.id.name, true),
         // A port is where callers look; what they may do there is the same.
         ...differing(`${at}.listen`, was.listenPort, service.listenPort, false),
+        ...listenSocketChanges(at, was.listenSocket, service.listenSocket),
+        ...connectionsChanges(`${at}.connections`, was.connections, service.connections),
         ...labelChanges(at, was.labels, service.labels),
       ];
     }),
+  ];
+}
+
+/** A socket takes callers that no port takes: other network namespaces. A path in another folder may be one that others can replace. */
+function listenSocketChanges(
+  at: string,
+  before: ServiceConfig["listenSocket"],
+  after: ServiceConfig["listenSocket"],
+): readonly Change[] {
+  const shown = (socket: ServiceConfig["listenSocket"]) => (socket === true ? "in agentid's own folder" : socket);
+  return differing(`${at}.listen.unix`, shown(before), shown(after), after !== undefined);
+}
+
+function connectionsChanges(
+  at: string,
+  before: TcpConnections | undefined,
+  after: TcpConnections | undefined,
+): readonly Change[] {
+  // Another protocol is another service, which the line above says.
+  if (before === undefined || after === undefined) return [];
+  return [
+    ...differing(`${at}.max`, before.max, after.max, after.max > before.max),
+    ...differing(
+      `${at}.idle`,
+      formatDuration(before.idleSeconds),
+      formatDuration(after.idleSeconds),
+      after.idleSeconds > before.idleSeconds,
+    ),
   ];
 }
 
@@ -339,16 +370,16 @@ function describeLaunch({ argv, children, instances, subagents, sandbox }: Launc
 
 /** Where a service is, in one line: `mcp: node mcp/payments.js`, `http: http://127.0.0.1:8080`. */
 function describeService(service: ServiceConfig): string {
-  return `${service.protocol}: ${describeUpstream(service.upstream)}`;
+  return `${service.protocol}: ${describeUpstream(service.upstream, service.protocol)}`;
 }
 
-/** `node mcp/payments.js`, `http://127.0.0.1:8080`, `unix:/run/x.sock`, `mtls 127.0.0.1:8443`. */
-export function describeUpstream(upstream: Upstream): string {
+/** `node mcp/payments.js`, `http://127.0.0.1:8080`, `tcp 127.0.0.1:5432`, `unix:/run/x.sock`, `mtls 127.0.0.1:8443`. */
+export function describeUpstream(upstream: Upstream, protocol: ServiceConfig["protocol"]): string {
   switch (upstream.kind) {
     case "command":
       return `${formatCommand(upstream.argv)} in ${formatCommand([upstream.workingDirectory])}`;
     case "tcp":
-      return `http://${hostInUrl(upstream.host)}:${upstream.port}`;
+      return `${protocol === "tcp" ? "tcp " : "http://"}${hostInUrl(upstream.host)}:${upstream.port}`;
     case "unix":
       return `unix:${upstream.path}`;
     case "mtls":

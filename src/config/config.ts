@@ -216,11 +216,21 @@ export interface ServiceConfig {
   readonly name: string;
   /** The identity its inbound leg speaks as. */
   readonly id: SpiffeId;
-  readonly protocol: "http" | "mcp";
+  readonly protocol: "http" | "mcp" | "tcp";
   readonly upstream: Upstream;
   /** Fixed loopback port of the outbound leg, or undefined for the stable one derived from project and name. */
   readonly listenPort: number | undefined;
+  /** Absolute path of the Unix socket on which the outbound leg listens too; `true`: one in agentid's own folder. */
+  readonly listenSocket?: string | true;
+  /** Of a `tcp` service. */
+  readonly connections?: TcpConnections;
   readonly labels?: Labels;
+}
+
+/** Bounds of the connections of a `tcp` service. */
+export interface TcpConnections {
+  readonly max: number;
+  readonly idleSeconds: number;
 }
 
 export type Upstream =

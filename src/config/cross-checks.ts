@@ -1,4 +1,5 @@
-import { AUTHZEN_IDENTITY, BUNDLE_ENDPOINT_IDENTITY } from "./config.js";
+import { normalize } from "node:path";
+import { AUTHZEN_IDENTITY, BUNDLE_ENDPOINT_IDENTITY, type ServiceConfig } from "./config.js";
 import type { ConfigProblem } from "./config-error.js";
 import { durationSeconds, formatDuration } from "./duration.js";
 import { suggestion } from "./nearest.js";
@@ -27,6 +28,7 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
     ...serviceReferences(source),
     ...defaultIdentities(source),
     ...listenPorts(source),
+    ...listenSockets(source),
     ...lifetimeBounds(source),
     ...federatedTrustDomains(source),
     ...engineNames(source),
@@ -35,7 +37,7 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
 }
 
 /** The identity of a service that no entry names: `services/invoices`, `mcp/payments`. */
-export function defaultIdentityName(service: string, protocol: "http" | "mcp"): string {
+export function defaultIdentityName(service: string, protocol: ServiceConfig["protocol"]): string {
   return `${protocol === "mcp" ? "mcp" : "services"}/${service}`;
 }
 
@@ -164,13 +166,34 @@ function defaultIdentities(source: YamlSource): readonly ConfigProblem[] {
 function listenPorts(source: YamlSource): readonly ConfigProblem[] {
   const firstAt = new Map<number, string>();
   return entriesOf(source, "services").flatMap(([name, entry]) => {
-    const port = valueAt(entry, ["listen"]);
+    const listen = valueAt(entry, ["listen"]);
+    const at = ["services", name, "listen", ...(isMapping(listen) ? ["port"] : [])];
+    const port = isMapping(listen) ? listen.port : listen;
     if (typeof port !== "number") return [];
     const first = firstAt.get(port);
-    if (first !== undefined) {
-      return [source.problem(["services", name, "listen"], `port ${port} is already that of services.${first}`)];
-    }
+    if (first !== undefined) return [source.problem(at, `port ${port} is already that of services.${first}`)];
     firstAt.set(port, name);
+    return [];
+  });
+}
+
+/** A socket is one service's, and never the one that the service itself listens on: the relay would call itself. */
+function listenSockets(source: YamlSource): readonly ConfigProblem[] {
+  const services = entriesOf(source, "services");
+  const owners = new Map<string, string>();
+  for (const [name, entry] of services) {
+    for (const protocol of ["http", "mcp", "tcp"]) {
+      const path = valueAt(entry, [protocol, "unix"]);
+      if (typeof path === "string") owners.set(normalize(path), `services.${name}.${protocol}`);
+    }
+  }
+  return services.flatMap(([name, entry]) => {
+    const path = valueAt(entry, ["listen", "unix"]);
+    if (typeof path !== "string") return [];
+    const owner = owners.get(normalize(path));
+    const at = ["services", name, "listen", "unix"];
+    if (owner !== undefined) return [source.problem(at, `${path} is already the socket of ${owner}`)];
+    owners.set(normalize(path), `services.${name}`);
     return [];
   });
 }

@@ -9,6 +9,7 @@ import {
   type RequiredFacts,
   type SandboxConfig,
   type ServiceConfig,
+  type TcpConnections,
   type Upstream,
 } from "./config.js";
 import { defaultIdentityName, STANDARD_LIFETIMES } from "./cross-checks.js";
@@ -16,6 +17,7 @@ import { durationSeconds } from "./duration.js";
 import { federationOf, oidcOf } from "./normalise-federation.js";
 import { policyConfigOf } from "./policy-schema.js";
 import type { ConfigFile, IdentityEntry, ServiceEntry, UpstreamEntry } from "./schema.js";
+import { STANDARD_TCP_CONNECTIONS } from "./tcp-schema.js";
 import { endpointOfHttpUrl, parseHostPort } from "./values.js";
 
 export interface ConfigOrigin {
@@ -157,21 +159,38 @@ function serviceOf(
   trustDomain: TrustDomain,
   projectDirectory: string,
 ): ServiceConfig {
-  const protocol = entry.mcp === undefined ? "http" : "mcp";
-  const upstream = entry.mcp ?? entry.http;
+  const protocol = entry.tcp !== undefined ? "tcp" : entry.mcp !== undefined ? "mcp" : "http";
+  const upstream = entry[protocol];
   if (upstream === undefined) throw new TypeError(`service ${name} passed the schema without an upstream`);
   return {
     name,
     id: identity?.id ?? SpiffeId.of(trustDomain, defaultIdentityName(name, protocol)),
     protocol,
     upstream: upstreamOf(upstream, projectDirectory),
-    listenPort: entry.listen,
+    ...listenOf(entry, projectDirectory),
+    ...(protocol === "tcp" && { connections: connectionsOf(entry) }),
     ...(entry.labels !== undefined && { labels: entry.labels }),
   };
 }
 
+function listenOf(
+  { listen }: ServiceEntry,
+  projectDirectory: string,
+): Pick<ServiceConfig, "listenPort" | "listenSocket"> {
+  if (typeof listen !== "object") return { listenPort: listen };
+  const { port, unix } = listen;
+  if (unix === undefined) return { listenPort: port };
+  return { listenPort: port, listenSocket: unix === true ? true : resolve(projectDirectory, unix) };
+}
+
+function connectionsOf({ connections }: ServiceEntry): TcpConnections {
+  const { max, idleSeconds } = STANDARD_TCP_CONNECTIONS;
+  return { max: connections?.max ?? max, idleSeconds: secondsOr(connections?.idle, idleSeconds) };
+}
+
 function upstreamOf(entry: UpstreamEntry, projectDirectory: string): Upstream {
-  if (typeof entry === "string") return { kind: "tcp", ...endpointOfHttpUrl(entry) };
+  // A schema each: an http address is a URL, a tcp address is host:port.
+  if (typeof entry === "string") return { kind: "tcp", ...(parseHostPort(entry) ?? endpointOfHttpUrl(entry)) };
   if (entry.command !== undefined) {
     return { kind: "command", argv: entry.command, workingDirectory: resolve(projectDirectory, entry.cwd ?? ".") };
   }

@@ -81,7 +81,7 @@ const engine = z
       .record(z.string(), text(typeName))
       .meta({
         description:
-          "Cedar: what types of subjects and resources are called there. Default: `spiffe` is `Agent`, `http` and `mcp` are `Service`, `mcp-tool` is `Tool`, `record` is `Record`.",
+          "Cedar: what types of subjects and resources are called there. Default: `spiffe` is `Agent`, `http`, `mcp` and `tcp` are `Service`, `mcp-tool` is `Tool`, `record` is `Record`.",
         examples: [{ spiffe: "Workload" }],
       })
       .optional(),

@@ -57,6 +57,8 @@ const ENVIRONMENT = `## What programs find in their environment
 |---|---|---|
 | \`AGENTID_LISTEN\` | services that agentid starts (\`command\`) | path of the Unix socket to listen on |
 | \`AGENTID_URL_NAME\` | agents that \`agentid run\` starts | base URL of the service; the name in upper case, dashes as underscores: \`AGENTID_URL_PAYMENTS\` |
+| \`AGENTID_ADDRESS_NAME\` | the same | \`host:port\` of a \`tcp\` service, instead of a URL |
+| \`AGENTID_SOCKET_NAME\` | the same, outside a sandbox | path of the Unix socket of a service with \`listen: { unix: … }\` |
 | \`AGENTID_MTLS_NAME\` | the same | \`host:port\` where the relay takes mutual TLS for the service, from agents that use their SVID themselves |
 | \`SPIFFE_ENDPOINT_SOCKET\` | the same | address of the Workload API |
 `;

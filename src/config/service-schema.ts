@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { labels } from "./labels-schema.js";
 import { argv, text } from "./schema-text.js";
-import { checkHostPort, checkHttpUrl, checkPath, checkSocketPath } from "./values.js";
+import { tcpConnections } from "./tcp-schema.js";
+import { checkHostPort, checkHttpUrl, checkPath, checkSocketPath, checkTcpAddress } from "./values.js";
 
 /** The part of `agentid.yaml` that is about services and where they are. */
 
@@ -45,6 +46,49 @@ const httpAddress = text(checkHttpUrl, {
   pattern: "^http://(localhost|127\\.|\\[::1\\])",
 });
 
+const tcpAddress = text(checkTcpAddress, {
+  description:
+    "The service already listens at this loopback address; anything on this machine can connect to it there around the relay.",
+  examples: ["127.0.0.1:5432"],
+  pattern: "^(localhost|127\\.[0-9.]+|\\[::1\\]):[0-9]{1,5}$",
+});
+
+const port = z.int().min(1).max(65_535);
+
+const listen = z
+  .union([
+    port,
+    z
+      .strictObject({
+        port: port.meta({ description: "Loopback port where callers find the service.", examples: [18080] }).optional(),
+        unix: z
+          .union([
+            text(checkSocketPath, {
+              description: "A path of yours; its folder is made with mode 0700 if it is missing.",
+              examples: ["run/orders.sock"],
+            }),
+            z.literal(true),
+          ])
+          .meta({
+            description:
+              "Callers find the service on a Unix socket too, mode 0600: `true` for one in agentid's own folder, or a path. Callers are known by the kernel's word, as at the Workload API.",
+            examples: [true, "run/orders.sock"],
+          })
+          .optional(),
+      })
+      .refine((listen) => listen.port !== undefined || listen.unix !== undefined, {
+        message: "needs port, unix or both",
+      })
+      .meta({ anyOf: [{ required: ["port"] }, { required: ["unix"] }] }),
+  ])
+  .meta({
+    description:
+      "Loopback port where callers find the service, or port and Unix socket. Without a port it follows from the project's folder and the service's name, and stays the same.",
+    examples: [18080, { unix: "run/orders.sock" }],
+  });
+
+const PROTOCOLS = ["http", "mcp", "tcp"] as const;
+
 /** One entry below `services`. */
 export const service = z
   .strictObject({
@@ -63,19 +107,23 @@ export const service = z
         examples: [{ command: ["node", "mcp/payments.js"] }],
       })
       .optional(),
-    listen: z
-      .int()
-      .min(1)
-      .max(65_535)
+    tcp: z
+      .union([tcpAddress, upstreamObject])
       .meta({
         description:
-          "Loopback port where callers find the service. Without it the port follows from the project's folder and the service's name, and stays the same.",
-        examples: [18080],
+          "A service that speaks any other protocol over TCP, and where it is; beside host:port the same forms as `http`. Each connection is decided once, before a byte of it goes on; rules see the action `connect`.",
+        examples: ["127.0.0.1:5432", { unix: "run/orders.sock" }],
       })
       .optional(),
+    listen: listen.optional(),
+    connections: tcpConnections.optional(),
     labels: labels.optional(),
   })
-  .refine((service) => (service.http === undefined) !== (service.mcp === undefined), {
-    message: "needs exactly one of http and mcp",
+  .refine((service) => PROTOCOLS.filter((protocol) => service[protocol] !== undefined).length === 1, {
+    message: "needs exactly one of http, mcp and tcp",
   })
-  .meta({ oneOf: [{ required: ["http"] }, { required: ["mcp"] }] });
+  .refine((service) => service.connections === undefined || service.tcp !== undefined, {
+    message: "goes only with tcp",
+    path: ["connections"],
+  })
+  .meta({ oneOf: PROTOCOLS.map((protocol) => ({ required: [protocol] })) });

@@ -1,3 +1,4 @@
+import { isIPv4 } from "node:net";
 import { messageOf } from "../coded-error.js";
 import { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
 
@@ -116,6 +117,19 @@ export const checkHostPort: ValueCheck = (text) => {
   const endpoint = parseHostPort(text);
   if (endpoint === undefined) return "not host:port, as in 127.0.0.1:8443 or [::1]:8443";
   return endpoint.port >= 1 && endpoint.port <= 65_535 ? undefined : "a port is a number from 1 to 65535";
+};
+
+/** Where a service listens that speaks neither TLS nor HTTP. */
+export const checkTcpAddress: ValueCheck = (text) => {
+  if (text.includes("://")) return "write host:port only, as in 127.0.0.1:5432";
+  const wrong = checkHostPort(text);
+  if (wrong !== undefined) return wrong;
+  const { host = "" } = parseHostPort(text) ?? {};
+  // What only looks like an address of 127/8 would be looked up as a name.
+  const isLocal = host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."));
+  return isLocal
+    ? undefined
+    : `plain TCP to ${host} would leave this machine unprotected, and anybody on the way could read and change it; run a relay there and write { mtls: host:port }`;
 };
 
 export const checkLoopbackHostPort: ValueCheck = (text) => {

@@ -21,8 +21,10 @@ const callBase = {
     .describe("what the caller's identity rests on: kernel, launch, parent, weak, or certificate; absent without one"),
   launchedBy: z.array(z.string()).optional().describe("the agents that launched the caller, nearest first"),
   service: z.string(),
-  protocol: z.enum(["http", "mcp", "authzen"]).describe("authzen: another enforcement point asked"),
-  action: z.string().describe("GET, POST …, the JSON-RPC method, or the action that another enforcement point named"),
+  protocol: z.enum(["http", "mcp", "tcp", "authzen"]).describe("authzen: another enforcement point asked"),
+  action: z
+    .string()
+    .describe("GET, POST …, the JSON-RPC method, `connect`, or the action that another enforcement point named"),
   target: z.string().describe("path, or the tool's name"),
   summary: z.string().describe("one line: `issue_refund {invoice:1017, amount:4200}`"),
   rule: z.string(),
@@ -53,6 +55,8 @@ const callEnded = z.object({
   status: z.number().int().optional().describe("HTTP status from the upstream; absent when it never answered"),
   durationMs: z.number(),
   error: z.string().optional(),
+  sent: z.number().int().optional().describe("bytes from the caller to the service; of a tcp connection"),
+  received: z.number().int().optional().describe("bytes from the service to the caller; of a tcp connection"),
 });
 
 const identityChanged = z.object({

@@ -35,8 +35,9 @@ export const status = z.object({
     z.object({
       name: z.string(),
       spiffeId: z.string(),
-      protocol: z.enum(["http", "mcp"]),
-      url: z.string().describe("loopback base URL of the outbound leg"),
+      protocol: z.enum(["http", "mcp", "tcp"]),
+      url: z.string().describe("loopback base URL of the outbound leg; `tcp://host:port` of a tcp service"),
+      socket: z.string().optional().describe("path of the Unix socket where the outbound leg listens too"),
       mtls: z.string().describe("host:port of the inbound leg"),
       upstream: z.string(),
       reachableAround: z.boolean().describe("true if anything on this machine can call it without the relay (D26)"),

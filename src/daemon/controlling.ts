@@ -71,11 +71,15 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     AGENTID_CONTROL: control,
     AGENTID_AUTHZEN: deciding.addresses.url ?? deciding.addresses.socket,
     ...Object.fromEntries(
-      foundation.project.config.services.flatMap(({ name }) => {
+      foundation.project.config.services.flatMap(({ name, protocol }) => {
         const variable = name.toUpperCase().replaceAll("-", "_");
-        const { url = "", mtls } = relaying.relay.addressesOf(name) ?? {};
-        const direct = mtls?.ofRelay ? [[`AGENTID_MTLS_${variable}`, `${mtls.host}:${mtls.port}`]] : [];
-        return [[`AGENTID_URL_${variable}`, url], ...direct];
+        const { url = "", address = "", socket, mtls } = relaying.relay.addressesOf(name) ?? {};
+        return [
+          // Of a service that speaks no HTTP there is no URL that its clients would know.
+          protocol === "tcp" ? [`AGENTID_ADDRESS_${variable}`, address] : [`AGENTID_URL_${variable}`, url],
+          ...(mtls?.ofRelay ? [[`AGENTID_MTLS_${variable}`, `${mtls.host}:${mtls.port}`]] : []),
+          ...(socket === undefined ? [] : [[`AGENTID_SOCKET_${variable}`, socket]]),
+        ];
       }),
     ),
   });

@@ -187,7 +187,7 @@ export function createLaunching(options: LaunchingOptions) {
           })
           .catch((thrown: unknown) => refuse(messageOf(thrown), hintOf(thrown)));
         if (sandbox.wall === "namespaces") return { ...grant, setEnv: inside, sandbox };
-        Object.assign(grant, { setEnv: withoutControl(grant.setEnv), sandbox });
+        Object.assign(grant, { setEnv: withoutSockets(grant.setEnv), sandbox });
       }
       try {
         walls?.require(pid);
@@ -319,7 +319,7 @@ type Variables = Readonly<Record<string, string>>;
 /** Inside, the Workload API has another path, and control does not exist; who may launch sub-agents asks for them at a socket that answers nothing else. */
 function insideOnly(variables: Variables, mayLaunch: boolean): Record<string, string> {
   return {
-    ...withoutControl(variables),
+    ...withoutSockets(variables),
     SPIFFE_ENDPOINT_SOCKET: `unix://${INSIDE.workloadApi}`,
     ...(mayLaunch && { AGENTID_CONTROL: `unix://${INSIDE.launchSocket}` }),
   };
@@ -329,8 +329,11 @@ function shownBy({ read, write }: Pick<SharedWalls, "read" | "write"> = { read: 
   return { read, write };
 }
 
-function withoutControl({ AGENTID_CONTROL: _, ...variables }: Variables): Record<string, string> {
-  return variables;
+/** Neither the control socket nor those of services are inside; a service's port is. */
+function withoutSockets(variables: Variables): Record<string, string> {
+  const inside = ([name]: readonly [string, string]) =>
+    name !== "AGENTID_CONTROL" && !name.startsWith("AGENTID_SOCKET_");
+  return Object.fromEntries(Object.entries(variables).filter(inside));
 }
 
 const LONGEST_INSTANCE = 64;

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
+import { socketPathIn } from "../platform/directories.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
 import { opened } from "../policy/engines/load-engines.js";
 import { createLimitCounts } from "../policy/limit-counts.js";
@@ -71,7 +72,9 @@ export async function startRelaying(
   undo.push(() => services.stop());
 
   const behindRelay = ({ services: configured }: Config): readonly RunningService[] =>
-    configured.map((service) => reachable(service, services.socketOf));
+    configured.map((service) =>
+      reachable(service, services.socketOf, (name) => socketPathIn(folders.runtime, `s-${name}`)),
+    );
 
   function decideBy(project: Project): void {
     // Together and without a gap: from here on every question is asked of this project.
@@ -115,9 +118,17 @@ export async function startRelaying(
   };
 }
 
-/** The service as the relay reaches it, once it runs. */
-export function reachable(service: ServiceConfig, socketOf: (name: string) => string): RunningService {
-  const { upstream } = service;
-  if (upstream.kind !== "command") return { ...service, upstream };
-  return { ...service, upstream: { kind: "unix", path: socketOf(service.name) } };
+/** The service as the relay reaches it, once it runs, and as callers reach the relay: `ownSocketOf` names a socket in agentid's own folder. */
+export function reachable(
+  service: ServiceConfig,
+  socketOf: (name: string) => string,
+  ownSocketOf?: (name: string) => string,
+): RunningService {
+  const { upstream, listenSocket, ...rest } = service;
+  const listening = listenSocket === true ? ownSocketOf?.(service.name) : listenSocket;
+  return {
+    ...rest,
+    upstream: upstream.kind === "command" ? { kind: "unix", path: socketOf(service.name) } : upstream,
+    ...(listening !== undefined && { listenSocket: listening }),
+  };
 }

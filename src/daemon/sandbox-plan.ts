@@ -32,7 +32,11 @@ export interface OwnPlaces {
 /** What one launch sees of this project and this machine. Throws CodedError `launch-refused` when its entry asks for what a sandbox never shows. */
 export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces): SandboxPlan {
   const { projectDirectory, policiesDirectory, services, upstreamAuthority, federation, oidc, policy } = config;
-  const sockets = services.flatMap(({ upstream }) => (upstream.kind === "unix" ? [upstream.path] : []));
+  const sockets = services.flatMap(({ upstream, listenSocket }) => [
+    ...(upstream.kind === "unix" ? [upstream.path] : []),
+    // Who could replace it would be called in place of the service; inside, the port is there.
+    ...(typeof listenSocket === "string" ? [listenSocket] : []),
+  ]);
   const secrets = engineSecrets(policy);
   const keys = [upstreamAuthority?.key, federation.endpoint?.web?.key, oidc?.web?.key, ...secrets].filter(
     (key) => key !== undefined,

@@ -64,8 +64,9 @@ export function statusReport(sources: StatusSources): Status {
         spiffeId: service.id.toString(),
         protocol: service.protocol,
         url: addresses?.url ?? "",
+        ...(addresses?.socket !== undefined && { socket: addresses.socket }),
         mtls: addresses ? `${addresses.mtls.host}:${addresses.mtls.port}` : "",
-        upstream: describeUpstream(service.upstream),
+        upstream: describeUpstream(service.upstream, service.protocol),
         reachableAround: service.upstream.kind === "tcp",
         state: service.upstream.kind === "command" ? (sources.services.stateOf(service.name) ?? "stopped") : "running",
       };

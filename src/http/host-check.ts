@@ -18,6 +18,11 @@ export function outboundNames(port: number): ListenerNames {
   return loopbackNames("http", port);
 }
 
+/** Names of a listener on a Unix socket: what programs send as `Host` where there is no address, and the service's own. No page has an origin there. */
+export function unixSocketNames(service: string): ListenerNames {
+  return { hosts: new Set(["localhost", service]), origins: new Set() };
+}
+
 /** Names of the mutual-TLS listener on `port`: loopback, and the service's own name with or without trust domain and port. */
 export function inboundNames(port: number, service: string, trustDomain: string): ListenerNames {
   const own = [service, `${service}.${trustDomain}`];

@@ -1,5 +1,5 @@
 import type { Server as HttpServer, IncomingMessage, ServerOptions, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
+import type { Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { codeOf } from "../coded-error.js";
 import { listenOnDescriptor } from "./listen.js";
@@ -137,7 +137,7 @@ function endAfter(response: ServerResponse, socket: Duplex): void {
  */
 export function listenInsideOn(
   descriptors: readonly number[],
-  newServer: () => { readonly server: HttpServer; readonly listener: HttpListener },
+  newServer: () => { readonly server: Server; readonly listener: HttpListener },
   listeners: Set<HttpListener>,
 ): () => Promise<void> {
   const inside = descriptors.map((fd) => {

@@ -59,7 +59,13 @@ export type RefusalCode =
   | "upstream-unreachable"
   | "upstream-failed"
   | "upstream-timeout"
-  | "upstream-response";
+  | "upstream-response"
+  | "denied"
+  | "protocol-unknown"
+  | "preface-malformed"
+  | "ticket-refused"
+  | "connections-exhausted"
+  | "connection-closed";
 
 /** The relay refuses, or cannot complete, a request: what the caller is told, as RFC 9457 problem details. */
 export class Refusal extends CodedError<RefusalCode> {

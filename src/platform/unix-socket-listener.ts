@@ -20,10 +20,13 @@ export async function listenOnUnixSocket(server: Server, path: string, mode: num
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
+    // The umask closes the moment between bind and chmod in which others could connect.
+    const umask = process.umask(0o177);
     server.listen(path, () => {
       server.off("error", reject);
       resolve();
     });
+    process.umask(umask);
   });
 }
 
@@ -32,6 +35,10 @@ async function removeAbandoned(path: string): Promise<void> {
     throw new CodedError("socket-path-taken", `${path} is in the way of a socket of agentid`, {
       hint: "move it away",
     });
+  const { uid } = lstatSync(path);
+  if (process.getuid !== undefined && uid !== process.getuid()) {
+    throw new CodedError("socket-path-taken", `${path} is a socket of user ${uid}`, { hint: "move it away" });
+  }
   if (await answers(path))
     throw new CodedError("socket-in-use", `somebody else is listening on ${path}`, { hint: "agentid status" });
   unlinkSync(path);

@@ -1,4 +1,7 @@
-import type { AccessRequest, HttpFacts, McpFacts } from "./access-request.js";
+import type { AccessRequest, HttpFacts, McpFacts, TcpFacts } from "./access-request.js";
+
+/** The one action that a tcp service has. */
+export const CONNECT = "connect";
 
 /** The AuthZEN question for one HTTP request: action `http:GET`, resource the service, its path among the properties. */
 export function httpAccessRequest(facts: HttpFacts): AccessRequest {
@@ -24,7 +27,17 @@ export function mcpAccessRequest(facts: McpFacts): AccessRequest {
   };
 }
 
-function subjectOf({ caller, callerIs }: HttpFacts | McpFacts): AccessRequest["subject"] {
+/** The AuthZEN question for one TCP connection: action `connect`, resource the service. */
+export function tcpAccessRequest(facts: TcpFacts): AccessRequest {
+  return {
+    subject: subjectOf(facts),
+    action: { name: CONNECT },
+    resource: { type: "tcp", id: facts.service, properties: {} },
+    context: {},
+  };
+}
+
+function subjectOf({ caller, callerIs }: HttpFacts | McpFacts | TcpFacts): AccessRequest["subject"] {
   if (caller === undefined) return { type: "none", id: "" };
   return { type: "spiffe", id: caller, ...(callerIs !== undefined && { properties: callerIs }) };
 }

@@ -9,9 +9,9 @@ export interface AccessRequest {
     readonly id: string;
     readonly properties?: SubjectProperties;
   };
-  /** `http:GET`, or for MCP the JSON-RPC method: `tools/call`, `tools/list`, `initialize`. */
+  /** `http:GET`, for MCP the JSON-RPC method (`tools/call`, `tools/list`, `initialize`), `connect` for tcp. */
   readonly action: { readonly name: string; readonly properties?: Properties };
-  /** For `http`, `mcp` and `mcp-tool` the SPIFFE ID of the service, with `path` or `tool` among the properties; else an entity: `record`. */
+  /** For `http`, `mcp`, `mcp-tool` and `tcp` the SPIFFE ID of the service, with `path` or `tool` among the properties; else an entity: `record`. */
   readonly resource: {
     readonly type: string;
     readonly id: string;
@@ -52,6 +52,13 @@ export interface McpFacts {
   readonly method: string;
   readonly tool?: string;
   readonly args?: Readonly<Record<string, unknown>>;
+}
+
+/** What the relay knows of a connection whose bytes it does not read. */
+export interface TcpFacts {
+  readonly caller: string | undefined;
+  readonly callerIs?: SubjectProperties;
+  readonly service: string;
 }
 
 /** One rule that was looked at on the way to a decision, and what became of it. */

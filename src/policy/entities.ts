@@ -18,7 +18,7 @@ export interface Entities {
 }
 
 /** Types that agentid itself gives meaning: their members are in `agentid.yaml`. */
-const OWN_TYPES = ["spiffe", "none", "http", "mcp", "mcp-tool"] as const;
+const OWN_TYPES = ["spiffe", "none", "http", "mcp", "mcp-tool", "tcp"] as const;
 
 export function isOwnType(type: string): boolean {
   return (OWN_TYPES as readonly string[]).includes(type);

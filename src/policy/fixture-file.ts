@@ -2,7 +2,7 @@ import { z } from "zod";
 import { messageOf } from "../coded-error.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { AccessRequest, Properties, SubjectProperties } from "./access-request.js";
-import { httpAccessRequest, mcpAccessRequest } from "./access-request-of.js";
+import { CONNECT, httpAccessRequest, mcpAccessRequest, tcpAccessRequest } from "./access-request-of.js";
 import { isIdentityName, nearestHint, type PolicyNames } from "./policy-names.js";
 import type { PathInFile, YamlFile } from "./yaml-file.js";
 
@@ -30,7 +30,7 @@ const expectation = z.strictObject({
   call: z
     .string()
     .optional()
-    .describe("`payments/get_invoice`, `GET invoices /v1/invoices`, `resources/read payments`"),
+    .describe("`payments/get_invoice`, `GET invoices /v1/invoices`, `resources/read payments`, `connect orders`"),
   ask: question.optional().describe("instead of a call: the question in AuthZEN's shape"),
   with: properties.optional().describe("arguments of the tool, or the query"),
   after: duration.optional().describe("the clock goes on by this much before the call: 30s"),
@@ -218,6 +218,11 @@ class TestReader {
     const to = SpiffeId.of(names.trustDomain, service.identity).toString();
     const of = (request: AccessRequest): AccessRequest => ({ ...request, subject });
     const asked = { caller: undefined, service: to };
+    if (service.protocol === "tcp") {
+      if (method === CONNECT && words.length === 2) return of(tcpAccessRequest(asked));
+      this.#problem(at, `${service.name} is a tcp service: write ${CONNECT} ${service.name}`);
+      return undefined;
+    }
     if (service.protocol === "http") {
       const path = words[2];
       if (method === undefined || path === undefined) {

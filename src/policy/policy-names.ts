@@ -23,7 +23,7 @@ export interface NamedService {
   readonly name: string;
   /** Name of its identity, `mcp/payments`. */
   readonly identity: string;
-  readonly protocol: "http" | "mcp";
+  readonly protocol: "http" | "mcp" | "tcp";
   readonly labels?: Labels;
   /** Its tools, where `agentid.lock` pins them. */
   readonly tools?: Readonly<Record<string, PinnedTool>>;

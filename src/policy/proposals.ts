@@ -61,7 +61,7 @@ function scopeIn(rule: WrittenRule): Readonly<Record<string, unknown>> {
 
 function wordsOf(rule: WrittenRule): string {
   const allow = scopeIn(rule);
-  const what = [allow.tools, allow.method, allow.path].filter((each) => each !== undefined).map(String);
+  const what = [allow.tools, allow.method, allow.action, allow.path].filter((each) => each !== undefined).map(String);
   const when = typeof rule.when === "string" ? ` with ${rule.when.replaceAll(" && ", " and ")}` : "";
   return `${what.join(" ") || "everything"}${when}`;
 }

@@ -3,7 +3,7 @@ import type { AuditEntry } from "../audit/audit-log.js";
 import type { Clock } from "../platform/clock.js";
 import { METHODS } from "../platform/node-http.js";
 import type { AccessRequest, Decision, SubjectProperties } from "./access-request.js";
-import { httpAccessRequest, mcpAccessRequest } from "./access-request-of.js";
+import { httpAccessRequest, mcpAccessRequest, tcpAccessRequest } from "./access-request-of.js";
 import { createDecisionPoint } from "./decision-point.js";
 import type { PolicySet } from "./policy-set.js";
 
@@ -124,9 +124,12 @@ function recordedCall({ fields }: AuditEntry): RecordedCall {
   const action = text("action");
   const target = text("target");
   const http = text("protocol") === "http" || (text("protocol") === "" && METHODS.includes(action));
-  const request = http
-    ? httpAccessRequest({ ...common, method: action, path: target, query: query as Record<string, string> })
-    : mcpAccessRequest({ ...common, method: action, args, ...(action === "tools/call" && { tool: target }) });
+  const request =
+    text("protocol") === "tcp"
+      ? tcpAccessRequest(common)
+      : http
+        ? httpAccessRequest({ ...common, method: action, path: target, query: query as Record<string, string> })
+        : mcpAccessRequest({ ...common, method: action, args, ...(action === "tools/call" && { tool: target }) });
   // The same digest: nothing was left out, so every value that any set reads is known to be absent.
   const complete = requestDigest(request) === text("requestDigest");
   if (!complete && (target.endsWith("…") || cut)) {

@@ -1,4 +1,5 @@
 import { METHODS } from "../platform/node-http.js";
+import { CONNECT } from "./access-request-of.js";
 import { MCP_METHODS } from "./mcp-methods.js";
 import { matchesName, type NamePattern, parseNamePattern } from "./pattern.js";
 import { nearestHint } from "./policy-names.js";
@@ -8,7 +9,7 @@ import { SERVICE_TYPES } from "./rule-names.js";
 import { type Place, propertyTerms, type ResourceScope } from "./rule-scope.js";
 import type { PathInFile } from "./yaml-file.js";
 
-const KNOWN_ACTIONS = [...METHODS.map((method) => `http:${method}`), ...MCP_METHODS];
+const KNOWN_ACTIONS = [...METHODS.map((method) => `http:${method}`), ...MCP_METHODS, CONNECT];
 
 /** Doing what: `method`, or `action` in full. */
 export function readAction(scope: ScopeText, resource: ResourceScope, place: Place): Pick<Rule, "actions" | "terms"> {
@@ -50,6 +51,10 @@ function isKnown(text: string): boolean {
 
 function serviceAction(text: string, at: PathInFile, what: string, { yaml, names }: Place): NamePattern | undefined {
   if (METHODS.includes(text)) return parseNamePattern(`http:${text}`);
+  if (text === CONNECT && what === "method") {
+    yaml.problem("policy-method", at, "connect is the action of a tcp service, and no method", "write action: connect");
+    return undefined;
+  }
   if (KNOWN_ACTIONS.includes(text)) return parseNamePattern(text);
   if (text.includes("*")) {
     const pattern = names.pattern(text, at, parseNamePattern);
@@ -57,7 +62,7 @@ function serviceAction(text: string, at: PathInFile, what: string, { yaml, names
   }
   const hint = METHODS.includes(text.toUpperCase())
     ? `did you mean ${text.toUpperCase()}?`
-    : nearestHint(text, [...METHODS, ...MCP_METHODS]);
+    : nearestHint(text, [...METHODS, ...MCP_METHODS, ...(what === "action" ? [CONNECT] : [])]);
   yaml.problem("policy-method", at, `unknown ${what} ${text}`, hint);
   return undefined;
 }

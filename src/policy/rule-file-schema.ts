@@ -57,13 +57,13 @@ const subject = z.strictObject({
 
 const action = z
   .strictObject({
-    name: oneOrMore("an action").optional().describe("GET, resources/read, write, get_*"),
+    name: oneOrMore("an action").optional().describe("GET, resources/read, connect (of a tcp service), write, get_*"),
     properties: values("what the action must come with: { soft: true }").optional(),
   })
   .refine(isSomething, "must not be empty");
 
 const resource = z.strictObject({
-  type: z.string().min(1).optional().describe("http, mcp, mcp-tool, or a type of entities.yaml: record"),
+  type: z.string().min(1).optional().describe("http, mcp, mcp-tool, tcp, or a type of entities.yaml: record"),
   id: oneOrMore("a service or the name of an entity").optional().describe("which: record-1, record-*"),
   service: oneOrMore("a service").optional().describe("a service, as in to"),
   path: oneOrMore("a path").optional().describe("HTTP paths, as in path"),

@@ -119,7 +119,7 @@ function keysOf(
   return [...new Set(ids.map(({ text }) => entityKey(type, text)))];
 }
 
-const OF_AGENTID: ReadonlySet<string> = new Set(["spiffe", "http", "mcp", "mcp-tool"]);
+const OF_AGENTID: ReadonlySet<string> = new Set(["spiffe", "http", "mcp", "mcp-tool", "tcp"]);
 
 function literalActions(rule: Rule): readonly string[] {
   if (rule.tools !== undefined) {

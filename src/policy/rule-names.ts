@@ -19,7 +19,7 @@ import { isIdentityName, type NamedService, nearestHint, type PolicyNames } from
 import type { PathInFile, YamlFile } from "./yaml-file.js";
 
 /** Types of resources that are services of `agentid.yaml`. */
-export const SERVICE_TYPES: readonly string[] = ["http", "mcp", "mcp-tool"];
+export const SERVICE_TYPES: readonly string[] = ["http", "mcp", "mcp-tool", "tcp"];
 
 type Written = string | readonly string[] | undefined;
 

@@ -1,4 +1,5 @@
-import { type IdentityPattern, parseNamePattern, parsePathPattern, parseUriPattern } from "./pattern.js";
+import { CONNECT } from "./access-request-of.js";
+import { type IdentityPattern, matchesName, parseNamePattern, parsePathPattern, parseUriPattern } from "./pattern.js";
 import type { Rule } from "./rule.js";
 import type { ResourceText, ScopeText, SubjectText } from "./rule-file-schema.js";
 import { type RuleNames, SERVICE_TYPES } from "./rule-names.js";
@@ -201,8 +202,9 @@ function requireResource({ yaml, effect, rule, path }: Place): void {
 export function checkProtocols(rule: Rule, scope: ScopeText, { yaml, names, path }: Place): void {
   const http = rule.paths !== undefined || rule.actions?.some(({ text }) => text.startsWith("http:")) === true;
   const mcpMethods =
-    rule.actions?.some(({ text }) => !text.startsWith("http:") && text !== "tools/call" && !text.includes("*")) ===
-    true;
+    rule.actions?.some(
+      ({ text }) => !text.startsWith("http:") && text !== "tools/call" && text !== CONNECT && !text.includes("*"),
+    ) === true;
   const isService = rule.resourceType === undefined || SERVICE_TYPES.includes(rule.resourceType);
   if (!isService) return;
   const mcpParts = [rule.tools, rule.uris, rule.prompts].filter((part) => part !== undefined).length;
@@ -219,6 +221,7 @@ export function checkProtocols(rule: Rule, scope: ScopeText, { yaml, names, path
       `rule ${rule.name} never matches: a tool, a resource, a prompt, a path: one of them`,
     );
   }
+  checkTcp(rule, scope, { yaml, names, path });
   const services = names.servicesAmong(rule.to);
   if ((scope.to === undefined && scope.resource === undefined) || services.length === 0) return;
   const key = scope.resource === undefined ? [...path, "tools"] : [...path, "resource"];
@@ -230,3 +233,37 @@ export function checkProtocols(rule: Rule, scope: ScopeText, { yaml, names, path
     yaml.problem("policy-rule", [...path, where], `${services[0]?.name} is an mcp service: use tools`);
   }
 }
+
+/** Of the bytes of a tcp service nothing is read: its one action is that somebody connects. */
+function checkTcp(rule: Rule, scope: ScopeText, { yaml, names, path }: Pick<Place, "yaml" | "names" | "path">): void {
+  const services = names.servicesAmong(rule.to);
+  const [service] = services;
+  const connects = rule.actions?.some(({ text }) => text === CONNECT) === true;
+  const onlyConnects = connects && rule.actions?.every(({ text }) => text === CONNECT) === true;
+  const inside = [rule.tools, rule.paths, rule.uris, rule.prompts].some((part) => part !== undefined);
+  if (onlyConnects && inside) {
+    yaml.problem("policy-rule", path, `rule ${rule.name} never matches: connect together with a tool or a path`);
+    return;
+  }
+  if (service === undefined) return;
+  if (services.every(({ protocol }) => protocol === "tcp")) {
+    const other = rule.resourceType !== undefined && rule.resourceType !== "tcp";
+    const speaksOfConnect = rule.actions === undefined || rule.actions.some((name) => matchesName(name, CONNECT));
+    if (speaksOfConnect && !inside && !other) return;
+    const key = TCP_HAS_NOT.find((each) => scope[each] !== undefined);
+    const what = other
+      ? `no ${rule.resourceType} service`
+      : `a tcp service and has no ${key === "tools" ? "tools" : "methods, paths or tools"}`;
+    const hint = "its one action is connect: write action: connect, or leave it out";
+    yaml.problem("policy-rule", [...path, ...(key === undefined ? [] : [key])], `${service.name} is ${what}`, hint);
+    return;
+  }
+  const noTcp = services.every(({ protocol }) => protocol !== "tcp");
+  if (noTcp && (onlyConnects || rule.resourceType === "tcp")) {
+    const key = onlyConnects ? "action" : "resource";
+    const message = `${service.name} is an ${service.protocol} service, and connect is the action of tcp services`;
+    yaml.problem("policy-rule", [...path, key], message, service.protocol === "mcp" ? "use tools" : "use method");
+  }
+}
+
+const TCP_HAS_NOT = ["tools", "path", "method", "action", "resource"] as const;

@@ -29,13 +29,13 @@ export interface Rule {
   readonly subjectIds: readonly NamePattern[] | undefined;
   /** Of subjects that are identities. */
   readonly from: readonly IdentityPattern[] | undefined;
-  /** `http`, `mcp`, `mcp-tool`, or a type of `entities.yaml`. */
+  /** `http`, `mcp`, `mcp-tool`, `tcp`, or a type of `entities.yaml`. */
   readonly resourceType: string | undefined;
   /** Of resources that are entities. */
   readonly resourceIds: readonly NamePattern[] | undefined;
   /** Always identities: the name of a service has been replaced by the identity it speaks as. */
   readonly to: readonly IdentityPattern[] | undefined;
-  /** Names of actions: `http:GET`, `resources/read`, `write`. */
+  /** Names of actions: `http:GET`, `resources/read`, `connect`, `write`. */
   readonly actions: readonly NamePattern[] | undefined;
   readonly tools: readonly NamePattern[] | undefined;
   readonly paths: readonly SegmentPattern[] | undefined;
@@ -63,8 +63,8 @@ export interface RuledRequest {
   readonly resourceId: string;
   /** Of a resource that is a service. */
   readonly service: IdentityParts | undefined;
-  readonly protocol: "http" | "mcp" | "entity";
-  /** `http:GET`, `tools/call`, `write`. */
+  readonly protocol: "http" | "mcp" | "tcp" | "entity";
+  /** `http:GET`, `tools/call`, `connect`, `write`. */
   readonly action: string;
   /** Present exactly for `tools/call`. */
   readonly tool: string | undefined;

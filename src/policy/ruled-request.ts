@@ -1,5 +1,6 @@
 import { CodedError } from "../coded-error.js";
 import type { AccessRequest, Properties } from "./access-request.js";
+import { CONNECT } from "./access-request-of.js";
 import type { ConditionInput } from "./condition.js";
 import { type IdentityParts, identityParts, isNormalisedPath, segmentsOfPath, uriParts } from "./pattern.js";
 import type { KnownLabels } from "./policy-names.js";
@@ -23,6 +24,7 @@ export function ruledRequest(request: AccessRequest): RuledRequest {
   const type: unknown = resource?.type;
   if (type === "http") return httpRequest(request, subjectType, subjectId, caller, name);
   if (type === "mcp" || type === "mcp-tool") return mcpRequest(request, subjectType, subjectId, caller, name);
+  if (type === "tcp") return tcpRequest(request, subjectType, subjectId, caller, name);
   const id: unknown = resource?.id;
   if (!isName(type) || !isName(id)) throw new CodedError("request-invalid", "the request names no resource");
   return {
@@ -103,6 +105,22 @@ function mcpRequest(
     pathSegments: NO_SEGMENTS,
     uri: isAboutResource ? uriParts(args.uri as string) : undefined,
     prompt: isAboutPrompt ? (args.name as string) : undefined,
+  };
+}
+
+function tcpRequest(
+  { resource }: AccessRequest,
+  subjectType: string,
+  subjectId: string,
+  caller: IdentityParts | undefined,
+  name: string,
+): RuledRequest {
+  if (name !== CONNECT)
+    throw new CodedError("request-invalid", `${JSON.stringify(name)} is no action of a tcp service`);
+  return {
+    ...{ subjectType, subjectId, caller, action: name, protocol: "tcp" },
+    ...{ resourceType: "tcp", resourceId: resource.id, service: identityParts(resource.id) },
+    ...NO_DETAIL,
   };
 }
 

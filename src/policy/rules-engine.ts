@@ -171,7 +171,7 @@ function isBetween(rule: Rule, caller: IdentityParts, service: IdentityParts): b
   );
 }
 
-const OF_SERVICES: ReadonlySet<string> = new Set(["http", "mcp", "mcp-tool"]);
+const OF_SERVICES: ReadonlySet<string> = new Set(["http", "mcp", "mcp-tool", "tcp"]);
 
 function toolRequest(caller: IdentityParts, service: IdentityParts, tool: string): RuledRequest {
   return {

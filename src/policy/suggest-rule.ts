@@ -110,6 +110,7 @@ function callScope(ruled: RuledRequest): { scope: Scope; terms: readonly string[
     return { scope: { method: "tools/call" }, terms: [`resource.tool == ${celLiteral(ruled.tool)}`] };
   }
   if (ruled.tool !== undefined) return { scope: { tools: [ruled.tool] }, terms: [] };
+  if (ruled.protocol === "tcp") return { scope: { action: ruled.action }, terms: [] };
   const method = methodName(ruled.action);
   if (ruled.path === undefined) return { scope: { method }, terms: [] };
   if (ruled.path.includes("*")) return { scope: { method }, terms: [`request.path == ${celLiteral(ruled.path)}`] };

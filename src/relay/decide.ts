@@ -54,7 +54,7 @@ function withoutCaller(decision: Decision): Decision {
 }
 
 /** "If the PEP does not understand an obligation, it MUST treat the decision as a denial" (AuthZEN obligations profile 1.0): the relay knows none. */
-function withoutObligations(decision: Decision): Decision {
+export function withoutObligations(decision: Decision): Decision {
   if (!decision.allowed || decision.obligations.length === 0) return decision;
   const needed = decision.obligations.map(({ type }) => type).join(", ");
   return { ...decision, allowed: false, conditional: true, reason: `${decision.rule} requires ${needed}` };

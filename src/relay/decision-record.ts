@@ -1,9 +1,11 @@
+import type { IncomingMessage } from "node:http";
 import type { AuditFields } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
 import { Refusal } from "../http/refusal.js";
 import type { Json } from "../http/strict-json.js";
 import type { AccessRequest, Decision, ShadowOutcome } from "../policy/access-request.js";
+import { CONNECT } from "../policy/access-request-of.js";
 import { auditValue, type DecidedCall } from "../policy/decided-call.js";
 import { ownDecision } from "../policy/own-decision.js";
 import { requestDigest } from "../policy/replay.js";
@@ -12,6 +14,12 @@ import type { Exchange, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
 
 const MAX_SUMMARY = 300;
+
+/** What of an exchange the record is about: a request, or a whole connection. */
+export type Recorded = Pick<
+  Exchange,
+  "leg" | "service" | "startedAt" | "caller" | "strangerDetail" | "message" | "target" | "decision"
+> & { readonly request: Pick<IncomingMessage, "method" | "url"> };
 
 /** A decision that the relay makes without asking a rule. `rule` names the reason: a refusal's code, or `reach`. */
 export function relayDecision(parts: RelayParts, allowed: boolean, rule: string, reason: string): Decision {
@@ -24,7 +32,7 @@ export function relayDecision(parts: RelayParts, allowed: boolean, rule: string,
  */
 export function recordDecision(
   parts: RelayParts,
-  exchange: Exchange,
+  exchange: Recorded,
   decision: Decision,
   request: AccessRequest | undefined,
 ): Promise<void> {
@@ -37,21 +45,25 @@ export function recordDecision(
  * Puts a refusal on record and shows it, at once: what is refused is answered before anything that follows on the connection is looked at.
  * Throws Refusal `record-unwritable` (503).
  */
-export function recordRefusal(parts: RelayParts, exchange: Exchange, { code, message, status }: Refusal): void {
-  if (exchange.decision === undefined) {
-    const seen = seenOf(exchange);
-    const decision = relayDecision(parts, false, code, message);
-    atOnce(parts, "decision", decisionFields(exchange, decision, undefined, seen));
-    show(parts, exchange, decision, undefined, seen);
-  }
-  const outcome = outcomeFields(exchange, { status, error: code });
+export function recordRefusal(parts: RelayParts, exchange: Recorded, refusal: Refusal): void {
+  recordDenial(parts, exchange, refusal);
+  const outcome = outcomeFields(exchange, { status: refusal.status, error: refusal.code });
   if (outcome !== undefined) atOnce(parts, "call", outcome);
+}
+
+/** As `recordRefusal`, where the outcome is recorded by itself; nothing where a decision is on record already. */
+export function recordDenial(parts: RelayParts, exchange: Recorded, { code, message }: Refusal): void {
+  if (exchange.decision !== undefined) return;
+  const seen = seenOf(exchange);
+  const decision = relayDecision(parts, false, code, message);
+  atOnce(parts, "decision", decisionFields(exchange, decision, undefined, seen));
+  show(parts, exchange, decision, undefined, seen);
 }
 
 /** The call as people see it. */
 type Seen = Omit<DecidedCall, "decision" | "request">;
 
-function seenOf(exchange: Exchange): Seen {
+function seenOf(exchange: Recorded): Seen {
   const { caller, service } = exchange;
   const seen: Seen = {
     caller: callerName(exchange),
@@ -67,7 +79,7 @@ function seenOf(exchange: Exchange): Seen {
 
 /** In the order of the record, which then need not be made. */
 function decisionFields(
-  { caller, leg, service }: Exchange,
+  { caller, leg, service }: Recorded,
   decision: Decision,
   request: AccessRequest | undefined,
   seen: Seen,
@@ -100,7 +112,7 @@ function decisionFields(
 
 function show(
   parts: RelayParts,
-  exchange: Exchange,
+  exchange: Recorded,
   decision: Decision,
   request: AccessRequest | undefined,
   seen: Seen,
@@ -166,7 +178,7 @@ export function recordRefusedConnection(
 /** Puts the outcome of a decided call on record, before the head of its answer goes out. Rejects with Refusal `record-unwritable` (503). */
 export function recordOutcome(
   parts: RelayParts,
-  exchange: Exchange,
+  exchange: Recorded,
   outcome: { status?: number; error?: string },
 ): Promise<unknown> {
   const fields = outcomeFields(exchange, outcome);
@@ -175,7 +187,7 @@ export function recordOutcome(
 }
 
 function outcomeFields(
-  { decision, startedAt }: Exchange,
+  { decision, startedAt }: Recorded,
   { status, error }: { status?: number; error?: string },
 ): AuditFields | undefined {
   if (decision === undefined) return undefined;
@@ -188,24 +200,26 @@ function outcomeFields(
 }
 
 /** Shows that a decided call is over. */
-export function showEnd(parts: RelayParts, exchange: Exchange, outcome: { status?: number; error?: string }): void {
+export function showEnd(parts: RelayParts, exchange: Recorded, outcome: { status?: number; error?: string }): void {
   const { decision } = exchange;
   if (decision === undefined) return;
   parts.emit({ event: "call.ended", decision: decision.id, durationMs: since(exchange.startedAt), ...outcome });
 }
 
 /** As events and screens name a caller: `agents/billing` in the service's own trust domain, the whole ID of a foreign one, `(none)`. */
-function callerName(exchange: Exchange): string {
+function callerName(exchange: Recorded): string {
   const id: SpiffeId | undefined = exchange.caller?.id;
   return id === undefined ? "(none)" : nameOf(id, exchange);
 }
 
-function nameOf(id: SpiffeId, { service }: Exchange): string {
+function nameOf(id: SpiffeId, { service }: Recorded): string {
   return id.memberOf(service.id.trustDomain) ? id.name : id.toString();
 }
 
-function describe(exchange: Exchange): { action: string; target: string; summary: string } {
+function describe(exchange: Recorded): { action: string; target: string; summary: string } {
   const { message, request } = exchange;
+  // Of a whole connection there is nothing else to say: its bytes are not read.
+  if (exchange.service.protocol === "tcp") return { action: CONNECT, target: CONNECT, summary: CONNECT };
   const path = displayText(exchange.target?.raw ?? request.url ?? "", MAX_SUMMARY);
   if (message !== undefined && message.kind !== "response") {
     const method = displayText(message.method, 80);

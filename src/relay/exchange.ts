@@ -47,6 +47,8 @@ interface VerifiedCaller {
   readonly launchedBy: readonly string[];
   /** Lower-case hex SHA-256 of the certificate presented; undefined on the outbound leg. */
   readonly certificateSha256: string | undefined;
+  /** What the service is told of that certificate: names and values of headers. */
+  readonly certificateHeaders?: readonly string[];
 }
 
 /** One request on its way through a leg: each step fills in what it found out. */

@@ -66,7 +66,7 @@ export async function openInboundLeg(
     identifyCaller(parts, peers, leg.tickets),
     readMcpMessage(parts.clock),
     decideAndRecord(parts),
-    forwardToService(parts, peers, leg.upstream),
+    forwardToService(parts, leg.upstream),
   ];
   const { id, name } = leg.service();
   const refused = (socket: Duplex, code: RefusalCode, reason: string) => {
@@ -184,11 +184,12 @@ function holdOpenFor(
 
 function identifyCaller(parts: RelayParts, peers: ReadonlyMap<Duplex, Connected>, tickets: Tickets): Step {
   return (exchange: Exchange): StepResult => {
-    const { peer } = filled(peers.get(exchange.request.socket), "peer");
+    const { peer, headers: certificateHeaders } = filled(peers.get(exchange.request.socket), "peer");
     const { id, certificateSha256, launchedBy } = peer;
     const process = tickets.redeem(headerOf(exchange.request.rawHeaders, TICKET_HEADER), id.toString());
     const { detail = "", evidence = "certificate" } = process ?? {};
-    exchange.caller = { id, detail, evidence, launchedBy: ownChain(id, launchedBy, exchange), certificateSha256 };
+    const chain = ownChain(id, launchedBy, exchange);
+    exchange.caller = { id, detail, evidence, launchedBy: chain, certificateSha256, certificateHeaders };
     if (peer.notAfter.getTime() <= parts.clock.now()) {
       throw new Refusal("certificate-expired", 401, "the certificate of this connection has expired: connect again");
     }
@@ -201,14 +202,10 @@ function ownChain(id: SpiffeId, launchedBy: readonly string[], { service }: Exch
   return id.memberOf(service.id.trustDomain) ? launchedBy : [];
 }
 
-function forwardToService(
-  parts: RelayParts,
-  peers: ReadonlyMap<Duplex, Connected>,
-  upstream: () => UpstreamConnection,
-): Step {
+function forwardToService(parts: RelayParts, upstream: () => UpstreamConnection): Step {
   return (exchange): Promise<StepResult> => {
     const { dispatcher, host } = upstream();
-    const { headers: added } = filled(peers.get(exchange.request.socket), "peer");
+    const { certificateHeaders: added = [] } = filled(exchange.caller, "caller");
     return forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
   };
 }

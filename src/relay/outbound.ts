@@ -1,19 +1,29 @@
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
-import { codeOf, messageOf } from "../coded-error.js";
-import { type ListenerNames, outboundNames } from "../http/host-check.js";
+import { messageOf } from "../coded-error.js";
+import { type ListenerNames, outboundNames, unixSocketNames } from "../http/host-check.js";
 import { type HttpListener, httpListenerOptions, listenInsideOn, prepareHttpListener } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
-import { Refusal } from "../http/refusal.js";
+import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { createServer } from "../platform/node-http.js";
 import type { NetworkView } from "../platform/platform.js";
 import type { CallerPools, MutualTlsTarget } from "./caller-pools.js";
+import {
+  type Arrival,
+  type AttestedConnection,
+  attestConnection,
+  describeProcess,
+  entitlementOf,
+  identityOf,
+  passesRecheck,
+} from "./calling-process.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
 import { TICKET_HEADER } from "./headers.js";
+import { listenForCallers } from "./listening-socket.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
 import { parseRequest, readMcpMessage } from "./request-steps.js";
@@ -32,13 +42,7 @@ export interface OutboundLeg {
   close(graceMs: number): Promise<void>;
 }
 
-interface Connected {
-  readonly attested: Promise<Caller | Nobody>;
-  /** Set once `attested` has settled, so that later requests on the connection need not wait a turn. */
-  who: Caller | Nobody | undefined;
-}
-
-/** Listens on `port` of 127.0.0.1 and ::1. Throws CodedError `port-in-use`, `cannot-listen`. */
+/** Listens on `port` of 127.0.0.1 and ::1, and on `socket`. Throws CodedError `port-in-use`, `cannot-listen`, `socket-in-use`, `socket-path-taken`. */
 export async function openOutboundLeg(
   parts: RelayParts,
   leg: {
@@ -46,40 +50,48 @@ export async function openOutboundLeg(
     /** Where the service speaks mutual TLS: our inbound leg, or itself. */
     target: () => MutualTlsTarget;
     port: number;
+    /** Absolute path of the Unix socket to listen on too. */
+    socket: string | undefined;
     pools: CallerPools;
     tickets: Tickets;
   },
 ): Promise<OutboundLeg> {
-  const connections = new Map<Duplex, Connected>();
+  const connections = new Map<Duplex, AttestedConnection>();
   let names: ListenerNames = outboundNames(leg.port);
 
-  const read = parseRequest(() => names);
   const identify = identifyCaller(parts, connections);
   const goOn = forwardAsCaller(parts, leg);
   const trace = traceCalls(() => parts.tracer?.());
-  const relaying: readonly Step[] = [read, trace, identify, goOn];
-  const deciding: readonly Step[] = [read, trace, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
+  const stepsFor = (answersTo: () => ListenerNames): Record<"relaying" | "deciding", readonly Step[]> => {
+    const read = parseRequest(answersTo);
+    return {
+      relaying: [read, trace, identify, goOn],
+      deciding: [read, trace, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn],
+    };
+  };
+  const onPort = stepsFor(() => names);
+  const onSocket = stepsFor(() => unixSocketNames(leg.service().name));
 
   const listeners = new Set<HttpListener>();
-  const newServer = (network?: NetworkView) => {
+  const newServer = (arrival?: Arrival) => {
+    const steps = arrival === "unix" ? onSocket : onPort;
     const server = createServer(httpListenerOptions, (request, response) => {
       const service = leg.service();
       const exchange = newExchange("outbound", service, request, response);
-      void runPipeline(parts, decidesOutbound(service) ? deciding : relaying, exchange);
+      void runPipeline(parts, decidesOutbound(service) ? steps.deciding : steps.relaying, exchange);
     });
-    const listener = prepareHttpListener(
-      server,
-      (socket, code, reason) => {
-        const who = connections.get(socket)?.who;
-        const callerDetail = who === undefined ? "" : describe(who);
-        const caller = entitlementOf(parts, who)?.identity.name ?? "(none)";
-        recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
-      },
-      parts.maxConnections,
-    );
+    const refused = (socket: Duplex, code: RefusalCode, reason: string): void => {
+      const who = connections.get(socket)?.who;
+      const callerDetail = who === undefined ? "" : describeProcess(who);
+      const caller = entitlementOf(parts.registry, who)?.identity.name ?? "(none)";
+      recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
+    };
+    const listener = prepareHttpListener(server, refused, parts.maxConnections);
     server.on("connection", (socket: Socket) => {
       // What the listener has refused already asks nothing.
-      if (!socket.writableEnded) connections.set(socket, attest(parts, socket, connections, network));
+      if (socket.writableEnded) return;
+      connections.set(socket, attestConnection(parts.attestor, socket, arrival));
+      socket.once("close", () => connections.delete(socket));
     });
     return { server, listener };
   };
@@ -95,6 +107,11 @@ export async function openOutboundLeg(
     port = (await open("127.0.0.1", leg.port)) ?? leg.port;
     names = outboundNames(port);
     await open("::1", port);
+    if (leg.socket !== undefined) {
+      const { server, listener } = newServer("unix");
+      await listenForCallers(server, leg.socket);
+      listeners.add(listener);
+    }
   } catch (error) {
     await Promise.all([...listeners].map((listener) => listener.close(0)));
     throw error;
@@ -106,7 +123,7 @@ export async function openOutboundLeg(
     recheckCallers() {
       for (const [socket, { who }] of connections) {
         if (who === undefined || "nobody" in who) continue;
-        if (!passesRecheck(who) || entitlementOf(parts, who) === undefined) socket.destroy();
+        if (!passesRecheck(who) || entitlementOf(parts.registry, who) === undefined) socket.destroy();
       }
     },
     async close(graceMs) {
@@ -115,62 +132,12 @@ export async function openOutboundLeg(
   };
 }
 
-/** Begins attestation at accept, once a connection. */
-function attest(
-  parts: RelayParts,
-  socket: Socket,
-  connections: Map<Duplex, Connected>,
-  network: NetworkView | undefined,
-): Connected {
-  const endpoints = {
-    client: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
-    server: { address: socket.localAddress ?? "", port: socket.localPort ?? 0 },
-    ...acceptedDescriptor(socket),
-  };
-  const attested = parts.attestor.ofTcpConnection(endpoints, network);
-  const connected: Connected = { attested, who: undefined };
-  let closed = false;
-  void attested.then((who) => {
-    connected.who = who;
-    if (closed) release(who);
-  });
-  socket.once("close", () => {
-    closed = true;
-    connections.delete(socket);
-    if (connected.who !== undefined) release(connected.who);
-  });
-  return connected;
-}
-
-/** Node shows it in no other way; without it a connection is known by its two ends only. */
-function acceptedDescriptor(socket: Socket): { accepted?: number } {
-  const handle: unknown = Reflect.get(socket, "_handle");
-  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
-  return typeof fd === "number" && fd >= 0 ? { accepted: fd } : {};
-}
-
-function release(who: Caller | Nobody): void {
-  if (!("nobody" in who)) who.close();
-}
-
 /** The caller of a connection, checked again before each request (D5), and the first identity that follows (D9). */
-function identifyCaller(parts: RelayParts, connections: ReadonlyMap<Duplex, Connected>): Step {
+function identifyCaller(parts: RelayParts, connections: ReadonlyMap<Duplex, AttestedConnection>): Step {
   const identified = (exchange: Exchange, who: Caller | Nobody): StepResult => {
-    const detail = describe(who);
+    const detail = describeProcess(who);
     exchange.strangerDetail = detail;
-    if ("nobody" in who) throw new Refusal("no-identity", 403, `no identity: ${who.reason}`);
-    try {
-      who.recheck();
-    } catch (cause) {
-      const reason = `${codeOf(cause)}: ${messageOf(cause)}`;
-      throw new Refusal("process-changed", 403, `no identity: ${detail} (${reason})`, { cause });
-    }
-    const entitlement = entitlementOf(parts, who);
-    if (entitlement === undefined) {
-      const hint = `"agentid attest ${who.facts.pid}" says why`;
-      throw new Refusal("no-identity", 403, `no identity: ${detail}; ${hint}`);
-    }
-    const { identity, evidence, launchedBy } = entitlement;
+    const { identity, evidence, launchedBy } = identityOf(parts.registry, who);
     exchange.caller = { id: identity.id, detail, evidence, launchedBy, certificateSha256: undefined };
     return undefined;
   };
@@ -214,32 +181,4 @@ function dispatcherFor(pools: CallerPools, exchange: Exchange, target: MutualTls
   } catch (cause) {
     throw new Refusal("not-ready", 503, `no certificate for the caller now: ${messageOf(cause)}`, { cause });
   }
-}
-
-function entitlementOf(parts: RelayParts, who: Caller | Nobody | undefined) {
-  if (who === undefined || "nobody" in who) return undefined;
-  return parts.registry.entitlementsOf(who).granted[0];
-}
-
-function passesRecheck(caller: Caller): boolean {
-  try {
-    caller.recheck();
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** `python3 other.py, pid 5120, uid 1000`. */
-function describe(who: Caller | Nobody): string {
-  const words: string[] = [];
-  if ("nobody" in who) {
-    if (who.pid !== undefined) words.push(`pid ${who.pid}`);
-    if (who.uid !== undefined) words.push(`uid ${who.uid}`);
-    return words.join(", ");
-  }
-  const { commandLine, exePath, pid, uid } = who.facts;
-  const command = commandLine.length > 0 ? commandLine.join(" ") : exePath;
-  if (command !== undefined) words.push(command);
-  return [...words, `pid ${pid}`, `uid ${uid}`].join(", ");
 }

@@ -7,13 +7,19 @@ import type { RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
 import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
 import { decidesOutbound, type RunningService } from "./running-service.js";
+import { openTcpInboundLeg } from "./tcp-inbound.js";
+import { openTcpOutboundLeg, type TcpLeg } from "./tcp-outbound.js";
 import { createTickets, type Tickets } from "./tickets.js";
 import { connectUpstream, type UpstreamConnection } from "./upstream.js";
 
 /** Where a service is reached. */
 interface ServiceAddresses {
-  /** Base URL of the outbound leg, for programs that know nothing of TLS: `http://127.0.0.1:21234`. */
+  /** Base URL of the outbound leg, for programs that know nothing of TLS: `http://127.0.0.1:21234`; `tcp://…` of a tcp service. */
   readonly url: string;
+  /** `127.0.0.1:21234`. */
+  readonly address: string;
+  /** Path of the Unix socket on which the outbound leg listens too. */
+  readonly socket: string | undefined;
   /** Where it takes mutual TLS: the inbound leg, or the service itself. */
   readonly mtls: { readonly host: string; readonly port: number; readonly ofRelay: boolean };
 }
@@ -41,8 +47,8 @@ export interface Relay {
 interface ServiceLegs {
   service: RunningService;
   upstream: UpstreamConnection | undefined;
-  readonly inbound: InboundLeg | undefined;
-  readonly outbound: OutboundLeg;
+  readonly inbound: (InboundLeg & Partial<TcpLeg>) | undefined;
+  readonly outbound: OutboundLeg & Partial<TcpLeg>;
   readonly target: () => MutualTlsTarget;
 }
 
@@ -105,6 +111,11 @@ export function createRelay(parts: RelayParts): Relay {
     }
     for (const [name, service] of replaced) replaceService(legs.get(name), service, answerTimeoutMs);
     for (const one of opened) legs.set(one.service.name, one);
+    // Whatever changed may be the policy: connections that were decided once are decided again.
+    for (const { inbound, outbound } of legs.values()) {
+      inbound?.recheckDecisions?.();
+      outbound.recheckDecisions?.();
+    }
     const wanted = new Set(services.map(({ name }) => name));
     const gone = [...legs].filter(([name]) => !wanted.has(name));
     await Promise.all(gone.map(([name, one]) => closeLegs(name, one, 0)));
@@ -127,7 +138,9 @@ export function createRelay(parts: RelayParts): Relay {
       if (one === undefined) return undefined;
       const { host, port } = one.target();
       const mtls = { host, port, ofRelay: one.inbound !== undefined };
-      return { url: `http://127.0.0.1:${one.outbound.port}`, mtls };
+      const address = `127.0.0.1:${one.outbound.port}`;
+      const scheme = one.service.protocol === "tcp" ? "tcp" : "http";
+      return { url: `${scheme}://${address}`, address, socket: one.service.listenSocket, mtls };
     },
     ports: () =>
       [...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),
@@ -161,8 +174,10 @@ async function openLegs(
 ): Promise<ServiceLegs> {
   const state = { service, upstream: undefined as UpstreamConnection | undefined };
   const current = () => state.service;
-  let inbound: InboundLeg | undefined;
-  if (!decidesOutbound(service)) {
+  let inbound: (InboundLeg & Partial<TcpLeg>) | undefined;
+  if (!decidesOutbound(service) && service.protocol === "tcp") {
+    inbound = await openTcpInboundLeg(parts, { service: current, tickets: shared.tickets });
+  } else if (!decidesOutbound(service)) {
     state.upstream = connectUpstream(service, shared.answerTimeoutMs);
     inbound = await openInboundLeg(parts, {
       service: current,
@@ -179,7 +194,9 @@ async function openLegs(
   try {
     const port = service.listenPort ?? freeDerivedPort(parts.projectDirectory, service.name, shared.taken);
     const { pools, tickets } = shared;
-    const outbound = await openOutboundLeg(parts, { service: current, target, port, pools, tickets });
+    const to = { service: current, target, port, socket: service.listenSocket, tickets };
+    const outbound =
+      service.protocol === "tcp" ? await openTcpOutboundLeg(parts, to) : await openOutboundLeg(parts, { ...to, pools });
     return Object.assign(state, { inbound, outbound, target });
   } catch (error) {
     await inbound?.close(0);
@@ -200,6 +217,7 @@ function keepsItsListeners(old: RunningService, next: RunningService): boolean {
   return (
     old.id.equals(next.id) &&
     old.listenPort === next.listenPort &&
+    old.listenSocket === next.listenSocket &&
     old.protocol === next.protocol &&
     decidesOutbound(old) === decidesOutbound(next)
   );
@@ -209,7 +227,8 @@ function replaceService(legs: ServiceLegs | undefined, service: RunningService, 
   if (legs === undefined) return;
   const moved = !isDeepStrictEqual(legs.service.upstream, service.upstream);
   legs.service = service;
-  if (!moved || decidesOutbound(service)) return;
+  // A tcp service is connected to anew for each connection.
+  if (!moved || decidesOutbound(service) || service.protocol === "tcp") return;
   legs.upstream?.retire();
   legs.upstream = connectUpstream(service, answerTimeoutMs);
 }

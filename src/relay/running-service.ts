@@ -4,8 +4,10 @@ import type { ServiceConfig, Upstream } from "../config/config.js";
 type ReachableUpstream = Exclude<Upstream, { kind: "command" }>;
 
 /** A service of the configuration whose upstream can be connected to. */
-export interface RunningService extends Omit<ServiceConfig, "upstream"> {
+export interface RunningService extends Omit<ServiceConfig, "upstream" | "listenSocket"> {
   readonly upstream: ReachableUpstream;
+  /** Absolute path. */
+  readonly listenSocket?: string;
 }
 
 /** The outbound leg decides where no inbound leg of ours stands before the service. */

@@ -9,6 +9,7 @@ import { liarMutants } from "./liar-mutants.ts";
 import { policyMutants } from "./policy-mutants.ts";
 import { relayMutants } from "./relay-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
+import { tcpMutants } from "./tcp-mutants.ts";
 import { tokenMutants } from "./token-mutants.ts";
 
 /** One check of the real code, switched off. */
@@ -432,5 +433,6 @@ export const mutants: readonly Mutant[] = [
   ...relayMutants,
   ...sandboxMutants,
   ...tokenMutants,
+  ...tcpMutants,
   ...policyMutants,
 ];

@@ -18,7 +18,7 @@ export default class PolicyExplain extends AgentidCommand {
   static override args = {
     call: Args.string({
       required: true,
-      description: "payments/issue_refund, 'GET invoices /v1/invoices', 'resources/read payments'",
+      description: "payments/issue_refund, 'GET invoices /v1/invoices', 'resources/read payments', 'connect orders'",
     }),
   };
   static override flags = {

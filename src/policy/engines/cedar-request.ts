@@ -38,9 +38,12 @@ const STANDARD_TYPES: Readonly<Record<string, string>> = {
   http: "Service",
   mcp: "Service",
   "mcp-tool": "Tool",
+  tcp: "Service",
   user: "User",
   group: "Group",
 };
+
+const SERVICES: ReadonlySet<string> = new Set(["http", "mcp", "tcp"]);
 
 /** Names, values and entities of one request; more would make others wait. */
 const MAX_UNITS = 64 * 1024;
@@ -123,7 +126,7 @@ function resourceOf(
   service: TypeAndId,
   typeOf: (type: string) => string,
 ): TypeAndId {
-  if (type === "http" || type === "mcp") return { type: typeOf(type), id: service.id };
+  if (SERVICES.has(type)) return { type: typeOf(type), id: service.id };
   if (type !== "mcp-tool") return { type: typeOf(type), id };
   const tool: unknown = properties?.tool;
   if (typeof tool !== "string" || tool === "") throw new CodedError("request-invalid", "tools/call names no tool");
@@ -160,8 +163,8 @@ function knownTypes({ types, entities }: CedarMapping): ReadonlyMap<string, stri
   const owners = new Map<string, string>();
   for (const [type, name] of known) {
     const other = owners.get(name);
-    // An HTTP service and an MCP server are one type: services by name.
-    const both = [type, other].every((each) => each === "http" || each === "mcp");
+    // Whatever they speak, services are one type: services by name.
+    const both = [type, other].every((each) => each !== undefined && SERVICES.has(each));
     if (other !== undefined && !both)
       throw new CodedError(
         "cedar-types",
