@@ -200,4 +200,20 @@ export const engineMutants: readonly Mutant[] = [
     replace: "if (echoed === '')",
     tests: [REMOTE],
   },
+  {
+    id: "remote-strict-json",
+    check: "an answer that two parsers read as two is no answer",
+    file: "src/policy/engines/remote-call.ts",
+    find: "return parseStrictJson(Buffer.concat(chunks));",
+    replace: "void parseStrictJson;\n    return JSON.parse(new TextDecoder().decode(Buffer.concat(chunks)));",
+    tests: [REMOTE],
+  },
+  {
+    id: "remote-resumes",
+    check: "no TLS session with another decision point is resumed",
+    file: "src/policy/engines/remote-call.ts",
+    find: "maxCachedSessions: 0,",
+    replace: "maxCachedSessions: 100,",
+    tests: [REMOTE],
+  },
 ];

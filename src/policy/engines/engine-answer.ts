@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { displayText } from "../../control-api/display-text.js";
 import type { Obligation } from "../access-request.js";
 import type { Verdict } from "../engine.js";
 import { permitted, refused } from "./denials.js";
@@ -18,6 +19,13 @@ export function readObligations(written: unknown): readonly Obligation[] | undef
     : undefined;
 }
 
+const MAX_REASON = 500;
+
+/** What an engine gives as its reason goes on record and on screens, and policies put there what callers have written. */
+export function shownReason(text: string): string {
+  return displayText(text, MAX_REASON);
+}
+
 const answerObject = z.strictObject({
   allow: z.boolean(),
   reasons: z.array(z.string()).max(32).optional(),
@@ -35,11 +43,11 @@ export function verdictOf(value: unknown, engine: string, rule: string): Verdict
   const parsed = answerObject.safeParse(value);
   const obligations = parsed.success ? readObligations(parsed.data.obligations) : undefined;
   if (!parsed.success || obligations === undefined) {
-    const what = typeof value === "object" ? "an object that is no decision" : `${JSON.stringify(value)}`;
+    const what = typeof value === "object" ? "an object that is no decision" : shownReason(JSON.stringify(value));
     return refused({ rule, reason: `${engine} answers with ${what}, not with true or false` });
   }
   const { allow, reasons = [] } = parsed.data;
-  const why = reasons.length === 0 ? "" : `: ${reasons.join("; ")}`;
+  const why = reasons.length === 0 ? "" : `: ${shownReason(reasons.join("; "))}`;
   if (allow) return permitted({ rule, reason: `permitted by ${engine}${why}`, obligations });
   return refused({ rule, reason: `${engine} does not permit it${why}` });
 }

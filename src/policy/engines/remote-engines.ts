@@ -5,7 +5,7 @@ import type { AccessRequest, Properties } from "../access-request.js";
 import type { PolicyEngine, Verdict } from "../engine.js";
 import { type AuthzenEndpoint, findEvaluationEndpoint } from "./authzen-metadata.js";
 import { consideredAs, permitted, refused } from "./denials.js";
-import { readObligations, verdictOf } from "./engine-answer.js";
+import { readObligations, shownReason, verdictOf } from "./engine-answer.js";
 import { digestOf, readEngineFile, textOf } from "./engine-files.js";
 import { knownRequest } from "./known-request.js";
 import type { EngineContext, EngineLoad } from "./loaded-engine.js";
@@ -56,13 +56,13 @@ function decisionOf(body: unknown, name: string): Verdict {
   if (typeof decision !== "boolean") {
     throw new CodedError(
       "engine-answer",
-      `its decision is ${JSON.stringify(decision) ?? "missing"}, not true or false`,
+      `its decision is ${shownReason(JSON.stringify(decision) ?? "missing")}, not true or false`,
     );
   }
   if (context !== undefined && context !== null && !isObject(context)) {
     throw new CodedError("engine-answer", "its context is no object");
   }
-  const why = typeof context?.reason === "string" ? `: ${context.reason}` : "";
+  const why = typeof context?.reason === "string" ? `: ${shownReason(context.reason)}` : "";
   if (!decision) return refused({ rule: name, reason: `${name} does not permit it${why}` });
   const obligations = readObligations(context?.obligations);
   if (obligations === undefined) throw new CodedError("engine-answer", "its obligations cannot be understood");
