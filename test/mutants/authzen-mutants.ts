@@ -194,4 +194,28 @@ export const authzenMutants: readonly Mutant[] = [
     replace: "args: { ...args, ...objectOrNothing(question.context?.args) }",
     tests: ["test/authzen/evaluation.test.ts"],
   },
+  {
+    id: "authzen-late-narrowing",
+    check: "a decision that was under way while the policies changed is made anew",
+    file: "src/authzen/evaluate.ts",
+    find: "if (parts.decisionPoint() !== decisionPoint) return",
+    replace: "if (false as boolean) return",
+    tests: ["test/authzen/late-decisions.test.ts"],
+  },
+  {
+    id: "authzen-late-revocation",
+    check: "who is revoked while it is decided is permitted nothing",
+    file: "src/authzen/evaluate.ts",
+    find: "const { refusal: since } = grounded(question, point, parts);",
+    replace: "const since: string | undefined = undefined;",
+    tests: ["test/authzen/late-decisions.test.ts"],
+  },
+  {
+    id: "authzen-late-search",
+    check: "a search is by one set of policies",
+    file: "src/authzen/search.ts",
+    find: "if (parts.decisionPoint() !== decisionPoint) return",
+    replace: "if (false as boolean) return",
+    tests: ["test/authzen/late-decisions.test.ts"],
+  },
 ];

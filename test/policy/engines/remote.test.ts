@@ -228,11 +228,14 @@ const evaluations: Record<string, RequestListener> = {
   "a decision that other parsers read otherwise": (_, response) => json(response, { decision: true, Decision: false }),
   "another answer for each half of its request id": (_, response) =>
     response
-      .writeHead(200, [
-        ["content-type", "application/json"],
-        ["x-request-id", "a"],
-        ["x-request-id", "b"],
-      ].flat())
+      .writeHead(
+        200,
+        [
+          ["content-type", "application/json"],
+          ["x-request-id", "a"],
+          ["x-request-id", "b"],
+        ].flat(),
+      )
       .end('{"decision":true}'),
   "a denial": (_, response) => json(response, { decision: false, context: { reason: "because" } }),
   "somebody else's request id": (_, response) => json(response, { decision: true }, { "x-request-id": "other" }),
