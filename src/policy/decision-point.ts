@@ -49,7 +49,7 @@ export function createDecisionPoint(
   const all = [ourRules, ...engines];
   const digest = policyDigest(set.digest, engines, rules?.items);
 
-  const decisionOf = (request: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
+  const decisionOf = (given: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
     const started = performance.now();
     const decided = (judged: Judged): Decision => {
       const verdict = settled(judged, use);
@@ -74,7 +74,7 @@ export function createDecisionPoint(
     };
     const failed = (thrown: unknown): Decision => decided({ ...DENIED, reason: messageOf(thrown) });
     try {
-      const judged = judge(request, use);
+      const judged = judge(ofItsMethod(given), use);
       return judged instanceof Promise ? judged.then(decided, failed) : decided(judged);
     } catch (thrown) {
       return failed(thrown);
@@ -154,9 +154,10 @@ export function createDecisionPoint(
   }
 
   function consideredFor(
-    request: AccessRequest,
+    given: AccessRequest,
   ): readonly (readonly ConsideredRule[] | Promise<readonly ConsideredRule[]>)[] {
     try {
+      const request = ofItsMethod(given);
       return [request, ...questionsAbove(request)].flatMap((question, index) =>
         all
           .filter((engine) => engine.isAsked(question))
@@ -166,6 +167,15 @@ export function createDecisionPoint(
       return [];
     }
   }
+}
+
+/** A tool call is about a tool, every other message about its server, whatever the request calls it: scopes and engines must all take it for the same. */
+function ofItsMethod(request: AccessRequest): AccessRequest {
+  const { action, resource } = request;
+  const type = resource?.type;
+  if (type !== "mcp" && type !== "mcp-tool") return request;
+  const meant = action?.name === "tools/call" ? "mcp-tool" : "mcp";
+  return type === meant ? request : { ...request, resource: { ...resource, type: meant } };
 }
 
 /** Nobody's rules speak of a request that cannot be read; the decision's reason says what is wrong with it. */

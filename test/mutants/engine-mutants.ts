@@ -216,4 +216,20 @@ export const engineMutants: readonly Mutant[] = [
     replace: "maxCachedSessions: 100,",
     tests: [REMOTE],
   },
+  {
+    id: "engines-own-method",
+    check: "a tool call is one to every engine, whatever the request calls its resource",
+    file: "src/policy/decision-point.ts",
+    find: "return type === meant ? request : {",
+    replace: 'return type !== "" ? request : {',
+    tests: [COMPOSED],
+  },
+  {
+    id: "engines-scope-tools",
+    check: "an engine for MCP servers is asked about their tools",
+    file: "src/policy/engines/scope.ts",
+    find: 'if (resource.type === "mcp-tool" && types.has("mcp")) return true;',
+    replace: "",
+    tests: [COMPOSED],
+  },
 ];

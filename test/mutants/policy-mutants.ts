@@ -253,4 +253,20 @@ export const policyMutants: readonly Mutant[] = [
     replace: '({ rule, effect }) => effect === "deny" && rule',
     tests: ["test/policy/spared.test.ts"],
   },
+  {
+    id: "deny-server-tools",
+    check: "a deny about an MCP server is about its tools",
+    file: "src/policy/rule.ts",
+    find: 'return resourceType === asked || (effect !== "allow" && resourceType === "mcp" && asked === "mcp-tool");',
+    replace: "void effect;\n  return resourceType === asked;",
+    tests: ["test/policy/long-form.test.ts"],
+  },
+  {
+    id: "deny-uri-encodings",
+    check: "a deny of a resource is one of it in every percent-encoding",
+    file: "src/policy/rule.ts",
+    find: "const { segments, place } = uri.decoded;",
+    replace: "const { segments, place } = uri;",
+    tests: ["test/policy/long-form.test.ts"],
+  },
 ];
