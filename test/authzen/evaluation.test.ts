@@ -187,6 +187,30 @@ describe("a question in the shape of COAZ-MCP", () => {
     expect(await decisionOf(other)).toBe(false);
   });
 
+  it("about a method that MCP does not have is denied, however wide the rules, and so in our own words", async () => {
+    await start({ rules: "rules: [{ name: all, allow: { from: '**', to: '**' } }]" });
+    const decisionOf = async (body: object) => (await post("evaluation", body)).body.decision;
+    const own = (action: string) => ({
+      ...coaz(action, { type: "mcp", id: server }),
+      subject: { type: "spiffe", id: billing },
+    });
+    for (const method of ["tools/list", "server/discover", "notifications/initialized"]) {
+      expect([method, await decisionOf(coaz(method, { type: "mcp_server", id: server }))]).toEqual([method, true]);
+      expect([method, await decisionOf(own(method))]).toEqual([method, true]);
+    }
+    for (const method of [
+      "tools/drop",
+      "Tools/list",
+      "tools/list ",
+      "notifications/",
+      "notifications/a b",
+      "http:GET",
+    ]) {
+      expect([method, await decisionOf(coaz(method, { type: "mcp_server", id: server }))]).toEqual([method, false]);
+      expect([method, await decisionOf(own(method))]).toEqual([method, false]);
+    }
+  });
+
   it("says which of several servers a tool is at, or is denied", async () => {
     const second = { ...payments, name: "ledger", id: identity("mcp/ledger").id };
     await start({ services: [payments, second] });

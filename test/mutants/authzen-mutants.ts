@@ -218,4 +218,12 @@ export const authzenMutants: readonly Mutant[] = [
     replace: "if (false as boolean) return",
     tests: ["test/authzen/late-decisions.test.ts"],
   },
+  {
+    id: "authzen-unknown-method",
+    check: "a method that MCP does not have is denied, however wide the rules",
+    file: "src/authzen/known-facts.ts",
+    find: "if (MCP.has(meant.resource.type) && !isMcpRequest(name) && !isMcpNotification(name)) {",
+    replace: 'void isMcpNotification;\n  if (MCP.has(meant.resource.type) && !isMcpRequest(name) && name === "") {',
+    tests: ["test/authzen/evaluation.test.ts"],
+  },
 ];
