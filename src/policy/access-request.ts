@@ -136,6 +136,8 @@ export interface Explained {
 /** The policy decision point as enforcement points see it. It never throws: an error on the way is a deny with that error as its reason. */
 export interface DecisionPoint {
   readonly policyDigest: string;
+  /** Paths of a request whose values no rule wants shown: `args.card`. */
+  readonly sensitive?: readonly string[];
   /** A promise only where an engine that was asked answers with one: most decisions must not cost a turn of the event loop. */
   decide(request: AccessRequest): Decision | Promise<Decision>;
   /** What `decide` would answer, without an id and without counting for limits: for searches. */

@@ -134,6 +134,7 @@ export function createDecisionPoint(
 
   return {
     policyDigest: digest,
+    sensitive: [...new Set(set.rules.flatMap(({ condition }) => condition?.sensitive ?? []))],
     decide: (request) => decisionOf(request, "decide", nextId),
     wouldDecide: (request) => decisionOf(request, "explain", () => ""),
     explain(request) {

@@ -31,7 +31,7 @@ export function recordDecision(
   const { service } = exchange;
   const caller = callerName(exchange);
   const callerDetail = displayText(exchange.caller?.detail ?? exchange.strangerDetail, MAX_SUMMARY);
-  const { action, target, summary } = describe(exchange);
+  const { action, target, summary } = describe(exchange, sensitiveOf(parts));
   const launchedBy = exchange.caller?.launchedBy ?? [];
   const how = {
     ...(exchange.caller !== undefined && { evidence: exchange.caller.evidence }),
@@ -156,7 +156,10 @@ function nameOf(id: SpiffeId, { service }: Exchange): string {
   return id.memberOf(service.id.trustDomain) ? id.name : id.toString();
 }
 
-function describe(exchange: Exchange): { action: string; target: string; summary: string } {
+function describe(
+  exchange: Exchange,
+  sensitive: ReadonlySet<string>,
+): { action: string; target: string; summary: string } {
   const { message, request } = exchange;
   const path = displayText(exchange.target?.raw ?? request.url ?? "", MAX_SUMMARY);
   if (message !== undefined && message.kind !== "response") {
@@ -164,7 +167,11 @@ function describe(exchange: Exchange): { action: string; target: string; summary
     const tool = toolOf(message);
     if (tool !== undefined) {
       const name = displayText(tool.name, 80);
-      return { action: method, target: name, summary: displayText(`${name} ${inline(tool.args)}`, MAX_SUMMARY) };
+      return {
+        action: method,
+        target: name,
+        summary: displayText(`${name} ${inline(tool.args, "args", sensitive)}`, MAX_SUMMARY),
+      };
     }
     const named = message.params.name ?? message.params.uri;
     const target = typeof named === "string" ? displayText(named, MAX_SUMMARY) : path;
@@ -172,14 +179,25 @@ function describe(exchange: Exchange): { action: string; target: string; summary
   }
   const action = message === undefined ? (request.method ?? "") : "response";
   const plain = displayText(exchange.target?.path ?? path, MAX_SUMMARY);
-  return { action, target: plain, summary: message === undefined ? `${action} ${path}` : action };
+  const hidesQuery = [...sensitive].some((hidden) => hidden.startsWith("request"));
+  return { action, target: plain, summary: message === undefined ? `${action} ${hidesQuery ? plain : path}` : action };
 }
 
-/** `{invoice:1017, amount:4200}`: JSON as a person would jot it down. */
-function inline(value: Json): string {
-  if (Array.isArray(value)) return `[${value.map(inline).join(", ")}]`;
+/** A decision point that fails denies; what it would have hidden is not known then, so all of it is hidden. */
+function sensitiveOf({ decisionPoint }: RelayParts): ReadonlySet<string> {
+  try {
+    return new Set(decisionPoint().sensitive?.map((path) => path.replaceAll(/\[\d+\]/g, "")));
+  } catch {
+    return new Set(["args", "request"]);
+  }
+}
+
+/** `{invoice:1017, amount:4200}`: JSON as a person would jot it down, without what the rules call sensitive. */
+function inline(value: Json, path: string, sensitive: ReadonlySet<string>): string {
+  if (sensitive.has(path)) return "(sensitive)";
+  if (Array.isArray(value)) return `[${value.map((item) => inline(item, path, sensitive)).join(", ")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  const members = Object.entries(value).map(([key, member]) => `${key}:${inline(member)}`);
+  const members = Object.entries(value).map(([key, member]) => `${key}:${inline(member, `${path}.${key}`, sensitive)}`);
   return `{${members.join(", ")}}`;
 }
 

@@ -269,4 +269,12 @@ export const policyMutants: readonly Mutant[] = [
     replace: "const { segments, place } = uri;",
     tests: ["test/policy/long-form.test.ts"],
   },
+  {
+    id: "sensitive-summary",
+    check: "what is shown of a call holds no argument that a rule calls sensitive",
+    file: "src/relay/decision-record.ts",
+    find: 'if (sensitive.has(path)) return "(sensitive)";',
+    replace: "",
+    tests: ["test/relay/mcp.test.ts"],
+  },
 ];
