@@ -20,6 +20,7 @@ import { identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { createRulesEngine } from "./rules-engine.js";
 import { settled } from "./settlement.js";
+import { shownReason } from "./shown-reason.js";
 
 export interface DecisionPointOptions {
   readonly clock: Clock;
@@ -60,7 +61,7 @@ export function createDecisionPoint(
         engine: verdict.engine,
         rule: verdict.rule,
         at: verdict.at,
-        reason: verdict.reason,
+        reason: shownReason(verdict.reason),
         message: allowed ? undefined : verdict.message,
         policyDigest: digest,
         values: verdict.values,

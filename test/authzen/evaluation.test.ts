@@ -225,6 +225,33 @@ describe("a question in the shape of COAZ-MCP", () => {
 });
 
 describe("many evaluations", () => {
+  it("about what has a very long name have answers and records that are no longer for it", async () => {
+    await start();
+    const long = "x".repeat(200_000);
+    const question = { subject: { type: "user", id: "a" }, action: { name: "read" }, resource: { type: "t", id: "r" } };
+    const longer: readonly object[] = [
+      { subject: { type: "spiffe", id: long } },
+      { subject: { type: long, id: "a" } },
+      { action: { name: long } },
+      { action: { name: long }, resource: { type: "mcp", id: server } },
+      { resource: { type: "t", id: long } },
+      {
+        subject: { type: "identity", id: billing },
+        action: { name: "tools/call" },
+        resource: { type: "tool", id: "x" },
+        context: { server: long },
+      },
+    ];
+    for (const part of longer) {
+      const { status, body } = await post("evaluations", { ...question, ...part, evaluations: [{}, {}, {}] });
+      expect(status).toBe(200);
+      expect(body.evaluations).toHaveLength(3);
+      expect(JSON.stringify(body).length).toBeLessThan(10_000);
+      expect(JSON.stringify(recorded().at(-1)).length).toBeLessThan(10_000);
+    }
+    expect(recorded()).toHaveLength(3 * longer.length);
+  });
+
   it("are decided with members of their own, the defaults whole", async () => {
     const point = decidesBy(() => true);
     await start({ change: () => ({ decisionPoint: () => point }) });

@@ -277,4 +277,12 @@ export const policyMutants: readonly Mutant[] = [
     replace: "",
     tests: ["test/relay/mcp.test.ts"],
   },
+  {
+    id: "reason-fits",
+    check: "a reason fits into an entry of the record, whatever names a caller has written",
+    file: "src/policy/decision-point.ts",
+    find: "reason: shownReason(verdict.reason),",
+    replace: "reason: verdict.reason,",
+    tests: ["test/authzen/evaluation.test.ts"],
+  },
 ];

@@ -58,6 +58,15 @@ describe.each(["json", "sse"] as const)("the official MCP client through both le
     expect(shown).toMatchObject({ verdict: "ALLOW", rule: "reads", summary: "get_invoice {id:1017}" });
   });
 
+  it("has a denied call on record however long the name of its tool is", async () => {
+    const denials = () =>
+      running.record.entries.filter(({ kind, fields }) => kind === "decision" && fields.verdict === "DENY");
+    const before = denials().length;
+    await expect(client.callTool({ name: "x".repeat(200_000), arguments: {} })).rejects.toThrow(/Unknown tool/);
+    expect(denials().length).toBeGreaterThan(before);
+    for (const entry of denials()) expect(JSON.stringify(entry).length).toBeLessThan(10_000);
+  });
+
   it("shows of a call no argument that a rule calls sensitive, whichever rule decides", async () => {
     running.setRules(`${RULES}  - name: card
     deny: { from: agents/tests, to: payments, tools: [issue_refund] }

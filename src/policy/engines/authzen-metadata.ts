@@ -1,5 +1,5 @@
 import { CodedError } from "../../coded-error.js";
-import { shownReason } from "./engine-answer.js";
+import { shownReason } from "../shown-reason.js";
 import type { RemoteServer } from "./remote-call.js";
 
 export interface AuthzenEndpoint {

@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { displayText } from "../../control-api/display-text.js";
 import type { Obligation } from "../access-request.js";
 import type { Verdict } from "../engine.js";
+import { shownReason } from "../shown-reason.js";
 import { permitted, refused } from "./denials.js";
 
 const obligation = z.strictObject({
@@ -17,13 +17,6 @@ export function readObligations(written: unknown): readonly Obligation[] | undef
   return parsed.success
     ? parsed.data.map(({ id, type, properties }) => ({ id, type, ...(properties !== undefined && { properties }) }))
     : undefined;
-}
-
-const MAX_REASON = 500;
-
-/** What an engine gives as its reason goes on record and on screens, and policies put there what callers have written. */
-export function shownReason(text: string): string {
-  return displayText(text, MAX_REASON);
 }
 
 const answerObject = z.strictObject({
