@@ -118,7 +118,7 @@ function range<Member extends string | Candidate>(
   trialOf: (member: Member) => Trial,
 ): Range {
   const digest = createHash("sha256");
-  for (const member of members) digest.update(typeof member === "string" ? `${member}\0` : `${member.id}\0`);
+  for (const member of members) digest.update(JSON.stringify(member));
   return {
     size: members.length,
     digest: digest.digest("base64url"),

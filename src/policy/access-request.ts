@@ -148,4 +148,6 @@ export interface DecisionPoint {
   couldAllowTool(caller: string, service: string, tool: string, launchedBy?: readonly string[]): boolean;
   /** Has `caller` any allow rule at `service` at all? For `initialize`, `ping` and streams that carry only what was decided elsewhere. */
   couldReach(caller: string, service: string, launchedBy?: readonly string[]): boolean;
+  /** Is some engine asked about the MCP server `service` of which `couldReach` does not know what it allows? Then it is to be asked, about a `ping`. */
+  mustAskToReach?(service: string): boolean;
 }

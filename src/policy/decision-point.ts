@@ -146,6 +146,8 @@ export function createDecisionPoint(
     },
     couldAllowTool: (caller, service, tool, launchedBy = []) => could(caller, launchedBy, { service, tool }),
     couldReach: (caller, service, launchedBy = []) => could(caller, launchedBy, { service }),
+    mustAskToReach: (service) =>
+      engines.some((engine) => engine.cannotTell === true && engine.isAsked(anyCall("", { service }))),
   };
 
   function explained(decision: Decision, request: AccessRequest): Explained | Promise<Explained> {

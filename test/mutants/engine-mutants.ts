@@ -304,4 +304,12 @@ export const engineMutants: readonly Mutant[] = [
     replace: "",
     tests: [CEDAR],
   },
+  {
+    id: "engines-asked-to-reach",
+    check: "a stream is for whom every engine permits something, also one that cannot say so beforehand",
+    file: "src/relay/decide.ts",
+    find: "if (!decision.allowed || parts.decisionPoint().mustAskToReach?.(service) !== true) {",
+    replace: 'if (decision.rule !== "") {',
+    tests: ["test/relay/engines.test.ts"],
+  },
 ];

@@ -51,7 +51,7 @@ export async function loadRegoEngine(config: RegoEngineConfig, context: EngineCo
       return verdictOf(json === undefined ? undefined : JSON.parse(json), name, entrypoint);
     };
     const consider = (_: AccessRequest, verdict: Verdict) => consideredAs(name, verdict);
-    return { name, digest, isAsked, judge, consider, couldAllow: () => true };
+    return { name, digest, isAsked, judge, consider, couldAllow: () => true, cannotTell: true };
   };
   return { engine: { name, digest, open }, problems };
 }
