@@ -358,7 +358,7 @@ test("nobody names an action as a thing, nor a service by another name than its 
 permit(principal is User, action, resource is Record);
 permit(principal is User, action, resource == Service::"payments");
 permit(principal is User, action, resource is Action);`),
-    rulesScope: ["invoices"],
+    rulesScope: [{ type: "http" }],
   });
   const alice = { type: "user", id: "alice" };
   expect(await decisions.judge(record("read", "r", alice))).toMatchObject({ allowed: true });
