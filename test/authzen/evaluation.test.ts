@@ -157,6 +157,27 @@ describe("an evaluation", () => {
   });
 });
 
+it("the metadata are the standard's members and those of the obligations profile, and nothing that has no value", async () => {
+  let types: string[] = [];
+  await start({ change: () => ({ obligations: () => types }) });
+  const metadata = async () => {
+    const answer = await exchange(running.unix, { method: "GET", path: "/.well-known/authzen-configuration" });
+    return JSON.parse(answer.text);
+  };
+  const base = "http://localhost";
+  const always = {
+    policy_decision_point: base,
+    access_evaluation_endpoint: `${base}/access/v1/evaluation`,
+    access_evaluations_endpoint: `${base}/access/v1/evaluations`,
+    search_subject_endpoint: `${base}/access/v1/search/subject`,
+    search_resource_endpoint: `${base}/access/v1/search/resource`,
+    search_action_endpoint: `${base}/access/v1/search/action`,
+  };
+  expect(await metadata()).toEqual(always);
+  types = ["approval"];
+  expect(await metadata()).toEqual({ ...always, supported_obligations: ["approval"] });
+});
+
 describe("a question in the shape of COAZ-MCP", () => {
   const coaz = (action: string, resource: object, context: object = {}) => ({
     subject: { type: "identity", id: billing },
