@@ -11,7 +11,8 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
   audit: ["platform"],
   attestation: ["platform"],
   config: ["spiffe", "platform"],
-  policy: ["audit", "config", "spiffe", "platform", "control-api"],
+  // Of http the strict JSON: what another decision point answers is read as what it asks us.
+  policy: ["http", "audit", "config", "spiffe", "platform", "control-api"],
   identity: ["attestation", "audit", "config", "spiffe", "platform"],
   http: ["identity", "spiffe", "platform"],
   federation: ["identity", "audit", "config", "spiffe", "platform"],

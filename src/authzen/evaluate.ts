@@ -116,7 +116,16 @@ function semanticOf(options: Json | undefined): Semantic {
 function decided(question: Quadruple, point: EnforcementPoint, parts: AuthzenParts): Answered | Promise<Answered> {
   const { request, refusal } = grounded(question, point, parts);
   if (refusal !== undefined) return { request, decision: refusedHere(parts, "default", refusal) };
-  const made: Decision | Promise<Decision> = parts.decisionPoint().decide(request);
-  if (made instanceof Promise) return made.then((decision) => ({ request, decision: enforceable(decision, request) }));
-  return { request, decision: enforceable(made, request) };
+  const decisionPoint = parts.decisionPoint();
+  const made: Decision | Promise<Decision> = decisionPoint.decide(request);
+  if (!(made instanceof Promise)) return { request, decision: enforceable(made, request) };
+  return made.then((decision) => {
+    // Neither a narrowing nor a revocation waits for a decision that is under way.
+    if (parts.decisionPoint() !== decisionPoint) return decided(question, point, parts);
+    const { refusal: since } = grounded(question, point, parts);
+    return {
+      request,
+      decision: since === undefined ? enforceable(decision, request) : refusedHere(parts, "default", since),
+    };
+  });
 }

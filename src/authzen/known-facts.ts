@@ -1,4 +1,5 @@
 import type { AccessRequest, Properties } from "../policy/access-request.js";
+import { isMcpNotification, isMcpRequest } from "../policy/mcp-methods.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import { understood } from "./coaz-request.js";
 import type { AuthzenParts, EnforcementPoint } from "./parts.js";
@@ -8,6 +9,8 @@ import type { Quadruple } from "./request-shape.js";
 export type Grounded =
   | { readonly request: AccessRequest; readonly refusal?: undefined }
   | { readonly request: AccessRequest; readonly refusal: string };
+
+const MCP: ReadonlySet<string> = new Set(["mcp", "mcp-tool"]);
 
 /**
  * What only this trust domain can know of its workloads: how an identity was proven, who launched it, its labels. An enforcement point may not say it
@@ -22,6 +25,11 @@ const ONLY_WE_KNOW: ReadonlySet<string> = new Set(["evidence", "launched_by", "l
 export function grounded(question: Quadruple, point: EnforcementPoint, parts: AuthzenParts): Grounded {
   const meant = understood(question, point, parts);
   if (typeof meant === "string") return { request: question, refusal: meant };
+  const { name } = meant.action;
+  // As at our relay: what no revision of MCP has, no rule permits, however wide.
+  if (MCP.has(meant.resource.type) && !isMcpRequest(name) && !isMcpNotification(name)) {
+    return { request: meant, refusal: `${JSON.stringify(name)} is no method of MCP` };
+  }
   const resource = withEntity(meant.resource, parts);
   if (meant.subject.type !== "spiffe") {
     return { request: { ...meant, subject: withEntity(meant.subject, parts), resource } };

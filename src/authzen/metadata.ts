@@ -20,9 +20,7 @@ export function metadataAt(base: string, obligations: readonly string[]): Record
     search_subject_endpoint: `${base}${PATHS.subject}`,
     search_resource_endpoint: `${base}${PATHS.resource}`,
     search_action_endpoint: `${base}${PATHS.action}`,
-    ...(obligations.length > 0 && {
-      capabilities: ["urn:openid:authzen:capability:obligations"],
-      supported_obligations: obligations,
-    }),
+    // `capabilities` are "registered IANA URNs"; the obligations profile registers none.
+    ...(obligations.length > 0 && { supported_obligations: obligations }),
   };
 }

@@ -53,16 +53,18 @@ export function createPageTokens(key: Buffer = randomBytes(32)): PageTokens {
 
 /** What a token is bound to: who searches, for what, by which policies, among whom. */
 export function bindingOf(kind: string, point: string, body: JsonObject, digests: readonly string[]): string {
-  const { page: _, ...rest } = body;
+  const { page, ...rest } = body;
+  // "Apart from the token, all values from the initial request MUST remain identical"; the limit is in the token.
+  const properties = isObject(page) ? (page.properties ?? null) : null;
   return createHash("sha256")
-    .update(JSON.stringify([kind, point, rest, ...digests]))
+    .update(JSON.stringify([kind, point, rest, properties, ...digests]))
     .digest("base64url");
 }
 
 function limitOf(limit: Json | undefined): number | undefined {
   if (limit === undefined) return undefined;
-  if (typeof limit !== "number" || !Number.isInteger(limit) || limit < 1) {
-    throw new Refusal("request-invalid", 400, "page.limit must be a whole number from 1 on");
+  if (typeof limit !== "number" || !Number.isInteger(limit) || limit < 0) {
+    throw new Refusal("request-invalid", 400, "page.limit must be a whole number from 0 on");
   }
   return Math.min(limit, MAX_LIMIT);
 }

@@ -13,8 +13,8 @@ export type SearchKind = "subject" | "resource" | "action";
 
 /** One page of a search (AuthZEN Authorization API 1.0, Search APIs). */
 export interface FoundPage {
-  readonly results: readonly Record<string, unknown>[];
   readonly page: { readonly next_token: string; readonly count: number };
+  readonly results: readonly Record<string, unknown>[];
 }
 
 /** A page may be shorter than asked for: the next one goes on where this one stopped. */
@@ -61,13 +61,16 @@ export async function search(
     const wait = turn();
     if (wait !== undefined) await wait;
     if (!isWanted()) break;
+    // By one set of policies: the first page begins anew, a later one's token is good no more.
+    if (parts.decisionPoint() !== decisionPoint) return await search(kind, body, point, parts, tokens, isWanted);
     if (performance.now() - begun > MAX_MS_A_PAGE) {
       at += 1;
       break;
     }
   }
   const next_token = at < range.size ? tokens.tokenFor({ from: at, limit }, binding) : "";
-  return { results, page: { next_token, count: results.length } };
+  // "It is RECOMMENDED that the page object be the first key in the response."
+  return { page: { next_token, count: results.length }, results };
 }
 
 const NOTHING: Range = {
@@ -115,7 +118,7 @@ function range<Member extends string | Candidate>(
   trialOf: (member: Member) => Trial,
 ): Range {
   const digest = createHash("sha256");
-  for (const member of members) digest.update(typeof member === "string" ? `${member}\0` : `${member.id}\0`);
+  for (const member of members) digest.update(JSON.stringify(member));
   return {
     size: members.length,
     digest: digest.digest("base64url"),

@@ -32,6 +32,42 @@ export function parseStrictJson(bytes: Buffer): Json {
   return value;
 }
 
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const POINT = 0x2e;
+const ZERO = 0x30;
+const NINE = 0x39;
+const LARGE_E = 0x45;
+const SMALL_E = 0x65;
+const SMALL_DIGITS = 10;
+
+/** Keys of one object, folded. A hundred thousand small objects fit a body, and a set for each of them would cost more than all else. */
+class Folded {
+  #few: string[] | undefined = [];
+  #many: Set<string> | undefined;
+
+  get size(): number {
+    return this.#few?.length ?? this.#many?.size ?? 0;
+  }
+
+  /** False where it is there already. */
+  add(key: string): boolean {
+    if (this.#few !== undefined) {
+      if (this.#few.includes(key)) return false;
+      if (this.#few.length < FEW) {
+        this.#few.push(key);
+        return true;
+      }
+      this.#many = new Set(this.#few);
+      this.#few = undefined;
+    }
+    const { size } = this.#many ?? new Set();
+    return this.#many?.add(key).size !== size;
+  }
+}
+
+const FEW = 8;
+
 class Reader {
   readonly #text: string;
   #at = 0;
@@ -68,10 +104,10 @@ class Reader {
 
   #object(depth: number): JsonObject {
     const object = Object.create(null) as Record<string, Json>;
-    const folded = new Set<string>();
     this.#at += 1;
     this.#skipWhitespace();
     if (this.#take("}")) return object;
+    const folded = new Folded();
     for (;;) {
       this.#skipWhitespace();
       if (this.#text[this.#at] !== '"') throw this.#unexpected();
@@ -79,12 +115,10 @@ class Reader {
       if (key in object) throw malformed("json-duplicate-key", `the key ${JSON.stringify(key)} is given twice`);
       if (key === "__proto__") throw malformed("json-ambiguous-key", 'the key "__proto__" is refused');
       // Up, then down: also folds the letters that only fold one way (the Kelvin sign, the long s), as Go does.
-      const fold = key.toUpperCase().toLowerCase();
-      if (folded.has(fold)) {
+      if (!folded.add(key.toUpperCase().toLowerCase())) {
         throw malformed("json-ambiguous-key", `the key ${JSON.stringify(key)} differs from another only by case`);
       }
-      if (folded.size === MAX_KEYS) throw malformed("json-keys", `an object has more than ${MAX_KEYS} keys`);
-      folded.add(fold);
+      if (folded.size > MAX_KEYS) throw malformed("json-keys", `an object has more than ${MAX_KEYS} keys`);
       this.#skipWhitespace();
       if (!this.#take(":")) throw this.#unexpected();
       object[key] = this.value(depth + 1);
@@ -108,6 +142,8 @@ class Reader {
   }
 
   #string(): string {
+    const plain = this.#plainString();
+    if (plain !== undefined) return plain;
     // By hand, not by a regular expression: those keep a backtracking entry a character, and a string may be megabytes long.
     let end = this.#text.indexOf('"', this.#at + 1);
     while (end !== -1 && this.#escaped(end)) end = this.#text.indexOf('"', end + 1);
@@ -124,13 +160,29 @@ class Reader {
     return value;
   }
 
+  /** A string without escapes, as nearly all are; undefined, and nothing read, for one with them and for what is none. */
+  #plainString(): string | undefined {
+    let end = this.#at + 1;
+    for (let code = this.#text.charCodeAt(end); code !== QUOTE; code = this.#text.charCodeAt(end)) {
+      // NaN at the end of the text.
+      if (!(code >= 0x20) || code === BACKSLASH) return undefined;
+      end += 1;
+    }
+    const value = this.#text.slice(this.#at + 1, end);
+    if (!value.isWellFormed()) return undefined;
+    this.#at = end + 1;
+    return value;
+  }
+
   #escaped(quote: number): boolean {
     let backslashes = 0;
-    while (this.#text[quote - 1 - backslashes] === "\\") backslashes += 1;
+    while (this.#text.charCodeAt(quote - 1 - backslashes) === BACKSLASH) backslashes += 1;
     return backslashes % 2 === 1;
   }
 
   #number(): number {
+    const small = this.#smallNumber();
+    if (small !== undefined) return small;
     NUMBER.lastIndex = this.#at;
     const found = NUMBER.exec(this.#text);
     if (!found) throw this.#unexpected();
@@ -140,6 +192,23 @@ class Reader {
       throw malformed("json-number", `the number ${found[0].slice(0, 40)} is beyond what every parser reads alike`);
     }
     return value;
+  }
+
+  /** A whole number of a few digits, as most are; undefined, and nothing read, for any other. */
+  #smallNumber(): number | undefined {
+    let value = 0;
+    for (let end = this.#at; end < this.#at + SMALL_DIGITS; end += 1) {
+      const code = this.#text.charCodeAt(end);
+      if (code >= ZERO && code <= NINE) {
+        // A zero in front is for the whole grammar.
+        if (end > this.#at && value === 0) return undefined;
+        value = value * 10 + (code - ZERO);
+      } else if (end > this.#at && code !== POINT && code !== SMALL_E && code !== LARGE_E) {
+        this.#at = end;
+        return value;
+      } else return undefined;
+    }
+    return undefined;
   }
 
   #literal<Value extends Json>(word: string, value: Value): Value {

@@ -143,6 +143,8 @@ export interface Explained {
 /** The policy decision point as enforcement points see it. It never throws: an error on the way is a deny with that error as its reason. */
 export interface DecisionPoint {
   readonly policyDigest: string;
+  /** Paths of a request whose values no rule wants shown: `args.card`. */
+  readonly sensitive?: readonly string[];
   /** A promise only where an engine that was asked answers with one: most decisions must not cost a turn of the event loop. */
   decide(request: AccessRequest): Decision | Promise<Decision>;
   /** What `decide` would answer, without an id and without counting for limits: for searches. */
@@ -153,4 +155,6 @@ export interface DecisionPoint {
   couldAllowTool(caller: string, service: string, tool: string, launchedBy?: readonly string[]): boolean;
   /** Has `caller` any allow rule at `service` at all? For `initialize`, `ping` and streams that carry only what was decided elsewhere. */
   couldReach(caller: string, service: string, launchedBy?: readonly string[]): boolean;
+  /** Is some engine asked about the MCP server `service` of which `couldReach` does not know what it allows? Then it is to be asked, about a `ping`. */
+  mustAskToReach?(service: string): boolean;
 }

@@ -55,8 +55,17 @@ function excludes(one: Comparison, other: Comparison): boolean {
   if (a === undefined || b === undefined) {
     return one.operator === "==" && other.operator === "==" && one.literal !== other.literal;
   }
-  const [low, high] = a.from <= b.from ? [a, b] : [b, a];
-  return high.from > low.to || (high.from === low.to && !(high.fromIsIn && low.toIsIn)) || isEmpty(a) || isEmpty(b);
+  return isEmpty(both(a, b));
+}
+
+/** What is in one and in the other. */
+function both(a: Span, b: Span): Span {
+  const from = Math.max(a.from, b.from);
+  const to = Math.min(a.to, b.to);
+  return {
+    ...{ from, fromIsIn: (a.from < from || a.fromIsIn) && (b.from < from || b.fromIsIn) },
+    ...{ to, toIsIn: (a.to > to || a.toIsIn) && (b.to > to || b.toIsIn) },
+  };
 }
 
 function isEmpty({ from, to, fromIsIn, toIsIn }: Span): boolean {

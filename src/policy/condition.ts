@@ -59,6 +59,8 @@ export type ConditionOutcome =
 /** A CEL expression over `args`, `caller`, `resource`, `request` and `now`, parsed, checked and bounded once. */
 export interface Condition {
   readonly source: string;
+  /** Paths whose values nobody is shown: `args.card`. */
+  readonly sensitive: readonly string[];
   /** The operands of its outermost `&&`, as written. */
   readonly terms: readonly string[];
   /** What it reads: `["args", "amount"]`. */
@@ -153,6 +155,7 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
 
   return {
     source,
+    sensitive,
     terms: syntax.conjuncts.map(({ start, end }) => source.slice(start, end)),
     references: syntax.references.map(({ path }) => path),
     variables,

@@ -20,6 +20,7 @@ import { identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { createRulesEngine } from "./rules-engine.js";
 import { settled } from "./settlement.js";
+import { shownReason } from "./shown-reason.js";
 
 export interface DecisionPointOptions {
   readonly clock: Clock;
@@ -49,7 +50,7 @@ export function createDecisionPoint(
   const all = [ourRules, ...engines];
   const digest = policyDigest(set.digest, engines, rules?.items);
 
-  const decisionOf = (request: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
+  const decisionOf = (given: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
     const started = performance.now();
     const decided = (judged: Judged): Decision => {
       const verdict = settled(judged, use);
@@ -60,7 +61,7 @@ export function createDecisionPoint(
         engine: verdict.engine,
         rule: verdict.rule,
         at: verdict.at,
-        reason: verdict.reason,
+        reason: shownReason(verdict.reason),
         message: allowed ? undefined : verdict.message,
         policyDigest: digest,
         values: verdict.values,
@@ -74,7 +75,7 @@ export function createDecisionPoint(
     };
     const failed = (thrown: unknown): Decision => decided({ ...DENIED, reason: messageOf(thrown) });
     try {
-      const judged = judge(request, use);
+      const judged = judge(ofItsMethod(given), use);
       return judged instanceof Promise ? judged.then(decided, failed) : decided(judged);
     } catch (thrown) {
       return failed(thrown);
@@ -134,6 +135,7 @@ export function createDecisionPoint(
 
   return {
     policyDigest: digest,
+    sensitive: [...new Set(set.rules.flatMap(({ condition }) => condition?.sensitive ?? []))],
     decide: (request) => decisionOf(request, "decide", nextId),
     wouldDecide: (request) => decisionOf(request, "explain", () => ""),
     explain(request) {
@@ -144,6 +146,8 @@ export function createDecisionPoint(
     },
     couldAllowTool: (caller, service, tool, launchedBy = []) => could(caller, launchedBy, { service, tool }),
     couldReach: (caller, service, launchedBy = []) => could(caller, launchedBy, { service }),
+    mustAskToReach: (service) =>
+      engines.some((engine) => engine.cannotTell === true && engine.isAsked(anyCall("", { service }))),
   };
 
   function explained(decision: Decision, request: AccessRequest): Explained | Promise<Explained> {
@@ -154,9 +158,10 @@ export function createDecisionPoint(
   }
 
   function consideredFor(
-    request: AccessRequest,
+    given: AccessRequest,
   ): readonly (readonly ConsideredRule[] | Promise<readonly ConsideredRule[]>)[] {
     try {
+      const request = ofItsMethod(given);
       return [request, ...questionsAbove(request)].flatMap((question, index) =>
         all
           .filter((engine) => engine.isAsked(question))
@@ -166,6 +171,15 @@ export function createDecisionPoint(
       return [];
     }
   }
+}
+
+/** A tool call is about a tool, every other message about its server, whatever the request calls it: scopes and engines must all take it for the same. */
+function ofItsMethod(request: AccessRequest): AccessRequest {
+  const { action, resource } = request;
+  const type = resource?.type;
+  if (type !== "mcp" && type !== "mcp-tool") return request;
+  const meant = action?.name === "tools/call" ? "mcp-tool" : "mcp";
+  return type === meant ? request : { ...request, resource: { ...resource, type: meant } };
 }
 
 /** Nobody's rules speak of a request that cannot be read; the decision's reason says what is wrong with it. */

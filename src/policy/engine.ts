@@ -18,6 +18,8 @@ export interface PolicyEngine {
   consider(request: AccessRequest, verdict: Verdict): readonly ConsideredRule[] | Promise<readonly ConsideredRule[]>;
   /** Could some arguments make this action of this caller allowed? An engine that cannot tell says true: the call itself is still decided. */
   couldAllow(question: Possibility): boolean;
+  /** It cannot tell: what carries no call of its own, a stream of messages, is put to it as well. */
+  readonly cannotTell?: true;
 }
 
 /** `decide`: limits count it. `explain`: nothing changes by asking. */

@@ -21,3 +21,15 @@ export const MCP_METHODS: readonly string[] = [
   "tools/call",
   "tools/list",
 ];
+
+const KNOWN: ReadonlySet<string> = new Set(MCP_METHODS);
+
+/** A method that a client sends as a request. */
+export function isMcpRequest(method: string): boolean {
+  return KNOWN.has(method);
+}
+
+/** A method that a client sends as a notification. */
+export function isMcpNotification(method: string): boolean {
+  return /^notifications\/[A-Za-z/_]{1,80}$/.test(method);
+}

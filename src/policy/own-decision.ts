@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Decision, DecisionPoint } from "./access-request.js";
 import { decisionIds } from "./decision-id.js";
+import { shownReason } from "./shown-reason.js";
 
 const newDecisionId = decisionIds(randomBytes);
 
@@ -15,7 +16,7 @@ export function ownDecision(
     engine,
     rule,
     at: undefined,
-    reason,
+    reason: shownReason(reason),
     message: undefined,
     policyDigest: digestOf(decisionPoint),
     values: {},

@@ -1,7 +1,7 @@
 import { CodedError } from "../coded-error.js";
 import { SpiffeId, TrustDomain } from "../spiffe/spiffe-id.js";
 
-/** A name or a part of one in which at most one `*` stands for any characters: `get_*`. Never crosses a `/`. */
+/** A name, or a segment of a path, in which at most one `*` stands for any characters: `get_*`. A slash in a name is a character as any other. */
 export interface NamePattern {
   readonly text: string;
   /** True where the pattern holds no `*` and so equals one name only. */
@@ -120,6 +120,8 @@ export interface UriParts {
   readonly segments: readonly string[];
   /** The same without query, fragment and last slash, which a server may pass over. */
   readonly place: readonly string[];
+  /** Segments and place in the one form that all their percent-encodings share. */
+  readonly decoded: { readonly segments: readonly string[]; readonly place: readonly string[] };
   /** Some server could read it as another URI: dot segments, empty ones, encoded slashes or letters, backslash, control characters, another authority. */
   readonly ambiguous: boolean;
 }
@@ -136,12 +138,18 @@ const URI_START = /^(?<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?:\/\/(?<authority>[^/?#
 /** The URI of an MCP resource; scheme and authority in lower case, in which they are the same URI (RFC 3986 §6.2.2.1). */
 export function uriParts(uri: string): UriParts {
   const text = uri.replace(URI_START, (start) => start.toLowerCase());
-  const [place = ""] = text.split(/[?#]/, 1);
+  const [whole = ""] = text.split(/[?#]/, 1);
+  const segments = text.split("/");
+  const place = whole.replace(/\/$/, "").split("/");
   return {
     text,
-    segments: text.split("/"),
-    place: place.replace(/\/$/, "").split("/"),
-    ambiguous: AMBIGUOUS_URI.test(uri) || AMBIGUOUS_ENCODING.test(uri) || isAmbiguousPlace(place),
+    segments,
+    place,
+    // Few requests meet a rule that asks for it.
+    get decoded() {
+      return { segments: segments.map(decodedSegment), place: place.map(decodedSegment) };
+    },
+    ambiguous: AMBIGUOUS_URI.test(uri) || AMBIGUOUS_ENCODING.test(uri) || isAmbiguousPlace(whole),
   };
 }
 
@@ -151,6 +159,35 @@ function isAmbiguousPlace(place: string): boolean {
   if (place.includes("//", start.length)) return true;
   // `file:/x`, `file://localhost/x` and, for who looks at the path alone, `file://anything/x` are `file:///x` (RFC 8089).
   return scheme === "file" && (authority !== "" || !place.startsWith("file:///"));
+}
+
+const MAX_DECODINGS = 4;
+
+/** The bytes that a segment is, as some server decodes it: also one that decodes twice. What is no escape stands for itself. */
+function decodedSegment(segment: string): string {
+  let bytes = Buffer.from(segment).toString("latin1");
+  for (let round = 0; round < MAX_DECODINGS && bytes.includes("%"); round += 1) {
+    bytes = bytes.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  }
+  return bytes;
+}
+
+const decodedPatterns = new WeakMap<SegmentPattern, SegmentPattern>();
+
+/** The pattern over decoded segments: what it matches there is what it names, however it is encoded. */
+export function decodedPattern(pattern: SegmentPattern): SegmentPattern {
+  let decoded = decodedPatterns.get(pattern);
+  if (decoded === undefined) {
+    const segments = pattern.segments.map((segment) => ({
+      literal: segment.literal,
+      text: decodedSegment(segment.text),
+      prefix: decodedSegment(segment.prefix),
+      suffix: decodedSegment(segment.suffix),
+    }));
+    decoded = { ...pattern, segments };
+    decodedPatterns.set(pattern, decoded);
+  }
+  return decoded;
 }
 
 /** Reads the `resource` of a rule, `file:///docs/*`: matched by segments, as a path is. Throws CodedError `pattern-invalid`. */

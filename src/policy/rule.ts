@@ -3,6 +3,7 @@ import type { Condition } from "./condition.js";
 import { escapedText } from "./condition-values.js";
 import type { RateLimit } from "./limit.js";
 import {
+  decodedPattern,
   type IdentityParts,
   type IdentityPattern,
   matchesIdentity,
@@ -93,9 +94,14 @@ export function speaksOfSubject(rule: Rule, { subjectType, subjectId, caller }: 
 }
 
 export function speaksOfResource(rule: Rule, { resourceType, resourceId, service }: RuledRequest): boolean {
-  if (rule.resourceType !== undefined && rule.resourceType !== resourceType) return false;
+  if (rule.resourceType !== undefined && !speaksOfType(rule, resourceType)) return false;
   if (rule.resourceIds !== undefined && !matchesAny(rule.resourceIds, resourceId)) return false;
   return rule.to === undefined || (service !== undefined && speaksOf(rule.to, service));
+}
+
+/** A tool is part of its MCP server: what is forbidden there is forbidden for its tools. An allow of the server's methods allows no tool. */
+function speaksOfType({ effect, resourceType }: Rule, asked: string): boolean {
+  return resourceType === asked || (effect !== "allow" && resourceType === "mcp" && asked === "mcp-tool");
 }
 
 function speaksOfAction(rule: Rule, request: RuledRequest): boolean {
@@ -109,12 +115,16 @@ function speaksOfAction(rule: Rule, request: RuledRequest): boolean {
   return rule.prompts === undefined || matchesAny(rule.prompts, request.prompt);
 }
 
-/** What could be read as another URI is within no allow and within every deny; a deny of a place is one of it whatever its query says. */
+/** What could be read as another URI is within no allow and within every deny; a deny of a place is one of it whatever its query and its encoding. */
 function speaksOfUri(rule: Rule, uris: readonly SegmentPattern[], uri: UriParts | undefined): boolean {
   if (uri === undefined) return false;
   if (uri.ambiguous) return rule.effect !== "allow";
   if (uris.some((pattern) => matchesSegments(pattern, uri.segments))) return true;
-  return rule.effect !== "allow" && uris.some((pattern) => matchesSegments(pattern, uri.place));
+  if (rule.effect === "allow") return false;
+  const { segments, place } = uri.decoded;
+  return uris
+    .map(decodedPattern)
+    .some((pattern) => matchesSegments(pattern, place) || matchesSegments(pattern, segments));
 }
 
 function matchesAny(patterns: readonly NamePattern[], name: string | undefined): boolean {

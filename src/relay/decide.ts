@@ -75,8 +75,13 @@ function decideHttp(parts: RelayParts, exchange: Exchange): Decided | Promise<De
 function decideMcp(parts: RelayParts, exchange: Exchange): Decided | Promise<Decided> {
   const { message } = exchange;
   const service = exchange.service.id.toString();
-  if (message === undefined || message.kind === "response")
-    return { decision: decideReach(parts, exchange), request: undefined };
+  if (message === undefined || message.kind === "response") {
+    const decision = decideReach(parts, exchange);
+    if (!decision.allowed || parts.decisionPoint().mustAskToReach?.(service) !== true) {
+      return { decision, request: undefined };
+    }
+    return decided(parts, exchange, mcpAccessRequest({ ...subjectOf(exchange), service, method: "ping" }));
+  }
   if (gateOf(message) === "never") {
     const reason = `${message.method} is no method of MCP that the relay knows`;
     return { decision: relayDecision(parts, false, "default", reason), request: undefined };

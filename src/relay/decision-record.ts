@@ -14,6 +14,7 @@ import type { Exchange, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
 
 const MAX_SUMMARY = 300;
+const NOTHING: ReadonlySet<string> = new Set();
 
 /** What of an exchange the record is about: a request, or a whole connection. */
 export type Recorded = Pick<
@@ -36,7 +37,7 @@ export function recordDecision(
   decision: Decision,
   request: AccessRequest | undefined,
 ): Promise<void> {
-  const seen = seenOf(exchange);
+  const seen = seenOf(parts, exchange);
   const appended = parts.audit.appendInTurn("decision", decisionFields(exchange, decision, request, seen));
   return appended.then(() => show(parts, exchange, decision, request, seen), refuseUnwritten);
 }
@@ -54,7 +55,7 @@ export function recordRefusal(parts: RelayParts, exchange: Recorded, refusal: Re
 /** As `recordRefusal`, where the outcome is recorded by itself; nothing where a decision is on record already. */
 export function recordDenial(parts: RelayParts, exchange: Recorded, { code, message }: Refusal): void {
   if (exchange.decision !== undefined) return;
-  const seen = seenOf(exchange);
+  const seen = seenOf(parts, exchange);
   const decision = relayDecision(parts, false, code, message);
   atOnce(parts, "decision", decisionFields(exchange, decision, undefined, seen));
   show(parts, exchange, decision, undefined, seen);
@@ -63,13 +64,13 @@ export function recordDenial(parts: RelayParts, exchange: Recorded, { code, mess
 /** The call as people see it. */
 type Seen = Omit<DecidedCall, "decision" | "request">;
 
-function seenOf(exchange: Recorded): Seen {
+function seenOf(parts: RelayParts, exchange: Recorded): Seen {
   const { caller, service } = exchange;
   const seen: Seen = {
     caller: callerName(exchange),
     callerDetail: displayText(caller?.detail ?? exchange.strangerDetail, MAX_SUMMARY),
     service: service.name,
-    ...describe(exchange),
+    ...describe(exchange, sensitiveOf(parts)),
   };
   if (caller === undefined) return seen;
   const { evidence, launchedBy } = caller;
@@ -216,7 +217,10 @@ function nameOf(id: SpiffeId, { service }: Recorded): string {
   return id.memberOf(service.id.trustDomain) ? id.name : id.toString();
 }
 
-function describe(exchange: Recorded): { action: string; target: string; summary: string } {
+function describe(
+  exchange: Recorded,
+  sensitive: ReadonlySet<string>,
+): { action: string; target: string; summary: string } {
   const { message, request } = exchange;
   // Of a whole connection there is nothing else to say: its bytes are not read.
   if (exchange.service.protocol === "tcp") return { action: CONNECT, target: CONNECT, summary: CONNECT };
@@ -226,7 +230,11 @@ function describe(exchange: Recorded): { action: string; target: string; summary
     const tool = toolOf(message);
     if (tool !== undefined) {
       const name = displayText(tool.name, 80);
-      return { action: method, target: name, summary: displayText(`${name} ${inline(tool.args)}`, MAX_SUMMARY) };
+      return {
+        action: method,
+        target: name,
+        summary: displayText(`${name} ${inline(tool.args, "args", sensitive)}`, MAX_SUMMARY),
+      };
     }
     const named = message.params.name ?? message.params.uri;
     const target = typeof named === "string" ? displayText(named, MAX_SUMMARY) : path;
@@ -234,14 +242,26 @@ function describe(exchange: Recorded): { action: string; target: string; summary
   }
   const action = message === undefined ? (request.method ?? "") : "response";
   const plain = displayText(exchange.target?.path ?? path, MAX_SUMMARY);
-  return { action, target: plain, summary: message === undefined ? `${action} ${path}` : action };
+  const hidesQuery = [...sensitive].some((hidden) => hidden.startsWith("request"));
+  return { action, target: plain, summary: message === undefined ? `${action} ${hidesQuery ? plain : path}` : action };
 }
 
-/** `{invoice:1017, amount:4200}`: JSON as a person would jot it down. */
-function inline(value: Json): string {
-  if (Array.isArray(value)) return `[${value.map(inline).join(", ")}]`;
+/** A decision point that fails denies; what it would have hidden is not known then, so all of it is hidden. */
+function sensitiveOf({ decisionPoint }: RelayParts): ReadonlySet<string> {
+  try {
+    const { sensitive = [] } = decisionPoint();
+    return sensitive.length === 0 ? NOTHING : new Set(sensitive.map((path) => path.replaceAll(/\[\d+\]/g, "")));
+  } catch {
+    return new Set(["args", "request"]);
+  }
+}
+
+/** `{invoice:1017, amount:4200}`: JSON as a person would jot it down, without what the rules call sensitive. */
+function inline(value: Json, path: string, sensitive: ReadonlySet<string>): string {
+  if (sensitive.has(path)) return "(sensitive)";
+  if (Array.isArray(value)) return `[${value.map((item) => inline(item, path, sensitive)).join(", ")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  const members = Object.entries(value).map(([key, member]) => `${key}:${inline(member)}`);
+  const members = Object.entries(value).map(([key, member]) => `${key}:${inline(member, `${path}.${key}`, sensitive)}`);
   return `{${members.join(", ")}}`;
 }
 

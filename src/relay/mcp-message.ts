@@ -2,7 +2,7 @@ import { Refusal } from "../http/refusal.js";
 import type { RawHeaders } from "../http/request-headers.js";
 import { headerOf } from "../http/request-headers.js";
 import { type Json, type JsonObject, parseStrictJson } from "../http/strict-json.js";
-import { MCP_METHODS } from "../policy/mcp-methods.js";
+import { isMcpNotification, isMcpRequest } from "../policy/mcp-methods.js";
 
 export type JsonRpcId = string | number;
 
@@ -32,13 +32,10 @@ export type McpGate = "rule" | "reach" | "never";
 const NONE: JsonObject = Object.freeze(Object.create(null) as JsonObject);
 const ENVELOPE = new Set(["jsonrpc", "id", "method", "params", "result", "error"]);
 
-const METHODS = new Set(MCP_METHODS);
-
 export function gateOf(message: McpMessage): McpGate {
   if (message.kind === "response") return "reach";
-  if (message.kind === "notification")
-    return /^notifications\/[A-Za-z/_]{1,80}$/.test(message.method) ? "rule" : "never";
-  return METHODS.has(message.method) ? "rule" : "never";
+  const known = message.kind === "notification" ? isMcpNotification(message.method) : isMcpRequest(message.method);
+  return known ? "rule" : "never";
 }
 
 /** Parses the body of a POST and holds the headers against it. Throws Refusal (400) with the JSON-RPC code for its cause. */

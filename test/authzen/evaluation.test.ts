@@ -157,6 +157,27 @@ describe("an evaluation", () => {
   });
 });
 
+it("the metadata are the standard's members and those of the obligations profile, and nothing that has no value", async () => {
+  let types: string[] = [];
+  await start({ change: () => ({ obligations: () => types }) });
+  const metadata = async () => {
+    const answer = await exchange(running.unix, { method: "GET", path: "/.well-known/authzen-configuration" });
+    return JSON.parse(answer.text);
+  };
+  const base = "http://localhost";
+  const always = {
+    policy_decision_point: base,
+    access_evaluation_endpoint: `${base}/access/v1/evaluation`,
+    access_evaluations_endpoint: `${base}/access/v1/evaluations`,
+    search_subject_endpoint: `${base}/access/v1/search/subject`,
+    search_resource_endpoint: `${base}/access/v1/search/resource`,
+    search_action_endpoint: `${base}/access/v1/search/action`,
+  };
+  expect(await metadata()).toEqual(always);
+  types = ["approval"];
+  expect(await metadata()).toEqual({ ...always, supported_obligations: ["approval"] });
+});
+
 describe("a question in the shape of COAZ-MCP", () => {
   const coaz = (action: string, resource: object, context: object = {}) => ({
     subject: { type: "identity", id: billing },
@@ -187,6 +208,30 @@ describe("a question in the shape of COAZ-MCP", () => {
     expect(await decisionOf(other)).toBe(false);
   });
 
+  it("about a method that MCP does not have is denied, however wide the rules, and so in our own words", async () => {
+    await start({ rules: "rules: [{ name: all, allow: { from: '**', to: '**' } }]" });
+    const decisionOf = async (body: object) => (await post("evaluation", body)).body.decision;
+    const own = (action: string) => ({
+      ...coaz(action, { type: "mcp", id: server }),
+      subject: { type: "spiffe", id: billing },
+    });
+    for (const method of ["tools/list", "server/discover", "notifications/initialized"]) {
+      expect([method, await decisionOf(coaz(method, { type: "mcp_server", id: server }))]).toEqual([method, true]);
+      expect([method, await decisionOf(own(method))]).toEqual([method, true]);
+    }
+    for (const method of [
+      "tools/drop",
+      "Tools/list",
+      "tools/list ",
+      "notifications/",
+      "notifications/a b",
+      "http:GET",
+    ]) {
+      expect([method, await decisionOf(coaz(method, { type: "mcp_server", id: server }))]).toEqual([method, false]);
+      expect([method, await decisionOf(own(method))]).toEqual([method, false]);
+    }
+  });
+
   it("says which of several servers a tool is at, or is denied", async () => {
     const second = { ...payments, name: "ledger", id: identity("mcp/ledger").id };
     await start({ services: [payments, second] });
@@ -201,6 +246,33 @@ describe("a question in the shape of COAZ-MCP", () => {
 });
 
 describe("many evaluations", () => {
+  it("about what has a very long name have answers and records that are no longer for it", async () => {
+    await start();
+    const long = "x".repeat(200_000);
+    const question = { subject: { type: "user", id: "a" }, action: { name: "read" }, resource: { type: "t", id: "r" } };
+    const longer: readonly object[] = [
+      { subject: { type: "spiffe", id: long } },
+      { subject: { type: long, id: "a" } },
+      { action: { name: long } },
+      { action: { name: long }, resource: { type: "mcp", id: server } },
+      { resource: { type: "t", id: long } },
+      {
+        subject: { type: "identity", id: billing },
+        action: { name: "tools/call" },
+        resource: { type: "tool", id: "x" },
+        context: { server: long },
+      },
+    ];
+    for (const part of longer) {
+      const { status, body } = await post("evaluations", { ...question, ...part, evaluations: [{}, {}, {}] });
+      expect(status).toBe(200);
+      expect(body.evaluations).toHaveLength(3);
+      expect(JSON.stringify(body).length).toBeLessThan(10_000);
+      expect(JSON.stringify(recorded().at(-1)).length).toBeLessThan(10_000);
+    }
+    expect(recorded()).toHaveLength(3 * longer.length);
+  });
+
   it("are decided with members of their own, the defaults whole", async () => {
     const point = decidesBy(() => true);
     await start({ change: () => ({ decisionPoint: () => point }) });

@@ -39,7 +39,8 @@ async function post(path: string, body: unknown, as = running.unix as Parameters
 
 describe("pages", () => {
   it("hold every result once, in order, and end", async () => {
-    running = await runAuthzen({ change: () => ({ decisionPoint: evens, entities: () => users(25) }) });
+    const point = evens();
+    running = await runAuthzen({ change: () => ({ decisionPoint: () => point, entities: () => users(25) }) });
     const seen: string[] = [];
     let page: object = { limit: 4 };
     for (;;) {
@@ -65,6 +66,7 @@ describe("pages", () => {
     expect((await post("subject", { ...next, page: { token, limit: 5 } })).status).toBe(400);
     expect((await post("subject", { ...next, action: { name: "write" } })).status).toBe(400);
     expect((await post("subject", { ...next, context: { a: 1 } })).status).toBe(400);
+    expect((await post("subject", { ...next, page: { token, properties: { order: "down" } } })).status).toBe(400);
     expect((await post("subject", next, running.tlsAs("agents/gateway"))).status).toBe(400);
     const [from, limit, seal] = String(token).split(".");
     for (const forged of [`${Number(from) + 1}.${limit}.${seal}`, `${from}.1000.${seal}`, `${token}x`, "1.4.", 7, {}]) {
@@ -75,14 +77,18 @@ describe("pages", () => {
     expect((await post("subject", next)).status).toBe(400);
   });
 
-  it("have a limit that is a whole number from 1 on", async () => {
-    running = await runAuthzen({ change: () => ({ decisionPoint: evens, entities: () => users(25) }) });
-    for (const limit of [0, -1, 1.5, "4", null, true]) {
+  it("have a limit that is a whole number; a page of none still says where to go on", async () => {
+    const point = evens();
+    running = await runAuthzen({ change: () => ({ decisionPoint: () => point, entities: () => users(25) }) });
+    for (const limit of [-1, 1.5, "4", null, true]) {
       expect((await post("subject", { ...whoReads, page: { limit } })).status).toBe(400);
     }
     for (const page of [7, "x", []]) expect((await post("subject", { ...whoReads, page })).status).toBe(400);
     expect((await post("subject", { ...whoReads, page: { limit: 1_000_000 } })).status).toBe(200);
     expect((await post("subject", { ...whoReads, page: {} })).body.results).toHaveLength(13);
+    const { page, results } = (await post("subject", { ...whoReads, page: { limit: 0 } })).body;
+    expect(results).toEqual([]);
+    expect(page).toEqual({ next_token: expect.stringMatching(/./), count: 0 });
   });
 });
 

@@ -126,7 +126,7 @@ export const conditionMutants: readonly Mutant[] = [
     id: "json-keys",
     check: "an object with very many keys, which can only be listed at once, is refused",
     file: "src/http/strict-json.ts",
-    find: "if (folded.size === MAX_KEYS) throw",
+    find: "if (folded.size > MAX_KEYS) throw",
     replace: "if (folded.size < 0) throw",
     tests: ["test/relay/mcp.test.ts"],
   },

@@ -259,6 +259,24 @@ describe("the long form", () => {
       read(uri),
       read("https://db.local:8443/a"),
     ]),
+    ...[
+      "file:///docs/s%C3%A4cret/a!(b)*",
+      "file:///docs/s%c3%a4cret/a!(b)*",
+      "file:///docs/säcret/a%21%28b%29%2A",
+      "file:///docs/säcret/a%2521(b)*?x",
+    ].map((uri): [string, string, AccessRequest, AccessRequest] => [
+      `a deny about a resource is about it as ${uri}`,
+      '{ resource: { resource: "file:///docs/säcret/a!(*)%2A" } }',
+      read(uri),
+      read("file:///docs/säcret/a!(b)x"),
+    ]),
+    [
+      "a deny about what is encoded is about it as it is",
+      '{ resource: { resource: "file:///docs/s%C3%A4cret/**" } }',
+      read("file:///docs/säcret/a"),
+      read("file:///docs/sacret/a"),
+    ],
+    ["a deny about an MCP server is about its tools", "{ resource: { type: mcp } }", call("x"), http("GET", "/v1")],
     [
       "a deny about instances by name and label",
       "{ subject: { id: agents/planner, instance: [blue, green-*], labels: { team: planning } } }",
@@ -284,7 +302,7 @@ describe("the long form", () => {
       read("file:///docs/a"),
     ],
   ])("%s", (_what, scope, denied, free) => {
-    const rules = `rules: [{ name: all, allow: { from: '**', to: payments } }, { name: no, deny: ${scope} }]`;
+    const rules = `rules: [{ name: all, allow: { from: '**', to: '**' } }, { name: no, deny: ${scope} }]`;
     expect(decisionsWith(world, rules).decide(denied)).toMatchObject({ allowed: false, rule: "no" });
     expect(decisionsWith(world, rules).decide(free)).toMatchObject({ allowed: true });
   });

@@ -122,5 +122,13 @@ test("a contradiction is one: no number fulfils both", () => {
       const some = values.some((value) => holds(one, value) && holds(other, value));
       expect(contradictionIn(terms) === undefined).toBe(some);
     }),
+    {
+      examples: [
+        [
+          [">", -2],
+          ["==", -2],
+        ],
+      ],
+    },
   );
 });

@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import type { DecisionPoint } from "../../src/policy/access-request.js";
 import { decisionsOf, type TestedDecisions } from "../policy/engines/engine-project.js";
 import { type RunningRelay, runRelay, runUpstream, type Upstream } from "./running-relay.js";
@@ -8,6 +10,7 @@ const bundle = readFileSync(new URL("../policy/engines/finance/finance.tar.gz", 
 const REGO = { name: "finance", bundle: "finance.tar.gz", scope: ["invoices"], timeout: "20s" };
 
 let invoices: Upstream;
+let payments: Upstream;
 let running: RunningRelay;
 let decisions: DecisionPoint;
 
@@ -15,8 +18,11 @@ beforeAll(async () => {
   invoices = await runUpstream("invoices", "http", (request, response) => {
     request.resume().on("end", () => response.end("an invoice"));
   });
+  payments = await runUpstream("payments", "mcp", (_request, response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" }).end("data: {}\n\n");
+  });
   running = await runRelay({
-    services: [invoices.service],
+    services: [invoices.service, payments.service],
     rules: "rules: []",
     change: (parts) => ({ ...parts, decisionPoint: () => decisions }),
   });
@@ -25,6 +31,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await running.close();
   invoices.close();
+  payments.close();
 });
 
 async function call(method: string): Promise<{ status: number; detail: string }> {
@@ -75,4 +82,39 @@ test("an obligation of a policy, of which the relay knows none, is a denial", as
     decide: async (request) => ({ ...(await permits.decide(request)), obligations: obligation }),
   };
   expect(await call("GET")).toMatchObject({ status: 403, detail: expect.stringContaining("approval") });
+});
+
+test("a stream of an MCP server's messages is for whom an engine permits something there that cannot say so beforehand", async () => {
+  let permits = false;
+  const asked: string[] = [];
+  const opa = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
+      asked.push(JSON.parse(Buffer.concat(chunks).toString()).input.action.name);
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ result: permits }));
+    });
+  });
+  await new Promise<void>((resolve) => opa.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => {
+    opa.closeAllConnections();
+    opa.close();
+  });
+  const url = `http://127.0.0.1:${(opa.address() as AddressInfo).port}`;
+  const engine = { name: "central", opa: url, path: "mcp/allow", timeout: "20s" };
+  await decideBy({ rulesScope: ["invoices"], engines: [{ ...engine, scope: ["payments"] }] });
+  const listen = async () => {
+    const response = await fetch(`${running.urlOf("payments")}/mcp`, { headers: { accept: "text/event-stream" } });
+    await response.text();
+    return response.status;
+  };
+  expect(await listen()).toBe(403);
+  expect(payments.arrived).toHaveLength(0);
+  permits = true;
+  expect(await listen()).toBe(200);
+  expect(asked).toEqual(["ping", "ping"]);
+  // Where the engine is not asked, the rules alone say who may.
+  await decideBy({ engines: [{ ...engine, scope: ["invoices"] }] });
+  expect(await listen()).toBe(200);
+  expect(asked).toHaveLength(2);
 });

@@ -58,6 +58,36 @@ describe.each(["json", "sse"] as const)("the official MCP client through both le
     expect(shown).toMatchObject({ verdict: "ALLOW", rule: "reads", summary: "get_invoice {id:1017}" });
   });
 
+  it("has a denied call on record however long the name of its tool is", async () => {
+    const denials = () =>
+      running.record.entries.filter(({ kind, fields }) => kind === "decision" && fields.verdict === "DENY");
+    const before = denials().length;
+    await expect(client.callTool({ name: "x".repeat(200_000), arguments: {} })).rejects.toThrow(/Unknown tool/);
+    expect(denials().length).toBeGreaterThan(before);
+    for (const entry of denials()) expect(JSON.stringify(entry).length).toBeLessThan(10_000);
+  });
+
+  it("shows of a call no argument that a rule calls sensitive, whichever rule decides", async () => {
+    running.setRules(`${RULES}  - name: card
+    deny: { from: agents/tests, to: payments, tools: [issue_refund] }
+    when: "has(args.payer) && args.payer.card == '1'"
+    sensitive: [args.payer.card]
+`);
+    const summaryOf = async (payer: unknown) => {
+      const before = running.events.length;
+      await client.callTool({ name: "get_invoice", arguments: { id: 1017, payer } });
+      const shown = running.events.slice(before).find((event) => event.event === "call");
+      return shown !== undefined && "summary" in shown ? shown.summary : undefined;
+    };
+    expect(await summaryOf({ card: "4111", name: "A" })).toBe(
+      'get_invoice {id:1017, payer:{card:(sensitive), name:"A"}}',
+    );
+    expect(await summaryOf([{ card: { number: "4111" } }])).toBe("get_invoice {id:1017, payer:[{card:(sensitive)}]}");
+    running.setRules(RULES);
+    expect(await summaryOf({ card: "4111" })).toBe('get_invoice {id:1017, payer:{card:"4111"}}');
+    executed.length = 0;
+  });
+
   it("sees only the tools that it could call with some arguments", async () => {
     const { tools } = await client.listTools();
     expect(tools.map(({ name }) => name).sort()).toEqual(["get_invoice", "issue_refund"]);

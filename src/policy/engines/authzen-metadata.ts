@@ -1,4 +1,5 @@
 import { CodedError } from "../../coded-error.js";
+import { shownReason } from "../shown-reason.js";
 import type { RemoteServer } from "./remote-call.js";
 
 export interface AuthzenEndpoint {
@@ -21,7 +22,7 @@ export async function findEvaluationEndpoint(server: RemoteServer, identifier: s
   if (said !== identifier) {
     throw new CodedError(
       "engine-answer",
-      `says in its metadata that it is ${JSON.stringify(said) ?? "nobody"}, not ${identifier}`,
+      `says in its metadata that it is ${shownReason(JSON.stringify(said) ?? "nobody")}, not ${identifier}`,
     );
   }
   if (typeof endpoint !== "string" || !URL.canParse(endpoint)) {

@@ -16,12 +16,11 @@ export function cedarLibrary(): Promise<CedarLibrary> {
  */
 class Slots<Owner extends object> {
   readonly #names = new Map<Owner, string>();
-  readonly #prefix: string;
-  readonly #size: number;
+  /** Nobody's at the moment. */
+  readonly #free: string[];
 
   constructor(prefix: string, size: number) {
-    this.#prefix = prefix;
-    this.#size = size;
+    this.#free = Array.from({ length: size }, (_, number) => `${prefix}${size - 1 - number}`);
   }
 
   /** The name under which `owner` is parsed; `parse` does it where it is not. Throws what `parse` throws. */
@@ -34,14 +33,21 @@ class Slots<Owner extends object> {
       return known;
     }
     const name = this.#freeName();
-    parse(name);
+    try {
+      parse(name);
+    } catch (thrown) {
+      this.#free.push(name);
+      throw thrown;
+    }
     this.#names.set(owner, name);
     return name;
   }
 
   #freeName(): string {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
     const [oldest] = this.#names;
-    if (oldest === undefined || this.#names.size < this.#size) return `${this.#prefix}${this.#names.size}`;
+    if (oldest === undefined) throw new Error("no names");
     this.#names.delete(oldest[0]);
     return oldest[1];
   }

@@ -2,7 +2,7 @@ import type { CedarValueJson, EntityJson, TypeAndId } from "@cedar-policy/cedar-
 import { CodedError } from "../../coded-error.js";
 import { SpiffeId } from "../../spiffe/spiffe-id.js";
 import type { AccessRequest, Properties } from "../access-request.js";
-import type { Entities } from "../entities.js";
+import { type Entities, isOwnType } from "../entities.js";
 import { identityParts } from "../pattern.js";
 import type { PolicyNames } from "../policy-names.js";
 import { isSessionMethod } from "../ruled-request.js";
@@ -44,6 +44,8 @@ const STANDARD_TYPES: Readonly<Record<string, string>> = {
 };
 
 const SERVICES: ReadonlySet<string> = new Set(["http", "mcp", "tcp"]);
+/** Cedar's own type, of what is done. */
+const ACTION = "Action";
 
 /** Names, values and entities of one request; more would make others wait. */
 const MAX_UNITS = 64 * 1024;
@@ -54,11 +56,11 @@ export function cedarMapping(mapping: CedarMapping): (request: AccessRequest, no
   const { namespace, names, entities, schema, more } = mapping;
   const qualified = (type: string) => (namespace === undefined ? type : `${namespace}::${type}`);
   const typeNames = knownTypes(mapping);
-  const taken = new Set(typeNames.values());
+  const taken = new Set([...typeNames.values(), ACTION]);
   const services = new Map(
     names.services.map(({ name, identity }) => [SpiffeId.of(names.trustDomain, identity).toString(), name]),
   );
-  const actionType = qualified("Action");
+  const actionType = qualified(ACTION);
 
   const typeOf = (type: string): string => {
     const known = typeNames.get(type);
@@ -81,7 +83,9 @@ export function cedarMapping(mapping: CedarMapping): (request: AccessRequest, no
     if (resource.type === "mcp-tool") slice.add(service, { name: service.id }, []);
     slice.add(
       asked,
-      { name: asked.id, ...resource.properties },
+      isOwnType(resource.type)
+        ? { ...resource.properties, name: asked.id }
+        : { name: asked.id, ...resource.properties },
       resource.type === "mcp-tool" ? [service] : groupsOf(resource.properties),
     );
     const declared = schema?.contextOf(actionType, action.name);
@@ -162,6 +166,8 @@ function knownTypes({ types, entities }: CedarMapping): ReadonlyMap<string, stri
   }
   const owners = new Map<string, string>();
   for (const [type, name] of known) {
+    if (name === ACTION)
+      throw new CodedError("cedar-types", `${type} would be Action in Cedar: give it another name in types`);
     const other = owners.get(name);
     // Whatever they speak, services are one type: services by name.
     const both = [type, other].every((each) => each !== undefined && SERVICES.has(each));

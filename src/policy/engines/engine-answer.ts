@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Obligation } from "../access-request.js";
 import type { Verdict } from "../engine.js";
+import { shownReason } from "../shown-reason.js";
 import { permitted, refused } from "./denials.js";
 
 const obligation = z.strictObject({
@@ -35,11 +36,11 @@ export function verdictOf(value: unknown, engine: string, rule: string): Verdict
   const parsed = answerObject.safeParse(value);
   const obligations = parsed.success ? readObligations(parsed.data.obligations) : undefined;
   if (!parsed.success || obligations === undefined) {
-    const what = typeof value === "object" ? "an object that is no decision" : `${JSON.stringify(value)}`;
+    const what = typeof value === "object" ? "an object that is no decision" : shownReason(JSON.stringify(value));
     return refused({ rule, reason: `${engine} answers with ${what}, not with true or false` });
   }
   const { allow, reasons = [] } = parsed.data;
-  const why = reasons.length === 0 ? "" : `: ${reasons.join("; ")}`;
+  const why = reasons.length === 0 ? "" : `: ${shownReason(reasons.join("; "))}`;
   if (allow) return permitted({ rule, reason: `permitted by ${engine}${why}`, obligations });
   return refused({ rule, reason: `${engine} does not permit it${why}` });
 }

@@ -48,9 +48,19 @@ export async function readEngineFiles(
     throw new EngineFileError("policy-file-unreadable", shown, message);
   });
   if (!found.isDirectory()) return [await readEngineFile(path, projectDirectory)];
-  const names = (await readdir(path, { recursive: true }))
+  const all = (await readdir(path, { recursive: true, withFileTypes: true }))
+    .map((entry) => ({ entry, name: relative(path, join(entry.parentPath, entry.name)) }))
+    .filter(({ name }) => !name.split(sep).some((step) => step.startsWith(".")));
+  // What is behind it would be left out, and with it whatever forbids there.
+  for (const { entry, name } of all) {
+    if (!entry.isSymbolicLink()) continue;
+    const target = await stat(join(path, name)).catch(() => undefined);
+    if (target?.isDirectory() === true)
+      throw new EngineFileError("policy-file-unreadable", join(shown, name), "a link to a folder is not followed");
+  }
+  const names = all
+    .map(({ name }) => name)
     .filter((name) => endings.some((ending) => name.endsWith(ending)))
-    .filter((name) => !name.split(sep).some((step) => step.startsWith(".")))
     .sort();
   if (names.length === 0)
     throw new EngineFileError("policy-file-unreadable", shown, `holds no ${endings.join(" or ")}`);
@@ -97,9 +107,10 @@ export function fileProblem(
   return { severity, code, file, line: 0, column: 0, message, hint };
 }
 
+/** Relative to the project, also where it lies outside: two files never have one name. */
 export function shownPath(path: string, projectDirectory: string): string {
   const steps = relative(projectDirectory, path);
-  return steps === "" || steps.startsWith("..") ? basename(path) : steps;
+  return steps === "" ? basename(path) : steps;
 }
 
 /** Over settings and files, with lengths, so that moving bytes from one to the next changes it. */

@@ -1,7 +1,7 @@
 import { CodedError } from "../../coded-error.js";
 import type { AccessRequest, Properties } from "../access-request.js";
-import { type Entities, overlaid } from "../entities.js";
-import { isNormalisedPath } from "../pattern.js";
+import { type Entities, isOwnType, overlaid } from "../entities.js";
+import { identityParts, isNormalisedPath } from "../pattern.js";
 
 /** The delegated user of a call, as engines see it. */
 export interface KnownUser {
@@ -11,7 +11,8 @@ export interface KnownUser {
 
 /**
  * The request as engines see it: what `entities.yaml` knows of subject, resource and delegated user laid under what the enforcement point says.
- * Throws CodedError `request-invalid` for a caller without an identity, a path that two servers could read as two, an unreadable user.
+ * Throws CodedError `request-invalid` for a caller without an identity, a path that two servers could read as two, an unreadable user, and
+ * SpiffeIdError for an identity or a service that is not named by its SPIFFE ID.
  */
 export function knownRequest(request: AccessRequest, entities: Entities): AccessRequest {
   const { subject, action, resource, context } = request;
@@ -21,6 +22,9 @@ export function knownRequest(request: AccessRequest, entities: Entities): Access
   if (typeof action?.name !== "string" || action.name === "") {
     throw new CodedError("request-invalid", "the request names no action");
   }
+  // Other names of identities and services are nobody's: an engine could take one for what it only looks like.
+  if (subject.type === "spiffe") identityParts(subject.id);
+  if (isOwnType(resource.type)) identityParts(resource.id);
   if (resource.type === "http") {
     const path: unknown = resource.properties?.path;
     if (typeof path !== "string" || !isNormalisedPath(path)) {

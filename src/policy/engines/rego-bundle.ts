@@ -27,6 +27,13 @@ export async function readRegoBundle(bytes: Uint8Array): Promise<RegoBundle> {
       hint: "build it by opa build -t wasm -e finance/allow …",
     });
   }
+  // opa build puts all data into one file; what somebody packed beside it would be missing, and with it whatever denies by it.
+  const other = [...files.keys()].find((name) => name !== "data.json" && /(?:^|\/)data\.(?:json|ya?ml)$/.test(name));
+  if (other !== undefined) {
+    throw new CodedError("bundle-invalid", `the bundle holds ${other}, and only its data.json is read`, {
+      hint: "build it by opa build, which makes one of all data",
+    });
+  }
   return { wasm, data: new TextDecoder().decode(files.get("data.json") ?? Buffer.from("{}")) };
 }
 
@@ -41,7 +48,7 @@ function filesIn(tar: Buffer): ReadonlyMap<string, Buffer> {
     if (!(size >= 0) || Number.parseInt(textIn(header, 148, 8), 8) !== sum) {
       throw new CodedError("bundle-invalid", "the bundle's archive is damaged");
     }
-    const name = textIn(header, 0, 100).replace(/^\.?\//, "");
+    const name = nameIn(header).replace(/^\.?\//, "");
     const kind = header[156];
     const content = tar.subarray(at + BLOCK, at + BLOCK + size);
     if (content.length < size) throw new CodedError("bundle-invalid", "the bundle's archive ends early");
@@ -53,6 +60,12 @@ function filesIn(tar: Buffer): ReadonlyMap<string, Buffer> {
     at += BLOCK + Math.ceil(size / BLOCK) * BLOCK;
   }
   return files;
+}
+
+/** Long names are cut in two (ustar); those of extended headers are no names of what is read here. */
+function nameIn(header: Buffer): string {
+  const prefix = textIn(header, 257, 6) === "ustar" ? textIn(header, 345, 155) : "";
+  return prefix === "" ? textIn(header, 0, 100) : `${prefix}/${textIn(header, 0, 100)}`;
 }
 
 function textIn(header: Buffer, start: number, length: number): string {

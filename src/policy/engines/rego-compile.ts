@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, sep } from "node:path";
 import { promisify } from "node:util";
 import { CodedError } from "../../coded-error.js";
 import { findCommand } from "../../platform/command-path.js";
@@ -31,13 +31,14 @@ export async function compileRego(files: readonly EngineFile[], options: Compile
   // What was read is what is compiled, whatever is saved meanwhile.
   const folder = await mkdtemp(join(tmpdir(), "agentid-rego-"));
   try {
-    for (const { shown, bytes } of files) {
-      const path = join(folder, "in", shown);
+    for (const file of files) {
+      const path = join(folder, "in", placeOf(file));
       await mkdir(dirname(path), { recursive: true });
-      await writeFile(path, bytes);
+      // Were two files written to one place, the second would take what the first forbids.
+      await writeFile(path, file.bytes, { flag: "wx" });
     }
     const out = join(folder, "bundle.tar.gz");
-    const paths = files.map(({ shown }) => join("in", shown));
+    const paths = files.map((file) => join("in", placeOf(file)));
     const { PATH, HOME } = options.environment;
     try {
       await execute(opa, ["build", "-t", "wasm", "-e", options.entrypoint, "-o", out, ...paths], {
@@ -67,13 +68,21 @@ function findOpa(environment: CompileOptions["environment"]): string {
   }
 }
 
+/** Where a file lies for opa: those from outside of the project beside those in it. */
+function placeOf({ shown }: EngineFile): string {
+  return shown
+    .split(sep)
+    .map((step) => (step === ".." ? "_outside" : step))
+    .join(sep);
+}
+
 /** The first place that opa names, in a file as the project has it. */
 function compileError(thrown: unknown, files: readonly EngineFile[]): Error {
   const { stdout = "", stderr = "" } = thrown as { readonly stdout?: string; readonly stderr?: string };
   // What is wrong with a policy is said on the standard output.
   const text = `${stdout}${stderr}`.trim() || String(thrown);
   const place = /(?:^|\s)(?:\S*\/)?in\/(\S+?):(\d+):\s*(.*)/.exec(text);
-  const file = files.find(({ shown }) => shown === place?.[1]);
+  const file = files.find((each) => placeOf(each) === place?.[1]);
   if (place === null || file === undefined) return new CodedError("opa-failed", `opa build: ${text.slice(0, 2_000)}`);
   return new EngineFileError("policy-rego", `${file.shown}:${place[2]}`, place[3] ?? text);
 }

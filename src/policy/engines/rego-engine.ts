@@ -47,17 +47,20 @@ export async function loadRegoEngine(config: RegoEngineConfig, context: EngineCo
       if (input.length > MAX_INPUT_CHARACTERS) {
         return refused({ rule: entrypoint, reason: `the request is larger than ${MAX_INPUT_CHARACTERS} characters` });
       }
-      const json = await threads.evaluate({ input, now: use.clock.now() });
+      const json = await threads.evaluate({ input, now: use.clock.now() }, request.subject.id);
       return verdictOf(json === undefined ? undefined : JSON.parse(json), name, entrypoint);
     };
     const consider = (_: AccessRequest, verdict: Verdict) => consideredAs(name, verdict);
-    return { name, digest, isAsked, judge, consider, couldAllow: () => true };
+    return { name, digest, isAsked, judge, consider, couldAllow: () => true, cannotTell: true };
   };
   return { engine: { name, digest, open }, problems };
 }
 
+/** What a policy denies by would be missing with it. */
+const DATA = /(?:^|[\\/])data\.(?:json|ya?ml)$/;
+
 async function sourceOf(
-  { source, entrypoint }: RegoEngineConfig,
+  { source, entrypoint, data }: RegoEngineConfig,
   {
     projectDirectory,
     cacheDirectory,
@@ -68,8 +71,20 @@ async function sourceOf(
     const { bytes, shown } = await readEngineFile(source.bundle, projectDirectory);
     return { files: [], bytes, shown };
   }
-  const found = await readEngineFiles(source.rego, projectDirectory, [".rego"]);
-  const files = found.filter(({ shown }) => !shown.endsWith("_test.rego"));
+  const found = await readEngineFiles(source.rego, projectDirectory, [".rego", "data.json", "data.yaml", "data.yml"]);
+  const left = found.find(({ shown }) => DATA.test(shown));
+  if (left !== undefined && data === undefined) {
+    throw new EngineFileError(
+      "policy-rego",
+      left.shown,
+      "opa would take this for data of the policy, which are read only from the file that data names",
+      "name it, as JSON: data: policies/data.json",
+    );
+  }
+  const files = found.filter(({ shown }) => shown.endsWith(".rego") && !shown.endsWith("_test.rego"));
+  if (files.length === 0) {
+    throw new EngineFileError("policy-file-unreadable", shownPath(source.rego, projectDirectory), "holds no .rego");
+  }
   const bytes = await compileRego(files, { entrypoint, cacheDirectory, environment });
   return { files, bytes, shown: shownPath(source.rego, projectDirectory) };
 }

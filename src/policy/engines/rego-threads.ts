@@ -1,22 +1,24 @@
 import { createHash } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import { CodedError, messageOf } from "../../coded-error.js";
+import { FairQueue } from "./fair-queue.js";
 import type { RegoAnswer, RegoQuestion, RegoThreadData } from "./rego-thread.js";
 
 /** Evaluates one compiled policy off the event loop. */
 export interface RegoThreads {
   /**
    * The entrypoint's value as JSON, or undefined. Rejects with CodedError `engine-failed` for what the policy throws, `engine-timeout` for what takes
-   * too long, `engine-busy` where too many wait.
+   * too long, `engine-busy` where too many wait. `owner` is who asks: what one of them makes long, the others do not wait for.
    */
-  evaluate(question: RegoQuestion): Promise<string | undefined>;
+  evaluate(question: RegoQuestion, owner: string): Promise<string | undefined>;
   /** Starts a thread now. Rejects with what keeps the policy from running. */
   check(): Promise<void>;
 }
 
 /** The second goes on where one decision is slow. */
 const MAX_THREADS = 2;
-const MAX_WAITING = 1_000;
+/** A question may hold a megabyte. */
+const MAX_WAITING = { each: 100, all: 1_000 };
 /** Starting a thread and compiling the policy in it is no part of a decision. */
 const START_MILLIS = 10_000;
 /** A thread that nobody has asked anything for so long ends; the next question starts another. */
@@ -48,13 +50,13 @@ export function regoThreads(data: RegoThreadData, timeoutMillis: number): RegoTh
 
 function createRegoThreads(data: RegoThreadData, timeoutMillis: number): RegoThreads {
   const threads = new Set<Thread>();
-  const waiting: Waiting[] = [];
+  const waiting = new FairQueue<Waiting>(MAX_WAITING);
 
   /** Gives what waits to threads that are free, and starts one more where there is none. */
   const serve = (): void => {
     for (const thread of threads) {
       if (!thread.free) continue;
-      const next = waiting.shift();
+      const next = waiting.next();
       if (next === undefined) return;
       thread.ask(next);
     }
@@ -68,7 +70,7 @@ function createRegoThreads(data: RegoThreadData, timeoutMillis: number): RegoThr
       onEnd: (error) => {
         threads.delete(thread);
         // Nobody else will start for those who wait, if a start fails.
-        if (error !== undefined && threads.size === 0) for (const each of waiting.splice(0)) each.reject(error);
+        if (error !== undefined && threads.size === 0) for (const each of waiting.drain()) each.reject(error);
         if (waiting.length > 0) serve();
       },
     });
@@ -77,13 +79,10 @@ function createRegoThreads(data: RegoThreadData, timeoutMillis: number): RegoThr
   };
 
   return {
-    evaluate(question) {
-      if (waiting.length >= MAX_WAITING) {
-        return Promise.reject(new CodedError("engine-busy", "too many decisions wait for the policy"));
-      }
+    evaluate(question, owner) {
       return new Promise((resolve, reject) => {
-        waiting.push({ question, resolve, reject });
-        serve();
+        if (waiting.add(owner, { question, resolve, reject })) serve();
+        else reject(new CodedError("engine-busy", "too many decisions wait for the policy"));
       });
     },
     async check() {

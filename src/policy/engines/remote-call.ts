@@ -1,5 +1,6 @@
 import { type Dispatcher, Pool } from "undici";
 import { CodedError, messageOf } from "../../coded-error.js";
+import { parseStrictJson } from "../../http/strict-json.js";
 
 /** A decision point on the other end of a connection. */
 export interface RemoteServer {
@@ -31,7 +32,12 @@ export function remoteServer({ url, timeoutMillis, token, ca }: RemoteServerOpti
   const socketPath = url.startsWith("unix:") ? url.slice("unix:".length) : undefined;
   const origin = socketPath === undefined ? new URL(url).origin : "http://localhost";
   let pool: Pool | undefined;
-  const connect = { ...(socketPath !== undefined && { socketPath }), ...(ca !== undefined && { ca }) };
+  // No TLS session is resumed: each connection verifies the server anew.
+  const connect = {
+    ...(socketPath !== undefined && { socketPath }),
+    ...(ca !== undefined && { ca }),
+    maxCachedSessions: 0,
+  };
 
   const call = async (
     method: "GET" | "POST",
@@ -86,8 +92,9 @@ async function bodyOf({ statusCode, headers, body }: Dispatcher.ResponseData): P
   const type = String(headers["content-type"] ?? "");
   if (!/^application\/json\s*(;|$)/i.test(type)) throw new CodedError("engine-answer", "its answer is not JSON");
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks)));
-  } catch {
-    throw new CodedError("engine-answer", "its answer is not JSON");
+    // Of a decision that is given twice JavaScript would take the last.
+    return parseStrictJson(Buffer.concat(chunks));
+  } catch (cause) {
+    throw new CodedError("engine-answer", `its answer is not JSON that all read alike: ${messageOf(cause)}`, { cause });
   }
 }

@@ -3,6 +3,7 @@ import { CodedError, messageOf } from "../../coded-error.js";
 import type { AuthzenEngineConfig, OpaEngineConfig } from "../../config/config.js";
 import type { AccessRequest, Properties } from "../access-request.js";
 import type { PolicyEngine, Verdict } from "../engine.js";
+import { shownReason } from "../shown-reason.js";
 import { type AuthzenEndpoint, findEvaluationEndpoint } from "./authzen-metadata.js";
 import { consideredAs, permitted, refused } from "./denials.js";
 import { readObligations, verdictOf } from "./engine-answer.js";
@@ -56,13 +57,13 @@ function decisionOf(body: unknown, name: string): Verdict {
   if (typeof decision !== "boolean") {
     throw new CodedError(
       "engine-answer",
-      `its decision is ${JSON.stringify(decision) ?? "missing"}, not true or false`,
+      `its decision is ${shownReason(JSON.stringify(decision) ?? "missing")}, not true or false`,
     );
   }
   if (context !== undefined && context !== null && !isObject(context)) {
     throw new CodedError("engine-answer", "its context is no object");
   }
-  const why = typeof context?.reason === "string" ? `: ${context.reason}` : "";
+  const why = typeof context?.reason === "string" ? `: ${shownReason(context.reason)}` : "";
   if (!decision) return refused({ rule: name, reason: `${name} does not permit it${why}` });
   const obligations = readObligations(context?.obligations);
   if (obligations === undefined) throw new CodedError("engine-answer", "its obligations cannot be understood");
@@ -102,6 +103,7 @@ async function loadRemote(
       judge,
       consider: (_, verdict) => consideredAs(name, verdict),
       couldAllow: () => true,
+      cannotTell: true,
     };
   };
   return { engine: { name, digest, open }, problems: [] };

@@ -50,6 +50,8 @@ export function readScope(items: readonly ScopeItem[] | undefined, names: Policy
   }
   const isAsked: Scope = ({ resource }) => {
     if (types.has(resource.type)) return true;
+    // A tool is part of its MCP server.
+    if (resource.type === "mcp-tool" && types.has("mcp")) return true;
     if (patterns.length === 0 || !isOwnType(resource.type)) return false;
     const service = identityParts(resource.id);
     return patterns.some((pattern) => matchesIdentity(pattern, service));

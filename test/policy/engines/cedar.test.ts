@@ -337,3 +337,50 @@ test("a name that Cedar keeps is given to others only with its policies parsed a
   ask(first);
   expect(parsed.length).toBe(before + 1);
 });
+
+test("where a parse fails its name is nobody's, and no other's policies are taken for it", () => {
+  const heldBy = new Map<string, object>();
+  const ask = (owner: object) => policySetSlots.nameOf(owner, (name) => heldBy.set(name, owner));
+  const owners = Array.from({ length: 1_024 }, () => ({}));
+  for (const owner of owners) ask(owner);
+  const fails = () => {
+    throw new Error("cannot be parsed");
+  };
+  for (let times = 0; times < 3; times += 1) expect(() => policySetSlots.nameOf({}, fails)).toThrow("cannot be parsed");
+  const latest = [{}, {}, {}];
+  for (const owner of latest) ask(owner);
+  for (const owner of [...owners.slice(8), ...latest]) expect(heldBy.get(ask(owner))).toBe(owner);
+});
+
+test("nobody names an action as a thing, nor a service by another name than its own", async () => {
+  const decisions = await decisionsOf({
+    ...cedar(`permit(principal, action, resource) when { resource has name && resource.name == "payments/t" };
+permit(principal is User, action, resource is Record);
+permit(principal is User, action, resource == Service::"payments");
+permit(principal is User, action, resource is Action);`),
+    rulesScope: [{ type: "http" }],
+  });
+  const alice = { type: "user", id: "alice" };
+  expect(await decisions.judge(record("read", "r", alice))).toMatchObject({ allowed: true });
+  const action = { ...record("read", "r", alice), resource: { type: "action", id: "tools/call" } };
+  expect(await decisions.judge(action)).toMatchObject({
+    allowed: false,
+    reason: expect.stringContaining("type of its own"),
+  });
+  expect(await decisions.judge(call("t"))).toMatchObject({ allowed: true });
+  const renamed = call("u");
+  const resource = { ...renamed.resource, properties: { ...renamed.resource.properties, name: "payments/t" } };
+  expect(await decisions.judge({ ...renamed, resource })).toMatchObject({ allowed: false });
+  const server = (of: string): AccessRequest => ({
+    subject: alice,
+    action: { name: "tools/list" },
+    resource: { type: "mcp", id: of },
+  });
+  expect(await decisions.judge(server(id("mcp/payments")))).toMatchObject({ allowed: true });
+  expect(await decisions.judge(server("payments"))).toMatchObject({ allowed: false });
+  const actions = await loadProject({
+    ...cedar("permit(principal, action, resource);"),
+    entities: "entities: [{ type: action, id: a }]",
+  });
+  expect(actions.loaded).toBeUndefined();
+});

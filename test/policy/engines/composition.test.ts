@@ -8,7 +8,7 @@ import { cedarLibrary } from "../../../src/policy/engines/cedar-library.js";
 import { readCedarPolicies } from "../../../src/policy/engines/cedar-policies.js";
 import { compareEngines } from "../../../src/policy/engines/load-engines.js";
 import { policyDigest } from "../../../src/policy/engines/policy-digest.js";
-import { call, decisionsOf, EVERYTHING, http, loadProject, record } from "./engine-project.js";
+import { call, decisionsOf, EVERYTHING, http, id, loadProject, message, record } from "./engine-project.js";
 
 const PERMIT_ALL = "permit(principal, action, resource);";
 const PERMIT_INVOICES = 'permit(principal, action, resource == Service::"invoices");';
@@ -65,6 +65,45 @@ test("a scope is a service, not what begins like it, nor what calls itself so", 
   ] as const) {
     expect(await decisions.judge(at(type, id))).toMatchObject({ allowed: false });
   }
+});
+
+test("a tool call is one to every engine and every scope, whatever the request calls its resource", async () => {
+  const decisions = await decisionsOf({
+    files: {
+      "tools.cedar": `${PERMIT_ALL} forbid(principal, action, resource == Tool::"payments/refund");`,
+    },
+    engines: [
+      { name: "tools", cedar: "tools.cedar", scope: [{ type: "mcp-tool" }] },
+      { name: "servers", cedar: "tools.cedar", scope: [{ type: "mcp" }] },
+    ],
+  });
+  const named = (type: string, tool: string): AccessRequest => ({
+    ...call(tool),
+    resource: { ...call(tool).resource, type },
+  });
+  for (const type of ["mcp-tool", "mcp"]) {
+    expect(await decisions.judge(named(type, "get_invoice"))).toMatchObject({ allowed: true });
+    expect(await decisions.judge(named(type, "refund"))).toMatchObject({ allowed: false, engine: "tools" });
+    const { considered } = await decisions.explain(named(type, "refund"));
+    expect(considered.filter(({ outcome, effect }) => outcome === "matched" && effect === "deny")).toHaveLength(2);
+  }
+  // What is no tool call is not judged as one.
+  const list = (type: string): AccessRequest => ({
+    ...message("tools/list"),
+    resource: { type, id: id("mcp/payments") },
+  });
+  for (const type of ["mcp-tool", "mcp"]) {
+    expect(await decisions.judge(list(type))).toMatchObject({ allowed: true });
+  }
+});
+
+test("an engine for MCP servers is asked about their tools", async () => {
+  const decisions = await decisionsOf({
+    files: { "never.cedar": "forbid(principal, action, resource);" },
+    engines: [{ name: "servers", cedar: "never.cedar", scope: [{ type: "mcp" }] }],
+  });
+  expect(await decisions.judge(call("refund"))).toMatchObject({ allowed: false, engine: "servers" });
+  expect(await decisions.judge(http("GET", "/v1"))).toMatchObject({ allowed: true });
 });
 
 test("every agent above the caller is asked about too, of every engine", async () => {

@@ -1,6 +1,10 @@
-import { readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
+import { readEngineFiles } from "../../../src/policy/engines/engine-files.js";
+import { FairQueue } from "../../../src/policy/engines/fair-queue.js";
 import { decisionsOf, type EngineProject, http, loadProject, type TestedDecisions } from "./engine-project.js";
 
 /** Made by `test/policy/engines/finance/build.sh`. */
@@ -130,6 +134,29 @@ test("a policy that loops is a denial after the deadline, nobody else waits, and
   expect(await other.judge(read())).toMatchObject({ allowed: true });
 });
 
+test("whoever makes the policy loop makes only itself wait", async () => {
+  const decisions = await between("hung", { timeout: "300ms" });
+  const order: string[] = [];
+  const asks = async (who: string, caller: string) => {
+    await decisions.judge(read("alice", caller));
+    order.push(who);
+  };
+  const loops = Array.from({ length: 8 }, () => asks("loops", "agents/billing"));
+  await Promise.all([asks("other", "agents/planner"), ...loops]);
+  // Two threads have what was there first, and one of them the next of the same.
+  expect(order.indexOf("other")).toBeLessThanOrEqual(4);
+});
+
+test("a queue gives each owner its turn, and lets none of them fill it", () => {
+  const queue = new FairQueue<string>({ each: 3, all: 5 });
+  const added = ["a1", "a2", "a3", "a4", "b1", "c1", "d1"].map((item) => queue.add(item.slice(0, 1), item));
+  expect(added).toEqual([true, true, true, false, true, true, false]);
+  expect([queue.next(), queue.next(), queue.next(), queue.next()]).toEqual(["a1", "b1", "c1", "a2"]);
+  expect(queue.add("b", "b2")).toBe(true);
+  expect([queue.next(), queue.length, queue.drain()]).toEqual(["a3", 1, ["b2"]]);
+  expect([queue.next(), queue.length]).toEqual([undefined, 0]);
+});
+
 test("what a policy prints is for nobody", async () => {
   const decisions = await between("prints");
   expect(await decisions.judge(read())).toMatchObject({ allowed: true });
@@ -158,10 +185,29 @@ test("explain shows each engine's part", async () => {
   ]);
 });
 
+/** The bundle with one more file in front, as tar writes it: long paths in two parts. */
+function withFile(name: string, content: string, prefix = ""): Buffer {
+  const header = Buffer.alloc(512);
+  header.write(name, 0);
+  header.write(`${content.length.toString(8).padStart(11, "0")}\0`, 124);
+  header.write("        ", 148);
+  header.write("0", 156);
+  header.write("ustar\u000000", 257);
+  header.write(prefix, 345);
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  const body = Buffer.alloc(512);
+  body.write(content);
+  return gzipSync(Buffer.concat([header, body, gunzipSync(bundle)]));
+}
+
 test.each([
   ["an entrypoint that the bundle does not have", bundle, "finance/alow", "no entrypoint finance/alow; it has"],
   ["what is no archive", Buffer.from("policy"), "finance/allow", "not a bundle"],
   ["an archive that ends early", gzipSync(gunzipSync(bundle).subarray(0, 90_000)), "finance/allow", "ends early"],
+  ["data beside its data.json", withFile("revoked/data.json", "{}"), "finance/allow", "holds revoked/data.json"],
+  ["data under a long name", withFile("data.json", "{}", "x".repeat(90)), "finance/allow", `holds ${"x".repeat(90)}`],
+  ["data as YAML", withFile("data.yaml", "{}"), "finance/allow", "holds data.yaml"],
   ["an archive without policy.wasm", gzipSync(Buffer.alloc(1024)), "finance/allow", "no policy.wasm"],
 ])("%s is refused when it is loaded", async (_, bytes, entrypoint, message) => {
   const { loaded, problems } = await loadProject({
@@ -180,4 +226,30 @@ test("without opa a .rego file is refused, and it is said what to do", async () 
   });
   expect(loaded).toBeUndefined();
   expect(problems.join("\n")).toMatch(/opa must be on the PATH.*opa build -t wasm/);
+});
+
+test("files of a folder outside of the project keep their own names, and what is behind a link is not left out unseen", async () => {
+  const outside = mkdtempSync(join(tmpdir(), "agentid-outside-"));
+  onTestFinished(() => rmSync(outside, { recursive: true, force: true }));
+  for (const name of ["one", "two"]) {
+    mkdirSync(join(outside, name));
+    writeFileSync(join(outside, name, "x.rego"), `package ${name}`);
+  }
+  const read = () => readEngineFiles(outside, join(outside, "..", "project"), [".rego"]);
+  expect(new Set((await read()).map(({ shown }) => shown)).size).toBe(2);
+  symlinkSync(join(outside, "one"), join(outside, "three"));
+  await expect(read()).rejects.toMatchObject({
+    code: "policy-file-unreadable",
+    message: expect.stringContaining("link"),
+  });
+});
+
+test("data that opa would read from the folder are named, or the policy is refused", async () => {
+  const files = { "rego/finance.rego": "package finance\nallow := true\n", "rego/sub/data.json": "{}" };
+  const engine = { name: "finance", rego: "rego", entrypoint: "finance/allow" };
+  const environment = { PATH: "/nonexistent" };
+  const { problems } = await loadProject({ files, engines: [engine], environment });
+  expect(problems.join()).toContain("rego/sub/data.json: opa would take this for data");
+  const named = await loadProject({ files, engines: [{ ...engine, data: "rego/sub/data.json" }], environment });
+  expect(named.problems.join()).toContain("opa must be on the PATH");
 });

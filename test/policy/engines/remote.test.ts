@@ -1,9 +1,13 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { expect, onTestFinished, test } from "vitest";
+import { temporaryFolder } from "../../federation/trust-domain.js";
+import { createWebAuthority } from "../../federation/web-certificates.js";
 import { decisionsOf, http, loadProject, type TestedDecisions } from "./engine-project.js";
 
 interface Asked {
@@ -104,6 +108,14 @@ const answers: Record<string, RequestListener> = {
   "a redirect": (_, response) => response.writeHead(302, { location: "/v1/data/yes" }).end('{"result":true}'),
   "two documents": (_, response) =>
     response.writeHead(200, { "content-type": "application/json" }).end('{"result":true}{}'),
+  "a result that is given twice": (_, response) =>
+    response.writeHead(200, { "content-type": "application/json" }).end('{"result":false,"result":true}'),
+  "an answer behind a byte order mark": (_, response) =>
+    response.writeHead(200, { "content-type": "application/json" }).end('\ufeff{"result":true}'),
+  "a compressed answer": (_, response) =>
+    response
+      .writeHead(200, { "content-type": "application/json", "content-encoding": "gzip" })
+      .end(gzipSync('{"result":true}')),
   garbage: (_, response) => response.writeHead(200, { "content-type": "application/json" }).end("\x00\xff"),
   "no JSON by its type": (_, response) =>
     response.writeHead(200, { "content-type": "text/plain" }).end('{"result":true}'),
@@ -211,6 +223,20 @@ const evaluations: Record<string, RequestListener> = {
   "a decision that is a text": (_, response) => json(response, { decision: "true" }),
   "a decision that is a number": (_, response) => json(response, { decision: 1 }),
   "no decision": (_, response) => json(response, {}),
+  "a decision that is given twice": (_, response) =>
+    response.writeHead(200, { "content-type": "application/json" }).end('{"decision":false,"decision":true}'),
+  "a decision that other parsers read otherwise": (_, response) => json(response, { decision: true, Decision: false }),
+  "another answer for each half of its request id": (_, response) =>
+    response
+      .writeHead(
+        200,
+        [
+          ["content-type", "application/json"],
+          ["x-request-id", "a"],
+          ["x-request-id", "b"],
+        ].flat(),
+      )
+      .end('{"decision":true}'),
   "a denial": (_, response) => json(response, { decision: false, context: { reason: "because" } }),
   "somebody else's request id": (_, response) => json(response, { decision: true }, { "x-request-id": "other" }),
   "an obligation that cannot be read": (_, response) =>
@@ -254,4 +280,46 @@ test("a file that holds no token is refused when it is loaded", async () => {
   });
   expect(loaded).toBeUndefined();
   expect(problems.join()).toContain("token holds no token");
+});
+
+test("what another decision point says is shown, and only so much of it that it can be shown", async () => {
+  const opa = await serve((_, response) =>
+    json(response, { result: { allow: true, reasons: ["\u001b[2Jfine", "x".repeat(100_000)] } }),
+  );
+  const decisions = await decisionsOf({
+    engines: [{ name: "central", opa: opa.url, path: "finance/allow", timeout: "20s" }],
+    rulesScope: ["payments"],
+  });
+  const { allowed, reason } = await decisions.judge(read);
+  expect(allowed).toBe(true);
+  expect(reason).toMatch(/^permitted by central: fine; x{50,}/);
+  expect(reason.length).toBeLessThanOrEqual(2_000);
+  const { now, decisions: others } = await pdp();
+  now.evaluation = (_, response) =>
+    json(response, { decision: false, context: { reason: `no\u202e${"x".repeat(100_000)}` } });
+  expect((await others.judge(read)).reason).toMatch(/^pdp does not permit it: nox{50,2000}…$/);
+});
+
+test("over https every connection verifies the server anew: no TLS session is resumed", async () => {
+  const web = await createWebAuthority();
+  const files = await web.issue(temporaryFolder(), ["localhost"]);
+  const resumed: boolean[] = [];
+  const server = createTlsServer(
+    { cert: readFileSync(files.certificate), key: readFileSync(files.key) },
+    (_, response) => json(response, { result: true }, { connection: "close" }),
+  );
+  server.on("secureConnection", (socket) => resumed.push(socket.isSessionReused()));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  const url = `https://localhost:${(server.address() as AddressInfo).port}`;
+  const decisions = await decisionsOf({
+    files: { "ca.pem": web.pem },
+    engines: [{ name: "central", opa: url, path: "finance/allow", timeout: "20s", ca: "ca.pem" }],
+  });
+  for (let asked = 0; asked < 4; asked += 1) expect(await decisions.judge(read)).toMatchObject({ allowed: true });
+  expect(resumed).toEqual([false, false, false, false]);
+  const strangers = await decisionsOf({
+    engines: [{ name: "central", opa: url, path: "finance/allow", timeout: "20s" }],
+  });
+  expect(await strangers.judge(read)).toMatchObject({ allowed: false });
 });
