@@ -35,8 +35,8 @@ function isInOrder(value: unknown): boolean {
   if (typeof value !== "object" || "toJSON" in value) return false;
   if (Array.isArray(value)) return value.every(isInOrder);
   let before: string | undefined;
-  for (const [key, member] of Object.entries(value)) {
-    if ((before !== undefined && key <= before) || !isInOrder(member)) return false;
+  for (const key of Object.keys(value)) {
+    if ((before !== undefined && key <= before) || !isInOrder((value as Record<string, unknown>)[key])) return false;
     before = key;
   }
   return true;

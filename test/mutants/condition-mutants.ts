@@ -109,7 +109,7 @@ export const conditionMutants: readonly Mutant[] = [
   {
     id: "pinned-tool-changed",
     check: "D8: a tool that says something else than what was pinned widens",
-    file: "src/config/compare.ts",
+    file: "src/config/compare-locks.ts",
     find: "...differing(at, was.sha256, is.sha256, true),",
     replace: "...differing(at, was.sha256, is.sha256, false),",
     tests: ["test/config/tool-pin.test.ts"],
