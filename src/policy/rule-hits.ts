@@ -1,5 +1,5 @@
 import type { AccessRequest, Properties } from "./access-request.js";
-import type { ConditionInput, ConditionOutcome } from "./condition.js";
+import type { Condition, ConditionInput, ConditionOutcome } from "./condition.js";
 import { recordedValue } from "./condition-values.js";
 import type { RuleDraw } from "./engine.js";
 import type { LimitKey } from "./limit.js";
@@ -12,8 +12,6 @@ import { conditionInput } from "./ruled-request.js";
 import type { Unmet } from "./term.js";
 
 const NO_VALUES: Properties = {};
-
-type Evaluated = ConditionOutcome | Promise<ConditionOutcome>;
 
 /** A rule that speaks of the request. */
 export interface Hit {
@@ -38,6 +36,8 @@ export class RuleHits {
   shadowed: Hit[] | undefined;
   /** Conditions that are evaluated elsewhere. */
   pending: Promise<void>[] | undefined;
+  /** Those conditions: what they read may be large. */
+  #unread: Condition[] | undefined;
   readonly #request: AccessRequest;
   readonly #ruled: RuledRequest;
   readonly #facts: RequestFacts;
@@ -71,12 +71,27 @@ export class RuleHits {
       this.#note(ranked, unmet, undefined);
       return;
     }
-    const outcome: Evaluated = this.#outcomeOf(rule.condition);
+    const { condition } = rule;
+    const input = this.#conditionInput();
+    const outcome = condition.evaluate(input);
     if (outcome instanceof Promise) {
       this.pending ??= [];
       this.pending.push(outcome.then((settled) => this.#note(ranked, undefined, settled)));
-    } else this.#note(ranked, undefined, outcome);
+      this.#unread ??= [];
+      this.#unread.push(condition);
+      return;
+    }
+    this.values = { ...this.values, ...condition.valuesUsed(input) };
+    this.#note(ranked, undefined, outcome);
   };
+
+  /** When all that is evaluated elsewhere is: then what it read is written out. */
+  async settled(): Promise<void> {
+    await Promise.all(this.pending ?? []);
+    for (const condition of this.#unread ?? []) {
+      this.values = { ...this.values, ...(await condition.valuesUsedInTurns(this.#conditionInput())) };
+    }
+  }
 
   /**
    * The allow that asks least: one that gives at once before one whose limit makes wait, one without obligations before one with them, one
@@ -179,12 +194,6 @@ export class RuleHits {
       if (unmet !== undefined) return unmet;
     }
     return undefined;
-  }
-
-  #outcomeOf(condition: NonNullable<Rule["condition"]>): Evaluated {
-    const input = this.#conditionInput();
-    this.values = { ...this.values, ...condition.valuesUsed(input) };
-    return condition.evaluate(input);
   }
 
   #conditionInput(): ConditionInput {

@@ -46,9 +46,8 @@ export function createRulesEngine(rules: readonly Rule[], options: RulesEngineOp
     const ruled = ruledRequest(request);
     const hits = new RuleHits(request, ruled, factsOf(request), labels, limits);
     index.forRequest(ruled, hits.consider);
-    const { pending } = hits;
-    if (pending === undefined) return concluded(ruled, hits, use);
-    return Promise.all(pending).then(() => concluded(ruled, hits, use));
+    if (hits.pending === undefined) return concluded(ruled, hits, use);
+    return hits.settled().then(() => concluded(ruled, hits, use));
   };
 
   const factsOf = (request: AccessRequest): RequestFacts => {

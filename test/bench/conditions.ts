@@ -42,6 +42,14 @@ const cases: readonly Case[] = [
   ["walk within a walk of 3,000", "args.l.all(x, args.l.all(y, x.z == y || true))", { l: numbers(3_000) }],
   ["64 levels", "args.d == args.d && args.d != [args.d]", { d: deep(62) }],
   ["map of 9,000 keys, walked", "args.m.all(k, k != 'x')", { m: keys(9_000) }],
+  ["300 rules over a map of 9,000 keys", numbers(300).map((n) => `args.m.all(k, k != '${n}')`), { m: keys(9_000) }],
+  [
+    "12 maps of 8,000 keys, each named",
+    numbers(12)
+      .map((n) => `args.m${n}.size() >= 0`)
+      .join(" && "),
+    Object.fromEntries(numbers(12).map((n) => [`m${n}`, keys(8_000)])),
+  ],
   ["two maps of 2,000 keys, compared", "args.m == args.n", { m: keys(2_000), n: keys(2_000) }],
   ["100,000 empty lists", "args.l.size() > 5", { l: numbers(100_000).map(() => []) }],
   [
