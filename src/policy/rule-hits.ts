@@ -99,6 +99,7 @@ export class RuleHits {
    */
   allow(): Hit | undefined {
     if (this.#allow !== undefined) return this.#allow;
+    if (this.#guardedAllows?.length === 1) return this.#guardedAllows[0];
     const costs = this.#guardedAllows?.map((hit) => ({ hit, costs: this.#costsOf(hit.ranked) }));
     return costs?.toSorted((one, other) => byCosts(one.costs, other.costs))[0]?.hit;
   }
@@ -121,13 +122,9 @@ export class RuleHits {
     const known = this.#draws?.get(name);
     if (known !== undefined) return known;
     const owner = `${this.#ruled.subjectType} ${this.#ruled.subjectId}`;
-    const draw = this.#limits.draw(
-      name,
-      limit,
-      owner,
-      limit.keys.map((key) => this.#countedBy(key, owner)),
-    );
-    const ruled: RuleDraw = { ...draw, rule: name, at, message, text: limit.text };
+    const values = limit.keys.map((key) => this.#countedBy(key, owner));
+    const { key, waitMs, take, refuse } = this.#limits.draw(name, limit, owner, values);
+    const ruled: RuleDraw = { key, waitMs, take, refuse, rule: name, at, message, text: limit.text };
     this.#draws ??= new Map();
     this.#draws.set(name, ruled);
     return ruled;

@@ -1,7 +1,7 @@
 import type { Clock } from "../platform/clock.js";
 import type { AccessRequest, Obligation, ShadowOutcome } from "./access-request.js";
 import { considerRules } from "./considered-rules.js";
-import type { JudgeUse, PolicyEngine, Verdict } from "./engine.js";
+import type { JudgeUse, PolicyEngine, RuleDraw, Verdict } from "./engine.js";
 import type { Entities } from "./entities.js";
 import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
 import { distinctObligations } from "./obligations.js";
@@ -205,15 +205,18 @@ function by(rule: Rule | undefined, { allowed, reason, values, conditional }: Fo
 
 /** What an allow takes from limits, and what it obliges to: its own, and that of every `match` rule that speaks of the request. */
 function withGuards(verdict: Verdict, hits: RuleHits, allow: Hit | undefined): Verdict {
-  const { guards } = hits;
-  if (guards === undefined && (allow === undefined || !isGuarded(allow.ranked.rule))) return verdict;
-  const binding = [
-    ...(allow === undefined ? [] : [allow.ranked.rule]),
-    ...(guards ?? []).map(({ ranked }) => ranked.rule),
-  ];
-  const draws = binding.flatMap((rule) => hits.drawOf(rule) ?? []);
-  const obligations = distinctObligations(binding.flatMap(({ requires }) => requires));
-  return { ...verdict, obligations, ...(draws.length > 0 && { draws }) };
+  const own = allow !== undefined && isGuarded(allow.ranked.rule) ? [allow.ranked.rule] : [];
+  const binding = hits.guards === undefined ? own : [...own, ...hits.guards.map(({ ranked }) => ranked.rule)];
+  if (binding.length === 0) return verdict;
+  const draws: RuleDraw[] = [];
+  const required: Obligation[] = [];
+  for (const rule of binding) {
+    const draw = hits.drawOf(rule);
+    if (draw !== undefined) draws.push(draw);
+    required.push(...rule.requires);
+  }
+  const obligations = required.length === 0 ? NO_OBLIGATIONS : distinctObligations(required);
+  return draws.length === 0 ? { ...verdict, obligations } : { ...verdict, obligations, draws };
 }
 
 function sparedFrom(denial: Verdict): Verdict {

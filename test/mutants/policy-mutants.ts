@@ -158,6 +158,14 @@ export const policyMutants: readonly Mutant[] = [
     tests: [GUARDS],
   },
   {
+    id: "limit-keys-apart",
+    check: "nobody is counted as somebody else by a value of the caller's choice",
+    file: "src/policy/limit-counts.ts",
+    find: "key += measured(value);",
+    replace: 'key += ":" + value;',
+    tests: [GUARDS],
+  },
+  {
     id: "limit-enforced",
     check: "an allow whose limit is empty is a denial",
     file: "src/policy/settlement.ts",
