@@ -13,9 +13,10 @@ import { type Contender, type Measured, startLoadGenerator } from "./authzen/loa
 import { downloadCerbos, type RunningCerbos, startAgentid, startCerbos } from "./authzen/servers.js";
 
 const CONNECTIONS = [1, 8, 32];
-const BLOCKS = 4;
-const TURN_MS = 400;
-const WARM_UP_MS = 1_500;
+const BLOCKS = 3;
+const TURN = { milliseconds: 300, requests: 1_200 };
+/** So that all code is compiled that will be. */
+const WARM_UP = { milliseconds: 1_000, requests: 5_000 };
 const cache = join(import.meta.dirname, "..", "..", ".cache");
 const work = mkdtempSync(join(tmpdir(), "agentid-bench-authzen-"));
 
@@ -37,12 +38,12 @@ try {
   const [plain, likeTls, likeSocket] = cerbos;
   const contenders: readonly Contender[] = [...cerbos, tls, socket];
   process.stdout.write(`authzen  load by ${generator.name}; ${pinning}\n`);
-  for (const contender of contenders) await generator.run(contender, 8, WARM_UP_MS);
+  for (const contender of contenders) await generator.run(contender, 8, WARM_UP);
   for (const connections of CONNECTIONS) {
     const turns = new Map<Contender, Measured[]>(contenders.map((contender) => [contender, []]));
     for (let block = 0; block < BLOCKS; block += 1) {
       for (const contender of [...contenders, ...contenders.toReversed()]) {
-        turns.get(contender)?.push(await generator.run(contender, connections, TURN_MS));
+        turns.get(contender)?.push(await generator.run(contender, connections, TURN));
       }
     }
     const besides = new Map<Contender, readonly (RunningCerbos | undefined)[]>([

@@ -25,12 +25,18 @@ export interface Measured {
   readonly cpuMicros: number;
 }
 
+/** Both must be over: on a busy machine little is asked in a short time, and processor time is counted in ticks of 10 ms. */
+export interface Turn {
+  readonly milliseconds: number;
+  readonly requests: number;
+}
+
 /** Keeps connections busy with one request at a time on each. */
 export interface LoadGenerator {
   /** Its executable. */
   readonly exe: string;
   readonly name: string;
-  run(contender: Contender, connections: number, milliseconds: number): Promise<Measured>;
+  run(contender: Contender, connections: number, turn: Turn): Promise<Measured>;
   stop(): void;
 }
 
@@ -47,8 +53,8 @@ export function startLoadGenerator(cache: string): LoadGenerator {
   return {
     exe: program,
     name: "Go",
-    async run(contender, connections, milliseconds) {
-      child.stdin.write(`${JSON.stringify({ ...contender, must: MUST, connections, milliseconds })}\n`);
+    async run(contender, connections, turn) {
+      child.stdin.write(`${JSON.stringify({ ...contender, ...turn, must: MUST, connections })}\n`);
       const { value } = await lines.next();
       if (typeof value !== "string") throw new Error(`the load generator gave up on ${contender.name}`);
       return JSON.parse(value) as Measured;
@@ -69,11 +75,13 @@ function build(cache: string): string | undefined {
   }
 }
 
-async function loadFromHere(contender: Contender, connections: number, milliseconds: number): Promise<Measured> {
+async function loadFromHere(contender: Contender, connections: number, turn: Turn): Promise<Measured> {
   const sockets = await Promise.all(Array.from({ length: connections }, () => opened(contender)));
   const cpu = processorTimeMicros(contender.pid);
   const begun = performance.now();
-  const counts = await Promise.all(sockets.map((socket) => ask(socket, contender.request, begun + milliseconds)));
+  const end = begun + turn.milliseconds;
+  const least = turn.requests / connections;
+  const counts = await Promise.all(sockets.map((socket) => ask(socket, contender.request, end, least)));
   const seconds = (performance.now() - begun) / 1_000;
   const spent = processorTimeMicros(contender.pid) - cpu;
   for (const socket of sockets) socket.destroy();
@@ -92,8 +100,8 @@ function opened({ network, address, tls }: Contender): Promise<Socket> {
   return new Promise((resolve, reject) => socket.once(event, () => resolve(socket)).once("error", reject));
 }
 
-/** Looks for the end of an answer and for what must be in it, and counts the answers until `end`. */
-function ask(socket: Socket, request: string, end: number): Promise<number> {
+/** Looks for the end of an answer and for what must be in it, and counts the answers until `end` and to `least`. */
+function ask(socket: Socket, request: string, end: number, least: number): Promise<number> {
   return new Promise((resolve, reject) => {
     let count = 0;
     let received = "";
@@ -112,7 +120,7 @@ function ask(socket: Socket, request: string, end: number): Promise<number> {
       }
       received = "";
       count += 1;
-      if (performance.now() < end) socket.write(request);
+      if (performance.now() < end || count < least) socket.write(request);
       else resolve(count);
     });
     socket.write(request);

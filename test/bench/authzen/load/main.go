@@ -24,6 +24,8 @@ type job struct {
 	Must         string       `json:"must"`
 	Connections  int          `json:"connections"`
 	Milliseconds int          `json:"milliseconds"`
+	// No fewer than these, however long they take.
+	Requests int `json:"requests"`
 	// Of the server, whose processor time is taken.
 	Pid int `json:"pid"`
 }
@@ -91,7 +93,7 @@ func run(todo job) (result, error) {
 	counts := make(chan count, len(connections))
 	for _, connection := range connections {
 		go func() {
-			requests, err := ask(connection, []byte(todo.Request), []byte(todo.Must), until)
+			requests, err := ask(connection, []byte(todo.Request), []byte(todo.Must), until, todo.Requests/todo.Connections)
 			counts <- count{requests, err}
 		}()
 	}
@@ -135,11 +137,11 @@ func open(todo job) (net.Conn, error) {
 	return secured, secured.Handshake()
 }
 
-// Asks until the time is over. An answer has a Content-Length.
-func ask(connection net.Conn, request, must []byte, until time.Time) (int, error) {
+// Asks until the time is over and `least` answers are there. An answer has a Content-Length.
+func ask(connection net.Conn, request, must []byte, until time.Time, least int) (int, error) {
 	buffer := make([]byte, 16*1024)
 	for requests := 0; ; requests++ {
-		if time.Now().After(until) {
+		if requests >= least && time.Now().After(until) {
 			return requests, nil
 		}
 		if _, err := connection.Write(request); err != nil {
