@@ -31,27 +31,28 @@ export async function recordDecision(
   const seen = describe(parts, request);
   const askedBy = `asked by ${point.name}${point.detail === "" ? "" : `: ${point.detail}`}`;
   const verdict = decision.allowed ? "ALLOW" : "DENY";
+  // In the order of the canonical form, which then need not be made.
   await appended(parts, "decision", {
+    action: seen.action,
+    at: decision.at ?? null,
+    caller: displayText(callerOf(request), MAX_SUMMARY),
     decision: decision.id,
-    verdict,
-    leg: "authzen",
+    ...(decision.deniedAbove !== undefined && { deniedAbove: decision.deniedAbove }),
     enforcementPoint: point.id ?? point.name,
     enforcementPointDetail: displayText(point.detail, MAX_SUMMARY),
-    caller: displayText(callerOf(request), MAX_SUMMARY),
+    engine: decision.engine,
+    leg: "authzen",
+    ...(decision.obligations.length > 0 && { obligations: decision.obligations.map(({ type }) => type) }),
+    policyDigest: decision.policyDigest,
+    reason: decision.reason,
+    requestDigest: requestDigest(request),
+    resourceType: displayText(request.resource.type, MAX_SUMMARY),
+    rule: decision.rule,
     service: seen.service,
     serviceId: displayText(request.resource.id, MAX_SUMMARY),
-    resourceType: displayText(request.resource.type, MAX_SUMMARY),
-    action: seen.action,
     target: seen.target,
-    engine: decision.engine,
-    rule: decision.rule,
-    ...(decision.deniedAbove !== undefined && { deniedAbove: decision.deniedAbove }),
-    at: decision.at ?? null,
-    reason: decision.reason,
-    policyDigest: decision.policyDigest,
     values: auditValue(decision.values),
-    ...(decision.obligations.length > 0 && { obligations: decision.obligations.map(({ type }) => type) }),
-    requestDigest: requestDigest(request),
+    verdict,
   });
   const common = { caller: seen.caller, callerDetail: displayText(askedBy, MAX_SUMMARY), service: seen.service };
   const { action, target, summary } = seen;

@@ -65,29 +65,33 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
     return endpoint;
   }
 
-  async function answer(
-    endpoint: Endpoint,
-    door: Door,
-    request: IncomingMessage,
-    response: ServerResponse,
-  ): Promise<void> {
-    const point = await admitted(door, request, response);
-    checkBodyHeaders(request);
-    const body = await readBody(request, parts.clock);
-    sendJson(response, await endpoint(body, point, response));
+  /** Without a turn of the event loop as far as can be: a body that came with its head is then read as it comes. */
+  function answer(endpoint: Endpoint, door: Door, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const answerTo = async (point: EnforcementPoint): Promise<void> => {
+      checkBodyHeaders(request);
+      const body = await readBody(request, parts.clock);
+      sendJson(response, await endpoint(body, point, response));
+    };
+    try {
+      const asking = door.whoAsks(request);
+      if (!(asking instanceof Promise)) return answerTo(asking);
+      return asking.then(answerTo, (thrown: unknown) => refuseAdmission(door, request, response, thrown));
+    } catch (thrown) {
+      return refuseAdmission(door, request, response, thrown);
+    }
   }
 
   /** Whoever is refused is on record before being told. */
-  async function admitted(door: Door, request: IncomingMessage, response: ServerResponse): Promise<EnforcementPoint> {
-    try {
-      const asking = door.whoAsks(request);
-      return asking instanceof Promise ? await asking : asking;
-    } catch (thrown) {
-      const refusal = asRefusal(thrown);
-      if (refusal.status === 401) response.setHeader("WWW-Authenticate", door.challenge);
-      await recordRefusal(parts, { ...door.describe(request), path: request.url ?? "" }, refusal);
-      throw refusal;
-    }
+  async function refuseAdmission(
+    door: Door,
+    request: IncomingMessage,
+    response: ServerResponse,
+    thrown: unknown,
+  ): Promise<never> {
+    const refusal = asRefusal(thrown);
+    if (refusal.status === 401) response.setHeader("WWW-Authenticate", door.challenge);
+    await recordRefusal(parts, { ...door.describe(request), path: request.url ?? "" }, refusal);
+    throw refusal;
   }
 
   return (door, request, response) => {

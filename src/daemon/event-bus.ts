@@ -19,13 +19,23 @@ export function createEventBus(clock: Clock): EventBus {
   const kept: AgentidEvent[] = [];
   const listeners = new Set<(event: AgentidEvent) => void>();
   let next = 0;
+  let timeAt = Number.NaN;
+  let timeText = "";
+
+  /** Many events are of the same millisecond. */
+  function time(): string {
+    const now = clock.now();
+    if (now !== timeAt) timeText = new Date(now).toISOString();
+    timeAt = now;
+    return timeText;
+  }
 
   return {
     get next() {
       return next;
     },
     emit(newEvent) {
-      const event = { ...newEvent, time: new Date(clock.now()).toISOString(), sequence: next } as AgentidEvent;
+      const event = { ...newEvent, time: time(), sequence: next } as AgentidEvent;
       next += 1;
       kept.push(event);
       // Trimmed in blocks, so that a busy relay does not shift a long array at every call.

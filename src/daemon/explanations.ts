@@ -41,6 +41,8 @@ const MAX_KINDS = 100;
 
 export function createExplanations(): Explanations {
   const remembered = new Map<string, Remembered>();
+  // Keeps its place: a new one would first step over all that was removed since the map was last tidied.
+  const oldestFirst = remembered.entries();
   let weight = 0;
 
   function find(idOrPrefix: string): Remembered {
@@ -69,8 +71,9 @@ export function createExplanations(): Explanations {
       const added = weightOf(call.request);
       remembered.set(call.decision.id, { call, madeBy, time, weight: added });
       weight += added;
-      for (const [id, oldest] of remembered) {
-        if (remembered.size <= REMEMBERED && (weight <= MOST_WEIGHT || remembered.size === 1)) return;
+      while (remembered.size > REMEMBERED || (weight > MOST_WEIGHT && remembered.size > 1)) {
+        const [id, oldest] = oldestFirst.next().value ?? [];
+        if (id === undefined || oldest === undefined) return;
         remembered.delete(id);
         weight -= oldest.weight;
       }

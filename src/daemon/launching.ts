@@ -16,8 +16,8 @@ import {
 } from "../attestation/pinning.js";
 import type { AuditLog } from "../audit/audit-log.js";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
-import { formatCommand } from "../config/compare.js";
 import type { IdentityConfig, LaunchConfig } from "../config/config.js";
+import { formatCommand } from "../config/describe-identity.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import { instanceIdentity } from "../identity/instances.js";

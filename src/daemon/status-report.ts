@@ -1,5 +1,6 @@
 import type { AuditLog } from "../audit/audit-log.js";
-import { describeIdentity, describeUpstream } from "../config/compare.js";
+import { describeUpstream } from "../config/compare.js";
+import { describeIdentity } from "../config/describe-identity.js";
 import type { Status } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { SvidKeeper } from "../identity/svid-keeper.js";

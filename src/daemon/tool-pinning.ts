@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { canonicalize } from "json-canonicalize";
 import type { AuditLog } from "../audit/audit-log.js";
 import { CodedError } from "../coded-error.js";
-import { compareLocks } from "../config/compare.js";
+import { compareLocks } from "../config/compare-locks.js";
 import { LOCK_FILE_NAME } from "../config/load.js";
 import { writeLock } from "../config/lock-file.js";
 import { pinsOf } from "../config/tool-pin.js";

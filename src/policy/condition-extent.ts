@@ -1,5 +1,6 @@
 import type { ConditionInput } from "./condition.js";
 import type { Extent } from "./condition-cost.js";
+import type { KeysOf } from "./condition-values.js";
 
 /** Beyond this nothing is counted: such an input is not evaluated on the event loop by anything whose cost follows its size. */
 const MAX_COUNTED_VALUES = 10_000;
@@ -11,13 +12,14 @@ export function extentOf(
   input: ConditionInput,
   variables: Iterable<string> = Object.keys(input),
   known: Map<string, Extent | "large"> = new Map(),
+  keysOf: KeysOf = Object.keys,
 ): Extent | "large" {
   let values = 1;
   let longest = 0;
   for (const variable of variables) {
     let extent = known.get(variable);
     if (extent === undefined) {
-      extent = extentOfValue(input[variable as keyof ConditionInput]);
+      extent = extentOfValue(input[variable as keyof ConditionInput], keysOf);
       known.set(variable, extent);
     }
     if (extent === "large") return "large";
@@ -27,7 +29,7 @@ export function extentOf(
   return { values, longest };
 }
 
-function extentOfValue(whole: unknown): Extent | "large" {
+function extentOfValue(whole: unknown, keysOf: KeysOf): Extent | "large" {
   let values = 0;
   let longest = 0;
   let level: unknown[] = [whole];
@@ -41,7 +43,9 @@ function extentOfValue(whole: unknown): Extent | "large" {
         if (value.length > MAX_COUNTED_VALUES) return "large";
         for (const element of value) next.push(element);
       } else if (typeof value === "object" && value !== null) {
-        for (const key of Object.keys(value)) {
+        const keys = keysOf(value);
+        if (values + 2 * keys.length > MAX_COUNTED_VALUES) return "large";
+        for (const key of keys) {
           values += 1;
           longest = Math.max(longest, key.length);
           next.push((value as Record<string, unknown>)[key]);

@@ -2,6 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { messageOf } from "../coded-error.js";
 import type { ConditionInput, ConditionOutcome } from "./condition.js";
+import type { KeysOf } from "./condition-values.js";
 import { jsonPieces } from "./json-pieces.js";
 
 export interface ConditionThreadOptions {
@@ -23,6 +24,7 @@ const PIECE_CHARACTERS = 32 * 1024;
 interface Waiting {
   readonly source: string;
   readonly input: ConditionInput;
+  readonly keysOf: KeysOf;
   readonly answer: (outcome: ConditionOutcome) => void;
 }
 
@@ -42,14 +44,14 @@ export class ConditionThread {
     this.#options = options;
   }
 
-  /** Never rejects. */
-  evaluate(source: string, input: ConditionInput): Promise<ConditionOutcome> {
+  /** Never rejects. `keysOf` knows the keys of large maps already. */
+  evaluate(source: string, input: ConditionInput, keysOf: KeysOf = Object.keys): Promise<ConditionOutcome> {
     const ofCaller = this.#waiting.filter((each) => each.input.caller.id === input.caller.id).length;
     if (this.#waiting.length >= MAX_WAITING || ofCaller >= MAX_WAITING_OF_CALLER) {
       return Promise.resolve(failed("too many conditions over large arguments are waiting"));
     }
     return new Promise((answer) => {
-      this.#waiting.push({ source, input, answer });
+      this.#waiting.push({ source, input, keysOf, answer });
       if (!this.#isBusy) void this.#drain();
     });
   }
@@ -79,11 +81,11 @@ export class ConditionThread {
     return next;
   }
 
-  async #evaluate({ source, input }: Waiting): Promise<ConditionOutcome> {
+  async #evaluate({ source, input, keysOf }: Waiting): Promise<ConditionOutcome> {
     try {
       const worker = await this.#start();
       worker.ref();
-      for (const text of jsonPieces(input, PIECE_CHARACTERS)) {
+      for (const text of jsonPieces(input, PIECE_CHARACTERS, keysOf)) {
         worker.postMessage({ text });
         await setImmediate();
       }

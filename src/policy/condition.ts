@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import type { ASTNode, EvaluationError, ParseResult } from "@marcbachmann/cel-js";
 import type { Properties } from "./access-request.js";
 import { boundOn, type Extent } from "./condition-cost.js";
@@ -71,6 +72,8 @@ export interface Condition {
   describe(input: ConditionInput, outcome: ConditionOutcome): string;
   /** The values that the condition read: `{"args.amount": 4200}`. Absent and sensitive members are left out, long ones shortened. */
   valuesUsed(input: ConditionInput): Properties;
+  /** The same of arguments that may be large, without keeping the event loop. */
+  valuesUsedInTurns(input: ConditionInput): Promise<Properties>;
   /** Those of its variables that it reads: `args`, `user`. */
   readonly variables: ReadonlySet<string>;
   /** An upper bound on the steps (about nanoseconds) that it takes for an input of this extent. */
@@ -93,6 +96,8 @@ const LARGEST: Extent = { values: 2 ** 22, longest: 2 ** 22 };
 /** Arguments that every condition must cope with: what may take longer than this for so few of them is refused when it is loaded. */
 const SMALLEST: Extent = { values: 16, longest: 64 };
 const STEPS_FOR_SMALLEST = 10 * STEPS_AT_ONCE;
+/** What is written out for the record goes on in another turn after so long. */
+const TURN_MS = 1;
 const TRUE: ConditionOutcome = { outcome: "true" };
 const FALSE: ConditionOutcome = { outcome: "false" };
 
@@ -121,6 +126,7 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
     sensitive.some((hidden) => pathsOverlap(hidden, path.join(".")));
   const variables: ReadonlySet<string> = new Set(syntax.references.map(({ path: [root = ""] }) => root));
   const hidesValues = syntax.references.some(isSensitive);
+  const shownReferences = syntax.references.filter((reference) => !isSensitive(reference));
 
   const shown = (outcome: ConditionOutcome): ConditionOutcome =>
     hidesValues && outcome.outcome === "error" && outcome.showsValue === true
@@ -129,7 +135,8 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
 
   const stepsFor = (input: ConditionInput): number => {
     if (!needsExtent && readsScalarsOnly(syntax, input)) return mostSteps;
-    const extent = extentOf(input, variables, turnsOf(input, STEPS_AT_ONCE).extents);
+    const { extents, keysOf } = turnsOf(input, STEPS_AT_ONCE);
+    const extent = extentOf(input, variables, extents, keysOf);
     return extent === "large" ? Number.POSITIVE_INFINITY : bound(extent);
   };
 
@@ -165,8 +172,9 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
     ),
     evaluate(input) {
       const steps = stepsFor(input);
-      if (steps > STEPS_AT_ONCE) return conditionThread().evaluate(source, input).then(shown);
-      return turnsOf(input, STEPS_AT_ONCE).run(steps, () => shown(outcomeOf(parsed, input)));
+      const turns = turnsOf(input, STEPS_AT_ONCE);
+      if (steps > STEPS_AT_ONCE) return conditionThread().evaluate(source, input, turns.keysOf).then(shown);
+      return turns.run(steps, () => shown(outcomeOf(parsed, input)));
     },
     describe(input, outcome) {
       if (outcome.outcome === "true") {
@@ -179,14 +187,26 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
     },
     valuesUsed(input) {
       const values: Record<string, unknown> = {};
-      for (const reference of syntax.references) {
-        if (isSensitive(reference)) continue;
-        const value = valueAt(input, reference.path);
-        if (value !== undefined) values[reference.text] = recordedValue(value);
+      for (const reference of shownReferences) note(reference, input, values);
+      return values;
+    },
+    async valuesUsedInTurns(input) {
+      const values: Record<string, unknown> = {};
+      let begun = performance.now();
+      for (const reference of shownReferences) {
+        note(reference, input, values);
+        if (performance.now() - begun < TURN_MS) continue;
+        await setImmediate();
+        begun = performance.now();
       }
       return values;
     },
   };
+
+  function note(reference: Reference, input: ConditionInput, values: Record<string, unknown>): void {
+    const value = valueAt(input, reference.path);
+    if (value !== undefined) values[reference.text] = recordedIn(input, value);
+  }
 
   function withValues(part: string, start: number, end: number, input: ConditionInput): string {
     let text = "";
@@ -196,7 +216,7 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
       const value = valueAt(input, reference.path);
       if (value === undefined) continue;
       text += part.slice(at - start, reference.start - start);
-      text += isSensitive(reference) ? "(sensitive)" : displayValue(value);
+      text += isSensitive(reference) ? "(sensitive)" : displayValue(value, turnsOf(input, STEPS_AT_ONCE).keysOf);
       at = reference.end;
     }
     return oneLine(text + part.slice(at - start));
@@ -300,6 +320,13 @@ function failureOf(thrown: unknown): ConditionOutcome {
   const why = inTheirNames(message.slice(0, MAX_WHY));
   const showsValue = error.code !== "no_such_overload" && error.code !== "no_matching_overload";
   return { outcome: "error", why: why.charAt(0).toLowerCase() + why.slice(1), ...(showsValue && { showsValue }) };
+}
+
+/** Of a list or map once for all conditions of a decision. */
+function recordedIn(input: ConditionInput, value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return recordedValue(value);
+  const turns = turnsOf(input, STEPS_AT_ONCE);
+  return turns.recorded(value, () => recordedValue(value, turns.keysOf));
 }
 
 function valueAt(input: ConditionInput, path: readonly string[]): unknown {

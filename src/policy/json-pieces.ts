@@ -1,8 +1,10 @@
+import type { KeysOf } from "./condition-values.js";
+
 /**
  * The JSON of `value` in pieces of about `characters`, so that whoever writes them can let others run in between. Dates become their ISO text, as
  * JSON.stringify makes them; what JSON cannot hold becomes null.
  */
-export function* jsonPieces(value: unknown, characters: number): Generator<string> {
+export function* jsonPieces(value: unknown, characters: number, keysOf: KeysOf = Object.keys): Generator<string> {
   const open: Open[] = [];
   let piece = "";
   let next: unknown = value;
@@ -17,7 +19,7 @@ export function* jsonPieces(value: unknown, characters: number): Generator<strin
       }
       piece += '"';
     } else if (typeof next === "object" && next !== null && !(next instanceof Date)) {
-      open.push(Array.isArray(next) ? { list: next, at: 0 } : { map: next, keys: Object.keys(next), at: 0 });
+      open.push(Array.isArray(next) ? { list: next, at: 0 } : { map: next, keys: keysOf(next), at: 0 });
       piece += Array.isArray(next) ? "[" : "{";
     } else {
       piece += JSON.stringify(next) ?? "null";

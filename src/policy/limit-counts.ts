@@ -98,7 +98,7 @@ export function createLimitCounts(clock: Clock, seed: number = randomInt(2 ** 31
 
   return {
     draw(rule, limit, owner, values) {
-      const key = JSON.stringify([rule, limit.keys, values]);
+      const key = keyOf(rule, limit, values);
       const { counts: part, shared: rest } = partOf(rule, limit, owner);
       const known = (now: number) => part.get(key) ?? (hasRoom(part, now) ? undefined : rest.get(rule));
 
@@ -144,6 +144,25 @@ export function createLimitCounts(clock: Clock, seed: number = randomInt(2 ** 31
       return [...parts.values()].reduce((sum, { counts, shared }) => sum + counts.size + shared.size, 0);
     },
   };
+}
+
+/** What comes before the values in a key: of each limit the same. */
+const prefixes = new WeakMap<RateLimit, { readonly rule: string; readonly prefix: string }>();
+
+/** One text for each rule and what it counts by. Values are callers' own, so each stands behind its length: no two lists give one key. */
+function keyOf(rule: string, limit: RateLimit, values: readonly string[]): string {
+  let known = prefixes.get(limit);
+  if (known?.rule !== rule) {
+    known = { rule, prefix: JSON.stringify([rule, limit.keys]) };
+    prefixes.set(limit, known);
+  }
+  let key = known.prefix;
+  for (const value of values) key += measured(value);
+  return key;
+}
+
+function measured(value: string): string {
+  return `${value.length}:${value}`;
 }
 
 /** Thirds do not add up to one. */

@@ -1,15 +1,12 @@
 import type { Clock } from "../platform/clock.js";
-import type { AccessRequest, Obligation, Properties, ShadowOutcome } from "./access-request.js";
-import type { ConditionInput, ConditionOutcome } from "./condition.js";
-import { recordedValue } from "./condition-values.js";
+import type { AccessRequest, Obligation, ShadowOutcome } from "./access-request.js";
 import { considerRules } from "./considered-rules.js";
 import type { JudgeUse, PolicyEngine, RuleDraw, Verdict } from "./engine.js";
 import type { Entities } from "./entities.js";
-import type { LimitKey } from "./limit.js";
 import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
 import { distinctObligations } from "./obligations.js";
 import { type IdentityParts, identityParts } from "./pattern.js";
-import { entryOf, type KnownLabels, knownLabels, type PolicyNames } from "./policy-names.js";
+import { entryOf, knownLabels, type PolicyNames } from "./policy-names.js";
 import { RequestFacts } from "./request-facts.js";
 import {
   differenceOf,
@@ -20,11 +17,9 @@ import {
   type RuledRequest,
   speaksOf,
 } from "./rule.js";
+import { type Hit, isGuarded, RuleHits } from "./rule-hits.js";
 import { type RankedRule, RuleIndex } from "./rule-index.js";
 import { conditionInput, isSessionMethod, ruledRequest } from "./ruled-request.js";
-import type { Unmet } from "./term.js";
-
-const NO_VALUES: Properties = {};
 
 export interface RulesEngineOptions {
   readonly names: PolicyNames;
@@ -49,11 +44,10 @@ export function createRulesEngine(rules: readonly Rule[], options: RulesEngineOp
 
   const judge = (request: AccessRequest, use: JudgeUse): Verdict | Promise<Verdict> => {
     const ruled = ruledRequest(request);
-    const hits = new Hits(request, ruled, factsOf(request), labels, limits);
+    const hits = new RuleHits(request, ruled, factsOf(request), labels, limits);
     index.forRequest(ruled, hits.consider);
-    const { pending } = hits;
-    if (pending === undefined) return concluded(ruled, hits, use);
-    return Promise.all(pending).then(() => concluded(ruled, hits, use));
+    if (hits.pending === undefined) return concluded(ruled, hits, use);
+    return hits.settled().then(() => concluded(ruled, hits, use));
   };
 
   const factsOf = (request: AccessRequest): RequestFacts => {
@@ -65,7 +59,7 @@ export function createRulesEngine(rules: readonly Rule[], options: RulesEngineOp
     return facts;
   };
 
-  const concluded = (ruled: RuledRequest, hits: Hits, use: JudgeUse): Verdict => {
+  const concluded = (ruled: RuledRequest, hits: RuleHits, use: JudgeUse): Verdict => {
     const enforced = enforcedBy(ruled, hits);
     const spared = isSpared(ruled, hits, enforced) ? withGuards(sparedFrom(enforced), hits, undefined) : enforced;
     const shadow = hits.shadowed === undefined ? NO_SHADOW : shadowOutcomes(hits.shadowed, hits, spared, use);
@@ -73,7 +67,7 @@ export function createRulesEngine(rules: readonly Rule[], options: RulesEngineOp
     return all.length === 0 ? spared : { ...spared, shadow: all };
   };
 
-  const enforcedBy = (ruled: RuledRequest, hits: Hits): Verdict => {
+  const enforcedBy = (ruled: RuledRequest, hits: RuleHits): Verdict => {
     const { values } = hits;
     if (hits.deny !== undefined) {
       const { rule } = hits.deny.ranked;
@@ -101,7 +95,7 @@ export function createRulesEngine(rules: readonly Rule[], options: RulesEngineOp
   };
 
   /** An identity in shadow is let do what no rule allows; a deny is a deny. */
-  const isSpared = ({ caller }: RuledRequest, hits: Hits, { allowed }: Verdict): boolean =>
+  const isSpared = ({ caller }: RuledRequest, hits: RuleHits, { allowed }: Verdict): boolean =>
     !allowed && hits.deny === undefined && caller !== undefined && isInShadow(caller);
 
   /** The first allow rule by name that speaks of anything between the two, unless a deny rule forbids all of it. */
@@ -210,20 +204,19 @@ function by(rule: Rule | undefined, { allowed, reason, values, conditional }: Fo
 }
 
 /** What an allow takes from limits, and what it obliges to: its own, and that of every `match` rule that speaks of the request. */
-function withGuards(verdict: Verdict, hits: Hits, allow: Hit | undefined): Verdict {
-  const { guards } = hits;
-  if (guards === undefined && (allow === undefined || !isGuarded(allow.ranked.rule))) return verdict;
-  const binding = [
-    ...(allow === undefined ? [] : [allow.ranked.rule]),
-    ...(guards ?? []).map(({ ranked }) => ranked.rule),
-  ];
-  const draws = binding.flatMap((rule) => hits.drawOf(rule) ?? []);
-  const obligations = distinctObligations(binding.flatMap(({ requires }) => requires));
-  return { ...verdict, obligations, ...(draws.length > 0 && { draws }) };
-}
-
-function isGuarded({ limit, requires }: Rule): boolean {
-  return limit !== undefined || requires.length > 0;
+function withGuards(verdict: Verdict, hits: RuleHits, allow: Hit | undefined): Verdict {
+  const own = allow !== undefined && isGuarded(allow.ranked.rule) ? [allow.ranked.rule] : [];
+  const binding = hits.guards === undefined ? own : [...own, ...hits.guards.map(({ ranked }) => ranked.rule)];
+  if (binding.length === 0) return verdict;
+  const draws: RuleDraw[] = [];
+  const required: Obligation[] = [];
+  for (const rule of binding) {
+    const draw = hits.drawOf(rule);
+    if (draw !== undefined) draws.push(draw);
+    required.push(...rule.requires);
+  }
+  const obligations = required.length === 0 ? NO_OBLIGATIONS : distinctObligations(required);
+  return draws.length === 0 ? { ...verdict, obligations } : { ...verdict, obligations, draws };
 }
 
 function sparedFrom(denial: Verdict): Verdict {
@@ -241,7 +234,7 @@ function sparedFrom(denial: Verdict): Verdict {
 /** What the rules in shadow would have made of it. They count on limits of their own, or these would never be empty. */
 function shadowOutcomes(
   shadowed: readonly Hit[],
-  hits: Hits,
+  hits: RuleHits,
   enforced: Verdict,
   use: JudgeUse,
 ): readonly ShadowOutcome[] {
@@ -271,194 +264,6 @@ function shadowOutcomes(
     const reason = `${rule.name} requires ${rule.requires.map(({ type }) => type).join(", ")}`;
     return [{ ...base, would: "require", differs: enforced.allowed, reason }];
   });
-}
-
-type Evaluated = ConditionOutcome | Promise<ConditionOutcome>;
-
-interface Hit {
-  readonly ranked: RankedRule;
-  /** What does not hold of its terms; its condition has then not been looked at. */
-  readonly unmet: Unmet | undefined;
-  readonly outcome: ConditionOutcome | undefined;
-}
-
-/** Collects, in any order, what the rules say of one request; of several rules of a kind the first by name counts. */
-class Hits {
-  deny: Hit | undefined;
-  /** An allow that only its terms or its condition kept from allowing. */
-  nearMiss: Hit | undefined;
-  /** Some deny speaks of the request whatever its arguments: no others would help. */
-  deniedWhatever = false;
-  couldAllow = false;
-  values: Properties = NO_VALUES;
-  /** `match` rules: their limits and obligations hold whichever rule allows. */
-  guards: Hit[] | undefined;
-  /** Rules in shadow that speak of the request. */
-  shadowed: Hit[] | undefined;
-  /** Conditions that are evaluated elsewhere. */
-  pending: Promise<void>[] | undefined;
-  readonly #request: AccessRequest;
-  readonly #ruled: RuledRequest;
-  readonly #facts: RequestFacts;
-  readonly #labels: KnownLabels;
-  readonly #limits: LimitCounts;
-  /** An allow that asks nothing further; else those that do. */
-  #allow: Hit | undefined;
-  #guardedAllows: Hit[] | undefined;
-  #draws: Map<string, RuleDraw> | undefined;
-  #input: ConditionInput | undefined;
-
-  constructor(
-    request: AccessRequest,
-    ruled: RuledRequest,
-    facts: RequestFacts,
-    labels: KnownLabels,
-    limits: LimitCounts,
-  ) {
-    this.#request = request;
-    this.#ruled = ruled;
-    this.#facts = facts;
-    this.#labels = labels;
-    this.#limits = limits;
-  }
-
-  readonly consider = (ranked: RankedRule): void => {
-    const { rule } = ranked;
-    if (differenceOf(rule, this.#ruled) !== undefined) return;
-    const unmet = rule.terms.length === 0 ? undefined : this.#unmetTerm(rule);
-    if (unmet !== undefined || rule.condition === undefined) {
-      this.#note(ranked, unmet, undefined);
-      return;
-    }
-    const outcome: Evaluated = this.#outcomeOf(rule.condition);
-    if (outcome instanceof Promise) {
-      this.pending ??= [];
-      this.pending.push(outcome.then((settled) => this.#note(ranked, undefined, settled)));
-    } else this.#note(ranked, undefined, outcome);
-  };
-
-  /**
-   * The allow that asks least: one that gives at once before one whose limit makes wait, one without obligations before one with them, one
-   * without a limit before one with it, and then the first by name. So one more allow never takes anything away.
-   */
-  allow(): Hit | undefined {
-    if (this.#allow !== undefined) return this.#allow;
-    const costs = this.#guardedAllows?.map((hit) => ({ hit, costs: this.#costsOf(hit.ranked) }));
-    return costs?.toSorted((one, other) => byCosts(one.costs, other.costs))[0]?.hit;
-  }
-
-  denialReason({ ranked: { rule }, outcome }: Hit): string {
-    if (rule.condition === undefined || outcome === undefined) return `denied by ${rule.name}`;
-    return `denied by ${rule.name}: ${rule.condition.describe(this.#conditionInput(), outcome)}`;
-  }
-
-  nearMissReason({ ranked: { rule }, unmet, outcome }: Hit): string {
-    if (unmet !== undefined) return `${rule.name} needs ${unmet.detail}`;
-    if (rule.condition === undefined || outcome === undefined) return `${rule.name} does not allow it`;
-    return `${rule.name} needs ${rule.condition.describe(this.#conditionInput(), outcome)}`;
-  }
-
-  /** What the request takes from the rule's limit. */
-  drawOf(rule: Rule): RuleDraw | undefined {
-    const { limit, name, at, message } = rule;
-    if (limit === undefined) return undefined;
-    const known = this.#draws?.get(name);
-    if (known !== undefined) return known;
-    const owner = `${this.#ruled.subjectType} ${this.#ruled.subjectId}`;
-    const draw = this.#limits.draw(
-      name,
-      limit,
-      owner,
-      limit.keys.map((key) => this.#countedBy(key, owner)),
-    );
-    const ruled: RuleDraw = { ...draw, rule: name, at, message, text: limit.text };
-    this.#draws ??= new Map();
-    this.#draws.set(name, ruled);
-    return ruled;
-  }
-
-  #countedBy(key: LimitKey, owner: string): string {
-    switch (key) {
-      case "identity":
-        return owner;
-      case "tool":
-        return this.#ruled.tool ?? this.#ruled.action;
-      case "service":
-        return `${this.#ruled.service === undefined ? this.#ruled.resourceType : ""} ${this.#ruled.resourceId}`;
-      case "user":
-        // Calls for nobody in particular are counted together.
-        return this.#facts.user === undefined ? "" : ` ${this.#facts.user.id}`;
-    }
-  }
-
-  #note(ranked: RankedRule, unmet: Unmet | undefined, outcome: ConditionOutcome | undefined): void {
-    const hit = { ranked, unmet, outcome };
-    const { rule } = ranked;
-    const holds = unmet === undefined && (outcome === undefined || outcome.outcome === "true");
-    // An error never lets through, and never spares.
-    const strikes = holds || (unmet === undefined && outcome?.outcome === "error");
-    if (rule.shadow) {
-      if (rule.effect === "allow" ? holds : strikes) {
-        this.shadowed ??= [];
-        this.shadowed.push(hit);
-      }
-      return;
-    }
-    if (rule.effect === "allow") this.#noteAllow(hit, holds);
-    else if (!strikes) return;
-    else if (rule.effect === "deny") {
-      this.deniedWhatever ||= isUnconditional(rule);
-      this.deny = first(this.deny, hit);
-    } else {
-      this.guards ??= [];
-      this.guards.push(hit);
-    }
-  }
-
-  #noteAllow(hit: Hit, holds: boolean): void {
-    this.couldAllow = true;
-    if (!holds) this.nearMiss = first(this.nearMiss, hit);
-    else if (!isGuarded(hit.ranked.rule)) this.#allow = first(this.#allow, hit);
-    else {
-      this.#guardedAllows ??= [];
-      this.#guardedAllows.push(hit);
-    }
-  }
-
-  #costsOf({ rule, rank }: RankedRule): readonly number[] {
-    const wait = this.drawOf(rule)?.waitMs() ?? 0;
-    return [wait, rule.requires.length, rule.limit === undefined ? 0 : 1, rank];
-  }
-
-  #unmetTerm({ terms }: Rule): Unmet | undefined {
-    for (const term of terms) {
-      const value = term.value(this.#facts);
-      if (value !== undefined) this.values = { ...this.values, [term.kind]: recordedValue(value) };
-      const unmet = term.unmet(this.#facts);
-      if (unmet !== undefined) return unmet;
-    }
-    return undefined;
-  }
-
-  #outcomeOf(condition: NonNullable<Rule["condition"]>): Evaluated {
-    const input = this.#conditionInput();
-    this.values = { ...this.values, ...condition.valuesUsed(input) };
-    return condition.evaluate(input);
-  }
-
-  #conditionInput(): ConditionInput {
-    this.#input ??= conditionInput(this.#request, this.#ruled, this.#facts, this.#labels);
-    return this.#input;
-  }
-}
-
-function first(known: Hit | undefined, other: Hit): Hit {
-  return known === undefined || other.ranked.rank < known.ranked.rank ? other : known;
-}
-
-function byCosts(one: readonly number[], other: readonly number[]): number {
-  const at = one.findIndex((cost, index) => cost !== other[index]);
-  return at === -1 ? 0 : (one[at] ?? 0) - (other[at] ?? 0);
 }
 
 function defaultReason(ruled: RuledRequest, ownTrustDomain: string): string {

@@ -11,7 +11,7 @@ export function settled<Given extends Verdict>(
   const { draws } = verdict;
   if (draws === undefined || !verdict.allowed) return verdict;
   // The caller and an agent above it may be counted in one place; a call is one call.
-  const once = [...new Map(draws.map((draw) => [draw.key, draw])).values()];
+  const once = draws.length === 1 ? draws : [...new Map(draws.map((draw) => [draw.key, draw])).values()];
   const empty = once.filter((draw) => draw.waitMs() > 0);
   if (empty.length === 0) {
     if (use === "decide") for (const draw of once) draw.take();

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { compareConfigs, compareLocks } from "../../src/config/compare.js";
+import { compareConfigs } from "../../src/config/compare.js";
+import { compareLocks } from "../../src/config/compare-locks.js";
 import type { Config, IdentityConfig, LaunchConfig, Lock, RequiredFacts } from "../../src/config/config.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
 import { runs } from "../properties.js";

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { compareConfigs, compareLocks } from "../../src/config/compare.js";
+import { compareConfigs } from "../../src/config/compare.js";
+import { compareLocks } from "../../src/config/compare-locks.js";
 import type { Lock } from "../../src/config/config.js";
 import { parse } from "./project.js";
 

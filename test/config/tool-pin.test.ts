@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { compareLocks } from "../../src/config/compare.js";
+import { compareLocks } from "../../src/config/compare-locks.js";
 import type { Lock } from "../../src/config/config.js";
 import { readLock, writeLock } from "../../src/config/lock-file.js";
 import { pinsOf, toolDigest } from "../../src/config/tool-pin.js";

@@ -43,6 +43,22 @@ export const conditionMutants: readonly Mutant[] = [
     tests: ["test/policy/condition-thread.test.ts"],
   },
   {
+    id: "condition-keys-once",
+    check: "many conditions over a large map do not keep the event loop by listing its keys",
+    file: "src/policy/condition-turns.ts",
+    find: "if (known !== undefined) return known;",
+    replace: "",
+    tests: ["test/policy/condition-thread.test.ts"],
+  },
+  {
+    id: "condition-values-in-turns",
+    check: "what conditions read of large arguments does not keep the event loop by being written out",
+    file: "src/policy/condition.ts",
+    find: "if (performance.now() - begun < TURN_MS) continue;",
+    replace: "continue;",
+    tests: ["test/policy/condition-thread.test.ts"],
+  },
+  {
     id: "condition-deadline",
     check: "an evaluation that takes too long is ended",
     file: "src/policy/condition-thread.ts",
@@ -94,8 +110,8 @@ export const conditionMutants: readonly Mutant[] = [
     id: "condition-sensitive",
     check: "a sensitive argument is not recorded",
     file: "src/policy/condition.ts",
-    find: "if (isSensitive(reference)) continue;",
-    replace: "",
+    find: "const shownReferences = syntax.references.filter((reference) => !isSensitive(reference));",
+    replace: "const shownReferences = syntax.references;",
     tests: ["test/policy/condition.test.ts"],
   },
   {
@@ -109,7 +125,7 @@ export const conditionMutants: readonly Mutant[] = [
   {
     id: "pinned-tool-changed",
     check: "D8: a tool that says something else than what was pinned widens",
-    file: "src/config/compare.ts",
+    file: "src/config/compare-locks.ts",
     find: "...differing(at, was.sha256, is.sha256, true),",
     replace: "...differing(at, was.sha256, is.sha256, false),",
     tests: ["test/config/tool-pin.test.ts"],

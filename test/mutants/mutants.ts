@@ -224,7 +224,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "condition-error-denies",
     check: "D13: an allow whose condition fails with an error does not allow",
-    file: "src/policy/rules-engine.ts",
+    file: "src/policy/rule-hits.ts",
     find: 'const holds = unmet === undefined && (outcome === undefined || outcome.outcome === "true");',
     replace: 'const holds = unmet === undefined && (outcome === undefined || outcome.outcome !== "false");',
     tests: ["test/policy/decision-point.test.ts", "test/policy/properties.test.ts"],
@@ -352,7 +352,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "federates-with-widening",
     check: "D13: another trust domain for an identity waits",
-    file: "src/config/compare.ts",
+    file: "src/config/compare-identities.ts",
     find: "const widens = before !== undefined && (after === undefined",
     replace: "const widens = before !== undefined && (after === null",
     tests: ["test/config/compare.test.ts"],

@@ -16,7 +16,7 @@ export const policyMutants: readonly Mutant[] = [
   {
     id: "rule-terms",
     check: "an allow whose user, evidence, time or property does not hold does not allow",
-    file: "src/policy/rules-engine.ts",
+    file: "src/policy/rule-hits.ts",
     find: 'const holds = unmet === undefined && (outcome === undefined || outcome.outcome === "true");',
     replace: 'const holds = outcome === undefined || outcome.outcome === "true";',
     tests: [LONG, "test/policy/certification.test.ts"],
@@ -73,8 +73,8 @@ export const policyMutants: readonly Mutant[] = [
     id: "explanations-bounded",
     check: "what callers send cannot fill the memory by being remembered",
     file: "src/daemon/explanations.ts",
-    find: "(weight <= MOST_WEIGHT || remembered.size === 1)) return;",
-    replace: "weight >= 0) return;",
+    find: "|| (weight > MOST_WEIGHT && remembered.size > 1)",
+    replace: "",
     tests: ["test/daemon/explanations-kept.test.ts"],
   },
   {
@@ -144,7 +144,7 @@ export const policyMutants: readonly Mutant[] = [
   {
     id: "rule-shadow",
     check: "a rule in shadow decides nothing",
-    file: "src/policy/rules-engine.ts",
+    file: "src/policy/rule-hits.ts",
     find: "    if (rule.shadow) {",
     replace: "    if (rule.shadow && rule.name === null) {",
     tests: [GUARDS],
@@ -155,6 +155,14 @@ export const policyMutants: readonly Mutant[] = [
     file: "src/policy/rules-engine.ts",
     find: "    !allowed && hits.deny === undefined && caller !== undefined && isInShadow(caller);",
     replace: "    !allowed && caller !== undefined && isInShadow(caller);",
+    tests: [GUARDS],
+  },
+  {
+    id: "limit-keys-apart",
+    check: "nobody is counted as somebody else by a value of the caller's choice",
+    file: "src/policy/limit-counts.ts",
+    find: "key += measured(value);",
+    replace: 'key += ":" + value;',
     tests: [GUARDS],
   },
   {
@@ -224,7 +232,7 @@ export const policyMutants: readonly Mutant[] = [
   {
     id: "labels-widen",
     check: "a changed label counts as widening",
-    file: "src/config/compare.ts",
+    file: "src/config/compare-identities.ts",
     find: "of(old, name), of(next, name), true)",
     replace: "of(old, name), of(next, name), false)",
     tests: ["test/config/compare.test.ts"],
@@ -232,7 +240,7 @@ export const policyMutants: readonly Mutant[] = [
   {
     id: "identity-shadow-widens",
     check: "an identity that is put in shadow counts as widening",
-    file: "src/config/compare.ts",
+    file: "src/config/compare-identities.ts",
     find: "shadowOf(old), shadowOf(next), next.shadow === true)",
     replace: "shadowOf(old), shadowOf(next), false)",
     tests: ["test/config/compare.test.ts"],

@@ -268,7 +268,7 @@ export const sandboxMutants: readonly Mutant[] = [
   {
     id: "sandbox-widening",
     check: "D13: the end of a sandbox waits",
-    file: "src/config/compare.ts",
+    file: "src/config/compare-identities.ts",
     find: "shown(before), shown(after), after === undefined);",
     replace: "shown(before), shown(after), false);",
     tests: ["test/config/compare.test.ts"],

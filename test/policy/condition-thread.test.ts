@@ -168,6 +168,47 @@ test("many conditions over one input share its turns: those that have no room an
   expect(turns).toBeGreaterThan(2);
 });
 
+test("the keys of a large map are listed once for all conditions of a decision, and for its reason", async () => {
+  const rules = numbers(30).map((index) => ({
+    ...{ name: `rule${index}`, allow: { from: "agents/billing", to: "payments", tools: ["pay"] } },
+    when: `args.m.all(k, k != 'k${index}')`,
+  }));
+  const clock = { now: () => Date.UTC(2025, 0, 15, 12), after: () => () => {} };
+  const decisions = createDecisionPoint(setOf(JSON.stringify({ rules })), { clock, random: randomBytes });
+  let listed = 0;
+  const m = listing(keys(9_000), () => {
+    listed += 1;
+  });
+  expect(await decisions.decide(call("pay", { m }))).toMatchObject({
+    ...{ allowed: false, rule: "rule0", values: { "args.m": "(more than 1024 characters of JSON)" } },
+    reason: expect.stringContaining('{"k0":0,'),
+  });
+  expect(listed).toBe(1);
+});
+
+test("what a condition read of large arguments is written out in many turns of the event loop", async () => {
+  const slow = () => {
+    const end = performance.now() + 3;
+    while (performance.now() < end);
+  };
+  const names = numbers(10).map((index) => `m${index}`);
+  const args = Object.fromEntries(names.map((name) => [name, listing(keys(10), slow)]));
+  const input = inputOf(args);
+  const condition = compileCondition(names.map((name) => `args.${name}.size() >= 0`).join(" && "));
+  let turns = 0;
+  let done = false;
+  const count = () => {
+    turns += 1;
+    if (!done) setImmediate(count);
+  };
+  setImmediate(count);
+  const values = await condition.valuesUsedInTurns(input);
+  done = true;
+  expect(turns).toBeGreaterThan(8);
+  expect(values).toEqual(Object.fromEntries(names.map((name) => [`args.${name}`, keys(10)])));
+  expect(values).toEqual(condition.valuesUsed(input));
+});
+
 test("JSON in pieces is the JSON, whatever the size of a piece", () => {
   fc.assert(
     fc.property(fc.jsonValue(), fc.integer({ min: 1, max: 50 }), (value, characters) => {
@@ -180,6 +221,16 @@ test("JSON in pieces is the JSON, whatever the size of a piece", () => {
   expect(cut.length).toBeGreaterThan(1);
   expect(JSON.parse(cut.join(""))).toBe(`${"x".repeat(9)}\u{1f600}${"y".repeat(9)}`);
 });
+
+/** `map`, calling `onListed` whenever its keys are listed. */
+function listing<Value extends object>(map: Value, onListed: () => void): Value {
+  return new Proxy(map, {
+    ownKeys(target) {
+      onListed();
+      return Reflect.ownKeys(target);
+    },
+  });
+}
 
 function keys(count: number): Record<string, number> {
   return Object.fromEntries(numbers(count).map((index) => [`k${index}`, index]));

@@ -1,8 +1,10 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { AccessRequest } from "../../src/policy/access-request.js";
 import type { PolicyEngine, Verdict } from "../../src/policy/engine.js";
 import { parseLimit } from "../../src/policy/limit.js";
 import { createLimitCounts } from "../../src/policy/limit-counts.js";
+import { runs } from "../properties.js";
 import { call, decisionsWith, message, type RulesAlone, shop } from "./shop.js";
 
 /** A clock that tests move. */
@@ -308,3 +310,21 @@ function engine(permits: () => boolean): PolicyEngine {
     couldAllow: () => true,
   };
 }
+
+test("two calls are counted together only where all that they are counted by is the same", () => {
+  const limits = createLimitCounts({ now: () => 0, after: () => () => {} });
+  const limit = parseLimit({ rate: 1, per: "minute", for: ["identity", "tool"] });
+  const part = fc.string({ unit: fc.constantFrom("1", "2", ":", "a"), maxLength: 3 });
+  const between = fc.constantFrom("", ":", "\0", '","', " ");
+  fc.assert(
+    fc.property(part, part, part, between, (first, second, third, separator) => {
+      // What could be taken for one another where values are joined.
+      const one = [`${first}${separator}${second}`, third];
+      const other = [first, `${second}${separator}${third}`];
+      const [a, b] = [one, other].map((each) => limits.draw("rule", limit, "owner", each).key);
+      expect(a === b).toBe(one[0] === other[0] && one[1] === other[1]);
+      expect(limits.draw("another rule", limit, "owner", one).key).not.toBe(a);
+    }),
+    { numRuns: runs(1_000) },
+  );
+});

@@ -106,3 +106,12 @@ it("text that JSON.parse refuses is refused", () => {
     { numRuns: runs(5_000) },
   );
 });
+
+it("what is parsed has the members that were sent and no others, and nobody can give it any", () => {
+  const parsed = parseStrictJson(Buffer.from('{"a":{"b":1}}')) as { a: object };
+  for (const object of [parsed, parsed.a]) {
+    for (const name of ["constructor", "toString", "hasOwnProperty", "__proto__"]) expect(name in object).toBe(false);
+    expect(() => Object.defineProperty(Object.getPrototypeOf(object), "a", { value: 1 })).toThrow(TypeError);
+  }
+  expect(parsed).toEqual({ a: { b: 1 } });
+});

@@ -1,0 +1,3 @@
+module agentid.test/load
+
+go 1.24
