@@ -71,7 +71,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     AGENTID_CONTROL: control,
     AGENTID_AUTHZEN: deciding.addresses.url ?? deciding.addresses.socket,
     ...Object.fromEntries(
-      foundation.project.config.services.flatMap(({ name }) => {
+      [...foundation.project.config.services, ...foundation.project.config.egress].flatMap(({ name }) => {
         const variable = name.toUpperCase().replaceAll("-", "_");
         const { url = "", mtls } = relaying.relay.addressesOf(name) ?? {};
         const direct = mtls?.ofRelay ? [[`AGENTID_MTLS_${variable}`, `${mtls.host}:${mtls.port}`]] : [];
@@ -143,6 +143,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       federating,
       revoking,
       revocations: issuing.revocations,
+      secrets: relaying.secrets,
       project,
       projectDirectory: foundation.projectDirectory,
       environment: options.environment,

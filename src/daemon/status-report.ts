@@ -1,5 +1,7 @@
 import type { AuditLog } from "../audit/audit-log.js";
 import { describeIdentity, describeUpstream } from "../config/compare.js";
+import { urlOfTarget } from "../config/describe-egress.js";
+import { secretsIn } from "../config/egress-values.js";
 import type { Status } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { SvidKeeper } from "../identity/svid-keeper.js";
@@ -58,17 +60,26 @@ export function statusReport(sources: StatusSources): Status {
       };
     }),
     services: config.services.map((service) => {
-      const addresses = sources.relay.addressesOf(service.name);
+      const { url = "", mtls } = sources.relay.addressesOf(service.name) ?? {};
       return {
         name: service.name,
         spiffeId: service.id.toString(),
         protocol: service.protocol,
-        url: addresses?.url ?? "",
-        mtls: addresses ? `${addresses.mtls.host}:${addresses.mtls.port}` : "",
+        url,
+        mtls: mtls === undefined ? "" : `${mtls.host}:${mtls.port}`,
         upstream: describeUpstream(service.upstream),
         reachableAround: service.upstream.kind === "tcp",
         state: service.upstream.kind === "command" ? (sources.services.stateOf(service.name) ?? "stopped") : "running",
       };
+    }),
+    ...(config.egress.length > 0 && {
+      egress: config.egress.map((target) => ({
+        name: target.name,
+        spiffeId: target.id.toString(),
+        url: sources.relay.addressesOf(target.name)?.url ?? "",
+        target: urlOfTarget(target),
+        secrets: [...new Set(target.headers.flatMap(secretsIn))],
+      })),
     }),
     ...(sources.reload.pending && { pendingReload: sources.reload.pending }),
     ...(sources.revoking.list.length > 0 && { revoked: [...sources.revoking.list] }),

@@ -90,6 +90,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
     authzen: deciding.addresses,
     pid: process.pid,
     services: servicesOf(foundation, relaying),
+    ...(project.config.egress.length > 0 && { egress: egressOf(foundation, relaying) }),
   }) as ReadyEvent;
   return {
     ...ending,
@@ -177,11 +178,15 @@ function targetOfLink(path: string): string | undefined {
 
 function servicesOf({ project }: Foundation, { relay }: Relaying): ReadyEvent["services"] {
   const entries = project.config.services.map(({ name }) => {
-    const addresses = relay.addressesOf(name);
-    const mtls = addresses ? `${addresses.mtls.host}:${addresses.mtls.port}` : "";
-    return [name, { url: addresses?.url ?? "", mtls }] as const;
+    const { url = "", mtls } = relay.addressesOf(name) ?? {};
+    return [name, { url, mtls: mtls === undefined ? "" : `${mtls.host}:${mtls.port}` }] as const;
   });
   return Object.fromEntries(entries);
+}
+
+function egressOf({ project }: Foundation, { relay }: Relaying): NonNullable<ReadyEvent["egress"]> {
+  const { egress } = project.config;
+  return Object.fromEntries(egress.map(({ name }) => [name, { url: relay.addressesOf(name)?.url ?? "" }]));
 }
 
 function createEnding(

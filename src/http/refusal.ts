@@ -58,7 +58,12 @@ export type RefusalCode =
   | "upstream-unreachable"
   | "upstream-failed"
   | "upstream-timeout"
-  | "upstream-response";
+  | "upstream-response"
+  | "upstream-unverified"
+  | "address-refused"
+  | "secret-missing"
+  | "secret-unusable"
+  | "caller-gone";
 
 /** The relay refuses, or cannot complete, a request: what the caller is told, as RFC 9457 problem details. */
 export class Refusal extends CodedError<RefusalCode> {

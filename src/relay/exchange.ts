@@ -8,7 +8,9 @@ import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.j
 import type { Clock } from "../platform/clock.js";
 import type { Decision, DecisionPoint } from "../policy/access-request.js";
 import type { DecidedCall } from "../policy/decided-call.js";
+import type { Secrets } from "../secrets/secrets.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { Resolve } from "./egress-connection.js";
 import type { McpMessage } from "./mcp-message.js";
 import type { RequestTarget } from "./request-target.js";
 import type { RunningService } from "./running-service.js";
@@ -26,6 +28,10 @@ export interface RelayParts {
   readonly emit: (event: NewEvent) => void;
   /** Called after each decision is on record, with the request it was about: what `agentid explain` explains later. */
   readonly onDecision?: (decided: DecidedCall) => void;
+  /** What egress targets are sent as credentials. */
+  readonly secrets?: Pick<Secrets, "valueOf">;
+  /** Addresses of egress targets; the system's resolver where it is not given. */
+  readonly resolve?: Resolve;
   readonly projectDirectory: string;
   /** How long an upstream may take to begin its answer. Default 300 s: a tool call may wait for a person. */
   readonly upstreamTimeoutMs?: number;

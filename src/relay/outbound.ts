@@ -11,6 +11,7 @@ import type { NetworkView } from "../platform/platform.js";
 import type { CallerPools, MutualTlsTarget } from "./caller-pools.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
+import type { EgressConnection } from "./egress-connection.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
 import { TICKET_HEADER } from "./headers.js";
@@ -18,6 +19,7 @@ import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
 import { parseRequest, readMcpMessage } from "./request-steps.js";
 import { decidesOutbound, type RunningService } from "./running-service.js";
+import { sendOut } from "./send-out.js";
 import type { Tickets } from "./tickets.js";
 import { hostAndPort } from "./upstream.js";
 
@@ -44,6 +46,8 @@ export async function openOutboundLeg(
     service: () => RunningService;
     /** Where the service speaks mutual TLS: our inbound leg, or itself. */
     target: () => MutualTlsTarget;
+    /** The way out, where the service is an egress target. */
+    egress: (() => EgressConnection) | undefined;
     port: number;
     pools: CallerPools;
     tickets: Tickets;
@@ -54,7 +58,7 @@ export async function openOutboundLeg(
 
   const read = parseRequest(() => names);
   const identify = identifyCaller(parts, connections);
-  const goOn = forwardAsCaller(parts, leg);
+  const goOn = leg.egress === undefined ? forwardAsCaller(parts, leg) : sendOut(parts, leg.egress);
   const relaying: readonly Step[] = [read, identify, goOn];
   const deciding: readonly Step[] = [read, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
 

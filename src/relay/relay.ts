@@ -3,6 +3,7 @@ import { CodedError } from "../coded-error.js";
 import { derivedPort } from "../http/listen.js";
 import type { NetworkView } from "../platform/platform.js";
 import { type CallerPools, createCallerPools, type MutualTlsTarget } from "./caller-pools.js";
+import { connectEgress, type EgressConnection } from "./egress-connection.js";
 import type { RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
 import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
@@ -14,8 +15,8 @@ import { connectUpstream, type UpstreamConnection } from "./upstream.js";
 interface ServiceAddresses {
   /** Base URL of the outbound leg, for programs that know nothing of TLS: `http://127.0.0.1:21234`. */
   readonly url: string;
-  /** Where it takes mutual TLS: the inbound leg, or the service itself. */
-  readonly mtls: { readonly host: string; readonly port: number; readonly ofRelay: boolean };
+  /** Where it takes mutual TLS: the inbound leg, or the service itself; an egress target nowhere. */
+  readonly mtls: { readonly host: string; readonly port: number; readonly ofRelay: boolean } | undefined;
 }
 
 /** The enforcement point between agents and services. */
@@ -41,6 +42,7 @@ export interface Relay {
 interface ServiceLegs {
   service: RunningService;
   upstream: UpstreamConnection | undefined;
+  egress: EgressConnection | undefined;
   readonly inbound: InboundLeg | undefined;
   readonly outbound: OutboundLeg;
   readonly target: () => MutualTlsTarget;
@@ -103,7 +105,7 @@ export function createRelay(parts: RelayParts): Relay {
       await Promise.all(opened.map((one) => endLegs(one, 0)));
       throw error;
     }
-    for (const [name, service] of replaced) replaceService(legs.get(name), service, answerTimeoutMs);
+    for (const [name, service] of replaced) replaceService(parts, legs.get(name), service, answerTimeoutMs);
     for (const one of opened) legs.set(one.service.name, one);
     const wanted = new Set(services.map(({ name }) => name));
     const gone = [...legs].filter(([name]) => !wanted.has(name));
@@ -112,7 +114,7 @@ export function createRelay(parts: RelayParts): Relay {
 
   async function closeLegs(name: string, one: ServiceLegs, graceMs: number): Promise<void> {
     legs.delete(name);
-    pools.retireTarget(one.target());
+    if (one.egress === undefined) pools.retireTarget(one.target());
     await endLegs(one, graceMs);
   }
 
@@ -125,9 +127,10 @@ export function createRelay(parts: RelayParts): Relay {
     addressesOf(name) {
       const one = legs.get(name);
       if (one === undefined) return undefined;
+      const url = `http://127.0.0.1:${one.outbound.port}`;
+      if (one.egress !== undefined) return { url, mtls: undefined };
       const { host, port } = one.target();
-      const mtls = { host, port, ofRelay: one.inbound !== undefined };
-      return { url: `http://127.0.0.1:${one.outbound.port}`, mtls };
+      return { url, mtls: { host, port, ofRelay: one.inbound !== undefined } };
     },
     ports: () =>
       [...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),
@@ -159,7 +162,13 @@ async function openLegs(
   service: RunningService,
   shared: { pools: CallerPools; tickets: Tickets; answerTimeoutMs: number; taken: readonly number[] },
 ): Promise<ServiceLegs> {
-  const state = { service, upstream: undefined as UpstreamConnection | undefined };
+  const { resolve } = parts;
+  const { answerTimeoutMs } = shared;
+  const egress =
+    service.upstream.kind === "egress"
+      ? connectEgress(service.upstream.target, { answerTimeoutMs, resolve })
+      : undefined;
+  const state = { service, upstream: undefined as UpstreamConnection | undefined, egress };
   const current = () => state.service;
   let inbound: InboundLeg | undefined;
   if (!decidesOutbound(service)) {
@@ -179,11 +188,13 @@ async function openLegs(
   try {
     const port = service.listenPort ?? freeDerivedPort(parts.projectDirectory, service.name, shared.taken);
     const { pools, tickets } = shared;
-    const outbound = await openOutboundLeg(parts, { service: current, target, port, pools, tickets });
+    const wayOut = egress === undefined ? undefined : () => state.egress ?? egress;
+    const outbound = await openOutboundLeg(parts, { service: current, target, egress: wayOut, port, pools, tickets });
     return Object.assign(state, { inbound, outbound, target });
   } catch (error) {
     await inbound?.close(0);
     await state.upstream?.destroy();
+    await egress?.destroy();
     throw error;
   }
 }
@@ -201,21 +212,32 @@ function keepsItsListeners(old: RunningService, next: RunningService): boolean {
     old.id.equals(next.id) &&
     old.listenPort === next.listenPort &&
     old.protocol === next.protocol &&
-    decidesOutbound(old) === decidesOutbound(next)
+    decidesOutbound(old) === decidesOutbound(next) &&
+    (old.upstream.kind === "egress") === (next.upstream.kind === "egress")
   );
 }
 
-function replaceService(legs: ServiceLegs | undefined, service: RunningService, answerTimeoutMs: number): void {
+function replaceService(
+  { resolve }: RelayParts,
+  legs: ServiceLegs | undefined,
+  service: RunningService,
+  answerTimeoutMs: number,
+): void {
   if (legs === undefined) return;
   const moved = !isDeepStrictEqual(legs.service.upstream, service.upstream);
   legs.service = service;
+  if (moved && service.upstream.kind === "egress") {
+    legs.egress?.retire();
+    legs.egress = connectEgress(service.upstream.target, { answerTimeoutMs, resolve });
+  }
   if (!moved || decidesOutbound(service)) return;
   legs.upstream?.retire();
   legs.upstream = connectUpstream(service, answerTimeoutMs);
 }
 
-async function endLegs({ outbound, inbound, upstream }: ServiceLegs, graceMs: number): Promise<void> {
+async function endLegs({ outbound, inbound, upstream, egress }: ServiceLegs, graceMs: number): Promise<void> {
   await outbound.close(graceMs);
   await inbound?.close(graceMs);
   await upstream?.destroy();
+  await egress?.destroy();
 }
