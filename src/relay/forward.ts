@@ -88,7 +88,8 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
-    if (this.#over) return;
+    // 100, 102 and 103 announce an answer (RFC 9110 §15.2); who called waits for the answer itself.
+    if (this.#over || status < 200) return;
     const { request, response } = this.#exchange;
     const raw = textHeaders(controller.rawHeaders);
     const type = headerText(raw, "content-type");
