@@ -71,12 +71,18 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     AGENTID_CONTROL: control,
     AGENTID_AUTHZEN: deciding.addresses.url ?? deciding.addresses.socket,
     ...Object.fromEntries(
-      [...foundation.project.config.services, ...foundation.project.config.egress].flatMap(({ name }) => {
-        const variable = name.toUpperCase().replaceAll("-", "_");
+      foundation.project.config.services.flatMap(({ name }) => {
+        const variable = variableOf(name);
         const { url = "", mtls } = relaying.relay.addressesOf(name) ?? {};
         const direct = mtls?.ofRelay ? [[`AGENTID_MTLS_${variable}`, `${mtls.host}:${mtls.port}`]] : [];
         return [[`AGENTID_URL_${variable}`, url], ...direct];
       }),
+    ),
+    ...Object.fromEntries(
+      foundation.project.config.egress.map(({ name }) => [
+        `AGENTID_URL_${variableOf(name)}`,
+        relaying.relay.egressUrlOf(name) ?? "",
+      ]),
     ),
   });
   const revoking = createRevoking({
@@ -174,4 +180,8 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       handle.close();
     },
   };
+}
+
+function variableOf(name: string): string {
+  return name.toUpperCase().replaceAll("-", "_");
 }

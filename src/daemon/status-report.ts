@@ -60,13 +60,13 @@ export function statusReport(sources: StatusSources): Status {
       };
     }),
     services: config.services.map((service) => {
-      const { url = "", mtls } = sources.relay.addressesOf(service.name) ?? {};
+      const addresses = sources.relay.addressesOf(service.name);
       return {
         name: service.name,
         spiffeId: service.id.toString(),
         protocol: service.protocol,
-        url,
-        mtls: mtls === undefined ? "" : `${mtls.host}:${mtls.port}`,
+        url: addresses?.url ?? "",
+        mtls: addresses ? `${addresses.mtls.host}:${addresses.mtls.port}` : "",
         upstream: describeUpstream(service.upstream),
         reachableAround: service.upstream.kind === "tcp",
         state: service.upstream.kind === "command" ? (sources.services.stateOf(service.name) ?? "stopped") : "running",
@@ -76,7 +76,7 @@ export function statusReport(sources: StatusSources): Status {
       egress: config.egress.map((target) => ({
         name: target.name,
         spiffeId: target.id.toString(),
-        url: sources.relay.addressesOf(target.name)?.url ?? "",
+        url: sources.relay.egressUrlOf(target.name) ?? "",
         target: urlOfTarget(target),
         secrets: [...new Set(target.headers.flatMap(secretsIn))],
       })),

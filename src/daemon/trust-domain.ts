@@ -178,15 +178,16 @@ function targetOfLink(path: string): string | undefined {
 
 function servicesOf({ project }: Foundation, { relay }: Relaying): ReadyEvent["services"] {
   const entries = project.config.services.map(({ name }) => {
-    const { url = "", mtls } = relay.addressesOf(name) ?? {};
-    return [name, { url, mtls: mtls === undefined ? "" : `${mtls.host}:${mtls.port}` }] as const;
+    const addresses = relay.addressesOf(name);
+    const mtls = addresses ? `${addresses.mtls.host}:${addresses.mtls.port}` : "";
+    return [name, { url: addresses?.url ?? "", mtls }] as const;
   });
   return Object.fromEntries(entries);
 }
 
 function egressOf({ project }: Foundation, { relay }: Relaying): NonNullable<ReadyEvent["egress"]> {
   const { egress } = project.config;
-  return Object.fromEntries(egress.map(({ name }) => [name, { url: relay.addressesOf(name)?.url ?? "" }]));
+  return Object.fromEntries(egress.map(({ name }) => [name, { url: relay.egressUrlOf(name) ?? "" }]));
 }
 
 function createEnding(

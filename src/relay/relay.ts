@@ -15,8 +15,8 @@ import { connectUpstream, type UpstreamConnection } from "./upstream.js";
 interface ServiceAddresses {
   /** Base URL of the outbound leg, for programs that know nothing of TLS: `http://127.0.0.1:21234`. */
   readonly url: string;
-  /** Where it takes mutual TLS: the inbound leg, or the service itself; an egress target nowhere. */
-  readonly mtls: { readonly host: string; readonly port: number; readonly ofRelay: boolean } | undefined;
+  /** Where it takes mutual TLS: the inbound leg, or the service itself. */
+  readonly mtls: { readonly host: string; readonly port: number; readonly ofRelay: boolean };
 }
 
 /** The enforcement point between agents and services. */
@@ -27,6 +27,8 @@ export interface Relay {
   update(services: readonly RunningService[]): Promise<void>;
   /** Undefined for a service that is not running. */
   addressesOf(name: string): ServiceAddresses | undefined;
+  /** Base URL of the outbound leg of an egress target; undefined where there is none of this name. */
+  egressUrlOf(name: string): string | undefined;
   /** The ports of both legs of each service, where callers find it. */
   ports(): readonly number[];
   /**
@@ -126,11 +128,14 @@ export function createRelay(parts: RelayParts): Relay {
     update,
     addressesOf(name) {
       const one = legs.get(name);
-      if (one === undefined) return undefined;
-      const url = `http://127.0.0.1:${one.outbound.port}`;
-      if (one.egress !== undefined) return { url, mtls: undefined };
+      if (one === undefined || one.egress !== undefined) return undefined;
       const { host, port } = one.target();
-      return { url, mtls: { host, port, ofRelay: one.inbound !== undefined } };
+      const mtls = { host, port, ofRelay: one.inbound !== undefined };
+      return { url: `http://127.0.0.1:${one.outbound.port}`, mtls };
+    },
+    egressUrlOf(name) {
+      const one = legs.get(name);
+      return one?.egress === undefined ? undefined : `http://127.0.0.1:${one.outbound.port}`;
     },
     ports: () =>
       [...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),

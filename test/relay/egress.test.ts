@@ -328,7 +328,7 @@ describe("what flows", () => {
       expect(outside.arrived).toHaveLength(1);
       expect(moved.arrived).toMatchObject([{ url: "/models", headers: { "x-key": SECRET } }]);
       expect(moved.arrived[0]?.headers.authorization).toBeUndefined();
-      expect(running.relay.addressesOf("anthropic")).toBeUndefined();
+      expect(running.relay.egressUrlOf("anthropic")).toBeUndefined();
     } finally {
       moved.close();
     }
