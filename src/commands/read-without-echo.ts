@@ -5,8 +5,9 @@ const LONGEST = 16_384;
 /** One line from the terminal, of which nothing is shown. Throws CodedError `not-confirmed` on Ctrl-C and Ctrl-D. */
 export function readWithoutEcho(prompt: string): Promise<string> {
   const { stdin, stderr } = process;
-  stderr.write(prompt);
+  // First: what is typed as soon as the prompt is there is not shown either.
   stdin.setRawMode(true);
+  stderr.write(prompt);
   stdin.setEncoding("utf8");
   return new Promise((resolve, reject) => {
     let line = "";

@@ -1,5 +1,6 @@
 import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Outside, runOutside, secret } from "../relay/outside.js";
 import { agentid, bin, giveTo, makeProject, python, type RunningDev, startDev, startProgram } from "./agentid.js";
@@ -159,6 +160,32 @@ secrets:
     expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining('did you mean "openai"') });
     const fromFile = await agentid(["secret", "set", "openai"], { cwd: project, input: OTHER });
     expect(fromFile).toMatchObject({ code: 1, stderr: expect.stringContaining("change it there") });
+  });
+
+  it("asks the owner for a secret without showing what is typed, and Ctrl-C takes it back", async () => {
+    const typed = async (keys: string) => {
+      const pty = spawnTerminal(process.execPath, [bin, "secret", "set", "nowhere", "--project", project], {
+        cols: 200,
+        env: { ...process.env, ...dev.env, HOME: project, NO_COLOR: "1" },
+      });
+      let screen = "";
+      let written = false;
+      pty.onData((data) => {
+        screen += data;
+        if (written || !screen.includes("nowhere: ")) return;
+        written = true;
+        pty.write(keys);
+      });
+      const { exitCode } = await new Promise<{ exitCode: number }>((resolve) => pty.onExit(resolve));
+      return { exitCode, screen };
+    };
+    const entered = await typed(`${OTHER}x\x7f\r`);
+    expect(entered.screen).toContain("no keychain here");
+    expect(entered.screen).not.toContain(OTHER.slice(0, 6));
+    expect(entered.exitCode).toBe(1);
+    const taken = await typed(`${OTHER}\x03`);
+    expect(taken.screen).toContain("nothing was changed");
+    expect(taken.screen).not.toContain(OTHER.slice(0, 6));
   });
 
   it("may not administer secrets", async () => {
