@@ -3,7 +3,18 @@ import { join } from "node:path";
 import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Outside, runOutside, secret } from "../relay/outside.js";
-import { agentid, bin, giveTo, makeProject, python, type RunningDev, startDev, startProgram } from "./agentid.js";
+import {
+  agentid,
+  bin,
+  giveTo,
+  makeProject,
+  ordinaryUser,
+  python,
+  type RunningDev,
+  runtimeBase,
+  startDev,
+  startProgram,
+} from "./agentid.js";
 
 const KEY = "sk-test-0123456789abcdef0123456789abcdef";
 const OTHER = "sk-test-other-9876543210fedcba9876543210";
@@ -166,7 +177,9 @@ secrets:
     const typed = async (keys: string) => {
       const pty = spawnTerminal(process.execPath, [bin, "secret", "set", "nowhere", "--project", project], {
         cols: 200,
-        env: { ...process.env, ...dev.env, HOME: project, NO_COLOR: "1" },
+        cwd: project,
+        env: { PATH: process.env.PATH, HOME: project, TMPDIR: runtimeBase(), TERM: "xterm", NO_COLOR: "1" },
+        ...ordinaryUser,
       });
       let screen = "";
       let written = false;
