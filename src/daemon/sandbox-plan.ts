@@ -33,7 +33,8 @@ export interface OwnPlaces {
 export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces): SandboxPlan {
   const { projectDirectory, policiesDirectory, services, upstreamAuthority, federation, oidc, policy } = config;
   const sockets = services.flatMap(({ upstream }) => (upstream.kind === "unix" ? [upstream.path] : []));
-  const secrets = engineSecrets(policy);
+  const ofEgress = Object.values(config.secrets).flatMap((source) => (source.kind === "file" ? [source.path] : []));
+  const secrets = [...engineSecrets(policy), ...ofEgress];
   const keys = [upstreamAuthority?.key, federation.endpoint?.web?.key, oidc?.web?.key, ...secrets].filter(
     (key) => key !== undefined,
   );
@@ -55,6 +56,7 @@ export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces)
           join(projectDirectory, "agentid.lock"),
           join(projectDirectory, "entities.yaml"),
           policiesDirectory,
+          ...config.egress.flatMap(({ ca }) => ca ?? []),
           ...engineFiles(policy).filter((path) => !secrets.includes(path)),
           ...(config.file === undefined ? [] : [config.file]),
         ],

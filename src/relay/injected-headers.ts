@@ -1,4 +1,5 @@
 import type { InjectedHeader } from "../config/config.js";
+import { secretsIn } from "../config/egress-values.js";
 
 /** What vendors take credentials from. A caller that brings its own would send what it was allowed to send into another account. */
 const CREDENTIALS = [
@@ -18,26 +19,23 @@ const CREDENTIALS = [
 ];
 
 /**
- * Names (lower case) of the caller's headers that do not go out to a target with `injected`: those that the relay adds itself, and other credentials where
- * it adds one. With a target that nothing is added for, a caller's own credentials are its own business.
+ * The caller's `headers` (flat list) as they go out to a target with `injected`: without those that the relay adds itself, and without other credentials
+ * where it adds one. Where it adds none, a caller's own credentials are its own business.
  */
-export function droppedForTarget(injected: readonly InjectedHeader[]): ReadonlySet<string> {
-  const own = injected.map(({ name }) => name.toLowerCase());
-  const addsSecret = injected.some(({ value }) => value.some((part) => typeof part !== "string"));
-  return new Set([...own, ...(addsSecret ? CREDENTIALS : [])].flatMap((name) => [name, ...twinsOf(name)]));
+export function withoutCredentials(headers: readonly string[], injected: readonly InjectedHeader[]): string[] {
+  const dropped = new Set(injected.map(({ name }) => plainName(name)));
+  if (injected.some((header) => secretsIn(header).length > 0)) for (const name of CREDENTIALS) dropped.add(name);
+  const kept: string[] = [];
+  for (let index = 0; index < headers.length; index += 2) {
+    const [name = "", value = ""] = headers.slice(index, index + 2);
+    if (!dropped.has(plainName(name))) kept.push(name, value);
+  }
+  return kept;
 }
 
 /** Servers behind CGI and WSGI cannot tell `x_api_key` from `x-api-key`. */
-function twinsOf(name: string): readonly string[] {
-  if (!/[-_]/.test(name)) return [];
-  const words = name.split(/[-_]/);
-  // Every mixture of the two, for names of a few words.
-  return words
-    .slice(1)
-    .reduce<readonly string[]>(
-      (names, word) => names.flatMap((each) => [`${each}-${word}`, `${each}_${word}`]),
-      [words[0] ?? ""],
-    );
+function plainName(name: string): string {
+  return name.toLowerCase().replaceAll("_", "-");
 }
 
 export interface Injection {

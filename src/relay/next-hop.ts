@@ -18,11 +18,11 @@ const DROPPED_FOR_MCP = new Set(["accept-encoding", "content-length"]);
 export function nextHop(
   parts: RelayParts,
   exchange: Exchange,
-  to: { dispatcher: Dispatcher; host: string; added: readonly string[]; dropped?: ReadonlySet<string> },
+  to: { dispatcher: Dispatcher; host: string; added: readonly string[] },
 ): NextHop {
   const { message, request } = exchange;
   const decidedHere = exchange.decision !== undefined && exchange.service.protocol === "mcp";
-  const headers = forwardableRequestHeaders(request.rawHeaders, decidedHere ? DROPPED_FOR_MCP : to.dropped);
+  const headers = forwardableRequestHeaders(request.rawHeaders, decidedHere ? DROPPED_FOR_MCP : undefined);
   headers.push("Host", to.host, ...to.added);
   return {
     dispatcher: to.dispatcher,

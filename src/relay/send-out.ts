@@ -5,7 +5,7 @@ import { SecretError } from "../secrets/secret-error.js";
 import type { EgressConnection } from "./egress-connection.js";
 import type { Exchange, RelayParts, Step, StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
-import { droppedForTarget, type Injection, injectionOf } from "./injected-headers.js";
+import { type Injection, injectionOf, withoutCredentials } from "./injected-headers.js";
 import { nextHop } from "./next-hop.js";
 
 /** The step that sends an allowed call to an egress target. Only now are its secrets fetched: a call that was denied does not touch them. */
@@ -20,14 +20,10 @@ export function sendOut(parts: RelayParts, current: () => EgressConnection): Ste
     if (parts.decisionPoint() !== decidedBy || current() !== connection) {
       throw new Refusal("not-ready", 503, "the configuration changed while the secret was fetched: call again");
     }
-    const hop = nextHop(parts, exchange, {
-      dispatcher,
-      host,
-      added: injection.headers,
-      dropped: droppedForTarget(target.headers),
-    });
+    const hop = nextHop(parts, exchange, { dispatcher, host, added: [] });
     await forward(parts, exchange, {
       ...hop,
+      headers: [...withoutCredentials(hop.headers, target.headers), ...injection.headers],
       path: `${target.basePath}${hop.path}`,
       answerHeaders: (headers) => injection.redact(headers),
     });

@@ -200,6 +200,12 @@ describe("the secret", () => {
     expect(outside.arrived).toEqual([]);
   });
 
+  it("goes out byte by byte as it is, also where it is not ASCII", async () => {
+    secretOf = async () => "cl\u00e9-0123456789";
+    expect((await call("/models")).status).toBe(200);
+    expect(outside.arrived[0]?.headers.authorization).toBe("Bearer cl\u00e9-0123456789");
+  });
+
   it("is not sent for a caller that has gone while it was fetched", async () => {
     let give: (value: string) => void = () => undefined;
     secretOf = () => new Promise((resolve) => (give = resolve));
