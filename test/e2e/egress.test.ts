@@ -15,11 +15,12 @@ import {
   startDev,
   startProgram,
 } from "./agentid.js";
+import { canSandbox } from "./sandboxed.js";
 
 const KEY = "sk-test-0123456789abcdef0123456789abcdef";
 const OTHER = "sk-test-other-9876543210fedcba9876543210";
 
-/** One "METHOD /path" a line, to the target; "run COMMAND" runs it; "env" tells every variable. */
+/** One "METHOD NAME /path" a line, to the target; "run COMMAND" runs it; "env" tells every variable. */
 const AGENT = `import json, os, subprocess, sys, urllib.request, urllib.error
 print("up", flush=True)
 for line in sys.stdin:
@@ -42,6 +43,7 @@ for line in sys.stdin:
 
 describe.skipIf(python === undefined)("an agent calls an API outside with a key that it never sees", () => {
   const command = [python ?? "python3", "agent.py"];
+  const boxed = [python ?? "python3", "boxed.py"];
   let api: Outside;
   let elsewhere: Outside;
   let project: string;
@@ -51,6 +53,7 @@ describe.skipIf(python === undefined)("an agent calls an API outside with a key 
   const yaml = (outside: Outside, ca = "api.pem") => `trustDomain: shop.local
 identities:
   agents/writer: { launch: ${JSON.stringify(command)} }
+  agents/boxed: { launch: { command: ${JSON.stringify(boxed)}, sandbox: true } }
 egress:
   openai:
     url: https://127.0.0.1:${outside.port}/v1
@@ -72,12 +75,13 @@ secrets:
     project = makeProject({
       "agentid.yaml": yaml(api),
       "agent.py": AGENT,
+      "boxed.py": AGENT,
       "api.pem": readFileSync(api.ca, "utf8"),
       "elsewhere.pem": readFileSync(elsewhere.ca, "utf8"),
       ".env.local": `# keys\nWRITERS_OWN="${KEY}"\n`,
       "other.key": `${OTHER}\n`,
       "policies/writer.yaml": `rules:
-  - { name: chat, allow: { from: agents/writer, to: egress/openai, method: POST, path: /chat/completions } }
+  - { name: chat, allow: { from: [agents/writer, agents/boxed], to: egress/openai, method: POST, path: /chat/completions } }
   - { name: vault, allow: { from: agents/writer, to: vault } }
 `,
     });
@@ -120,6 +124,9 @@ secrets:
     expect(api.arrived).toHaveLength(arrived);
     const { decision } = JSON.parse(body) as { decision: string };
     expect(await json(["explain", decision])).toMatchObject({ verdict: "DENY", service: "openai", target: "/files" });
+    expect(JSON.stringify(await json(["policy", "suggest"]))).toContain('"to":"egress/openai"');
+    const asked = ["policy", "explain", "POST openai /files", "--as", "agents/writer"];
+    expect(await json(asked)).toMatchObject({ allowed: false, rule: "default" });
   });
 
   it("finds no key in its environment, by whatever name", async () => {
@@ -206,6 +213,22 @@ secrets:
       const [exit, said] = await asks(`run ${process.execPath} ${bin} secret ${words}`);
       expect(said).toContain("may not administer");
       expect(exit).toBe(3);
+    }
+  });
+
+  it.skipIf(!canSandbox)("in a sandbox it calls all the same, and finds the file of the key nowhere", async () => {
+    const inside = startProgram(process.execPath, [bin, "run", "boxed", "--sandbox", "--", ...boxed], { cwd: project });
+    try {
+      expect(await inside.line()).toBe("up");
+      inside.write("POST OPENAI /chat/completions\n");
+      expect(JSON.parse(await inside.line())).toEqual([200, "outside"]);
+      expect(api.arrived.at(-1)?.headers.authorization).toBe(`Bearer ${KEY}`);
+      inside.write("run cat .env.local\n");
+      expect(JSON.parse(await inside.line())).toEqual([1, expect.not.stringContaining(KEY)]);
+      inside.write("run cat agent.py\n");
+      expect(JSON.parse(await inside.line())).toEqual([0, AGENT]);
+    } finally {
+      await inside.end();
     }
   });
 
