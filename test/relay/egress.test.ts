@@ -214,8 +214,10 @@ describe("the secret", () => {
     await expect.poll(() => fetched, soon).toEqual(["openai"]);
     running.configure([identity("agents/tests", { facts: { exePath: "/nowhere" } })]);
     await new Promise((resolve) => sent.once("close", resolve));
+    // The relay has heard of it too by the time that it has answered somebody else.
+    expect((await call("/models")).status).toBe(403);
     give(SECRET);
-    await expect.poll(outcomes, soon).toMatchObject([{ error: "caller-gone" }]);
+    await expect.poll(outcomes, soon).toMatchObject([{ error: "no-identity" }, { error: "caller-gone" }]);
     expect(outside.arrived).toEqual([]);
   });
 
