@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { injectionOf } from "../../src/relay/injected-headers.js";
 import { egressService } from "../../src/relay/running-service.js";
 import { SecretError } from "../../src/secrets/secret-error.js";
 import { type Outside, runOutside, secret, target } from "./outside.js";
@@ -259,6 +260,12 @@ describe("the secret", () => {
       ["x-other", "stays"],
     ]);
   });
+});
+
+it("a secret as short as a number does not break what frames an answer", () => {
+  const { redact } = injectionOf([{ name: "X-Key", value: [{ secret: "a" }] }], new Map([["a", "7"]]));
+  expect(redact(["Content-Length", "7", "X-A", "7", "X-7", "b"])).toEqual(["Content-Length", "7", "X-A", "[redacted]"]);
+  expect(redact(["Content-Length", "8", "X-A", "8"])).toEqual(["Content-Length", "8", "X-A", "8"]);
 });
 
 describe("what flows", () => {
