@@ -13,6 +13,7 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
   config: ["spiffe", "platform"],
   // Of http the strict JSON: what another decision point answers is read as what it asks us.
   policy: ["http", "audit", "config", "spiffe", "platform", "control-api"],
+  secrets: ["config", "platform"],
   identity: ["attestation", "audit", "config", "spiffe", "platform"],
   http: ["identity", "spiffe", "platform"],
   federation: ["identity", "audit", "config", "spiffe", "platform"],
@@ -26,6 +27,7 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
     "attestation",
     "audit",
     "config",
+    "secrets",
     "control-api",
     "spiffe",
     "platform",
@@ -50,7 +52,7 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
       "audit",
       "config",
     ],
-    ...["control-api", "spiffe", "platform", "sandbox"],
+    ...["control-api", "spiffe", "platform", "sandbox", "secrets"],
   ],
   demo: ["client", "control-api", "daemon", "config", "audit", "platform", "spiffe"],
   // Thin: `daemon` for dev, up and ci; the pure parts for the offline commands.

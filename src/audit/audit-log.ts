@@ -46,6 +46,8 @@ export type AuditKind =
   | "reload.refused"
   | "control.refused"
   | "pin"
+  | "secret.set"
+  | "secret.removed"
   /** The bundle of another trust domain, by command or from its endpoint: what was trusted from here on. */
   | "bundle.set"
   | "bundle.refused"

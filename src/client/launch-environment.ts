@@ -58,24 +58,50 @@ const REMOVED: readonly RemovedVariables[] = [
   { names: /^(EDITOR|VISUAL|PAGER|MANPAGER|BROWSER|LESSOPEN|LESSCLOSE)$/, why: "programs execute it" },
 ];
 
+/** Names, in upper case; numbers at their end tell several keys of one kind apart. */
 const LOOKS_SECRET: readonly RegExp[] = [
-  /(^|_)API_?KEY(S)?$/,
-  /(^|_)(ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|MASTER|AUTH)_?KEY(_ID)?$/,
-  /(^|_)(TOKEN|SECRET|SECRETS|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|CREDENTIALS|PAT)$/,
-  /(^|_)(CONNECTION_STRING|DATABASE_URL|DSN)$/,
+  /(^|_)API_?KEYS?(_?\d+)?$/,
+  /(^|_)(ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|MASTER|AUTH|ACCOUNT|LICENSE|SERVICE)_?KEY(_ID)?(_?\d+)?$/,
+  // Vendors that call it just so: AZURE_OPENAI_KEY, STRIPE_KEY.
+  /^(AZURE|OPENAI|ANTHROPIC|GEMINI|MISTRAL|COHERE|GROQ|STRIPE|SENDGRID|TWILIO|DATADOG|DD|HONEYCOMB)_(.*_)?KEY$/,
+  // Not TOKENS: MAX_TOKENS is a number.
+  /(^|_)\w*TOKEN(_?\d+)?$/,
+  /(^|_)(SECRETS?|PASSWORDS?|PASSWD|PASSPHRASE|PASSCODE|CREDENTIALS?|CREDS|PAT|JWT|COOKIES?)(_?\d+)?$/,
+  // PGPASSWORD, SSHPASS, MYSQL_PWD, REDISCLI_AUTH; not PWD and OLDPWD.
+  /PASSWORD$|^SSHPASS$|^MYSQL_PWD$|(^|_)\w*AUTH(_CONFIG)?$|^NPM_CONFIG__?AUTH/,
+  /(^|_)(CONNECTION_?STRING|DATABASE_URL|DSN)$/,
+  // Sessions of password managers: OP_SESSION_my, BW_SESSION.
+  /^(OP|BW|LPASS|DASHLANE)_SESSION(_|$)/,
+  /(^|_)WEBHOOK(_URL)?$/,
+];
+
+/** Values that are credentials whatever their name: issuers mark theirs so that they are found where they should not be. */
+const IS_SECRET: readonly RegExp[] = [
+  /^(sk|rk)[-_](ant-|proj-|live_|test_|or-)?[A-Za-z0-9_-]{16,}$/,
+  /^(gh[opsur]_|github_pat_|glpat-|glsa_|hf_|npm_|pypi-|dop_v1_|xox[abeoprs]-|xapp-|shp(at|ca|pa|ss)_|ops_|gsk_|pplx-|xai-)[A-Za-z0-9_-]{10,}/,
+  /^(AKIA|ASIA)[0-9A-Z]{16}$/,
+  /^AIza[0-9A-Za-z_-]{35}$/,
+  /^eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/,
+  /-----BEGIN [A-Z ]*PRIVATE KEY-----/,
+  // A password in an address.
+  /^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@:]*:[^\s/?#@]+@/i,
 ];
 
 /** What of a launch's grant decides about the environment; `LaunchGrant` of the control API has it. */
 export interface EnvironmentGrant {
   readonly setEnv: Readonly<Record<string, string>>;
   readonly keepEnv: readonly string[];
+  /** Names under which secrets of `egress` are known. */
+  readonly dropEnv?: readonly string[] | undefined;
 }
 
 /** Why the variable is removed at launch, or undefined when it stays. */
-function whyRemoved(name: string): string | undefined {
+function whyRemoved(name: string, value: string, dropped: ReadonlySet<string>): string | undefined {
   const rule = REMOVED.find(({ names }) => names.test(name));
   if (rule !== undefined) return rule.why;
-  return LOOKS_SECRET.some((pattern) => pattern.test(name.toUpperCase())) ? "it looks like a secret" : undefined;
+  if (dropped.has(name.toUpperCase())) return "it names a secret of egress";
+  if (LOOKS_SECRET.some((pattern) => pattern.test(name.toUpperCase()))) return "it looks like a secret";
+  return IS_SECRET.some((pattern) => pattern.test(value)) ? "its value looks like a secret" : undefined;
 }
 
 /** `env` without what loads code or looks like a secret, except what the grant keeps, and with what the grant sets. */
@@ -84,9 +110,11 @@ export function launchedEnvironment(
   grant: EnvironmentGrant,
 ): Record<string, string> {
   const kept = new Set(grant.keepEnv);
+  const dropped = new Set((grant.dropEnv ?? []).map((name) => name.toUpperCase()));
   const launched: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {
-    if (value !== undefined && (kept.has(name) || whyRemoved(name) === undefined)) launched[name] = value;
+    if (value !== undefined && (kept.has(name) || whyRemoved(name, value, dropped) === undefined))
+      launched[name] = value;
   }
   return { ...launched, ...grant.setEnv };
 }

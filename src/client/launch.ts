@@ -134,13 +134,15 @@ function grantIn(status: number, answer: unknown): LaunchGrant {
 
 function isGrant(answer: unknown): answer is LaunchGrant {
   if (typeof answer !== "object" || answer === null) return false;
-  const { setEnv, keepEnv } = answer as Record<string, unknown>;
+  const { setEnv, keepEnv, dropEnv = [] } = answer as Record<string, unknown>;
   return (
     typeof setEnv === "object" &&
     setEnv !== null &&
     Object.values(setEnv).every((value) => typeof value === "string") &&
     Array.isArray(keepEnv) &&
-    keepEnv.every((name) => typeof name === "string")
+    keepEnv.every((name) => typeof name === "string") &&
+    Array.isArray(dropEnv) &&
+    dropEnv.every((name) => typeof name === "string")
   );
 }
 

@@ -32,6 +32,11 @@ function statusText(status: StatusReport): string {
       const around = reachableAround ? "  (can be called around the relay)" : "";
       return `  ${name.padEnd(12)} ${state.padEnd(8)} ${url}  mutual TLS ${mtls}  → ${upstream}${around}`;
     }),
+    ...(status.egress === undefined ? [] : ["egress"]),
+    ...(status.egress ?? []).map(({ name, url, target, secrets }) => {
+      const added = secrets.length === 0 ? "" : `  with the secret ${secrets.join(", ")}`;
+      return `  ${name.padEnd(12)} ${url}  → ${target}${added}`;
+    }),
   ];
   for (const { spiffeId, name, until } of status.revoked ?? []) {
     const end = until === undefined ? "" : until === "restart" ? " until the next start" : ` until ${until}`;

@@ -32,3 +32,12 @@ export function summary(changes: readonly Change[]): Comparison {
     changes: changes.map((change) => change.line),
   };
 }
+
+/** Sorted. */
+export function keysOfBoth(one: object, other: object): readonly string[] {
+  return [...new Set([...Object.keys(one), ...Object.keys(other)])].sort();
+}
+
+export function ownOf<Value>(record: Readonly<Record<string, Value>>, key: string): Value | undefined {
+  return Object.hasOwn(record, key) ? record[key] : undefined;
+}

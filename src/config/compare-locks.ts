@@ -1,5 +1,5 @@
 import { canonicalize } from "json-canonicalize";
-import { type Change, type Comparison, differing, summary } from "./change.js";
+import { type Change, type Comparison, differing, keysOfBoth, ownOf, summary } from "./change.js";
 import type { Lock, LockedIdentity } from "./config.js";
 import type { PinnedTools } from "./tool-pin.js";
 
@@ -34,14 +34,6 @@ function toolChanges(old: PinnedTools, next: PinnedTools): readonly Change[] {
       ];
     });
   });
-}
-
-function keysOfBoth(one: object, other: object): readonly string[] {
-  return [...new Set([...Object.keys(one), ...Object.keys(other)])].sort();
-}
-
-function ownOf<Value>(record: Readonly<Record<string, Value>>, key: string): Value | undefined {
-  return Object.hasOwn(record, key) ? record[key] : undefined;
 }
 
 function entryOf(lock: Lock, name: string): LockedIdentity | undefined {

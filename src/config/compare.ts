@@ -1,6 +1,7 @@
-import { type Change, type Comparison, differing, listText, summary } from "./change.js";
+import { type Change, type Comparison, differing, keysOfBoth, listText, ownOf, summary } from "./change.js";
 import { identityChanges, labelChanges } from "./compare-identities.js";
 import type { Config, EngineConfig, HostPort, ServiceConfig, TcpConnections, Upstream } from "./config.js";
+import { describeSource, describeTarget } from "./describe-egress.js";
 import { describeEndpoint, describeOidc, describeRelationship, formatAddress } from "./describe-federation.js";
 import { formatCommand } from "./describe-identity.js";
 import { formatDuration } from "./duration.js";
@@ -12,6 +13,7 @@ export function compareConfigs(old: Config, next: Config): Comparison {
     ...differing("trustDomain", old.trustDomain.name, next.trustDomain.name, true),
     ...identityChanges(old.identities, next.identities),
     ...serviceChanges(old.services, next.services),
+    ...egressChanges(old, next),
     ...differing("policies", old.policiesDirectory, next.policiesDirectory, true),
     ...engineChanges(old, next),
     ...(["x509", "jwt", "ca"] as const).flatMap((kind) => {
@@ -78,6 +80,31 @@ function connectionsChanges(
       formatDuration(after.idleSeconds),
       after.idleSeconds > before.idleSeconds,
     ),
+  ];
+}
+
+/** Another address, another header or another source of a secret sends something else to somebody else: all of that widens. */
+function egressChanges(old: Config, next: Config): readonly Change[] {
+  const [before, after] = [old.egress, next.egress].map((targets) => new Map(targets.map((one) => [one.name, one])));
+  const names = [...new Set([...(before?.keys() ?? []), ...(after?.keys() ?? [])])].sort();
+  const sources = keysOfBoth(old.secrets, next.secrets);
+  return [
+    ...names.flatMap((name): readonly Change[] => {
+      const at = `egress.${name}`;
+      const [was, is] = [before?.get(name), after?.get(name)];
+      if (was === undefined || is === undefined) {
+        return differing(at, was && describeTarget(was), is && describeTarget(is), is !== undefined);
+      }
+      return [
+        ...differing(at, describeTarget(was), describeTarget(is), true),
+        ...differing(`${at}.private`, String(was.private), String(is.private), is.private),
+        ...differing(`${at}.listen`, was.listenPort, is.listenPort, false),
+      ];
+    }),
+    ...sources.flatMap((name) => {
+      const [was, is] = [ownOf(old.secrets, name), ownOf(next.secrets, name)];
+      return differing(`secrets.${name}`, was && describeSource(was), is && describeSource(is), is !== undefined);
+    }),
   ];
 }
 

@@ -11,6 +11,10 @@ export interface Config {
   /** In the order of the file, which is the order in which a process with several identities gets them (D9). */
   readonly identities: readonly IdentityConfig[];
   readonly services: readonly ServiceConfig[];
+  /** What lies outside and may be called. */
+  readonly egress: readonly EgressTarget[];
+  /** Where each secret is that `egress` names. */
+  readonly secrets: Readonly<Record<string, SecretSourceConfig>>;
   /** Absolute path of the policies folder. */
   readonly policiesDirectory: string;
   readonly policy: PolicyConfig;
@@ -241,6 +245,38 @@ export type Upstream =
   | { readonly kind: "unix"; readonly path: string }
   /** The service speaks mutual TLS itself with its own SVID; the outbound leg connects to it and decides. */
   | { readonly kind: "mtls"; readonly host: string; readonly port: number };
+
+/** A named address outside, and what the relay adds to calls there. */
+export interface EgressTarget {
+  /** `openai`; as services', and none has the name of a service. */
+  readonly name: string;
+  /** `spiffe://shop.local/egress/openai`: what rules are about. Nobody ever has it. */
+  readonly id: SpiffeId;
+  readonly scheme: "https" | "http";
+  /** A name, or an IP address without brackets. */
+  readonly host: string;
+  readonly port: number;
+  /** `/v1`, or empty; before every path that callers ask for. */
+  readonly basePath: string;
+  readonly headers: readonly InjectedHeader[];
+  /** Absolute path of a PEM file; undefined: the Web PKI. */
+  readonly ca: string | undefined;
+  /** It may be at an address that is not public. */
+  readonly private: boolean;
+  readonly listenPort: number | undefined;
+}
+
+export interface InjectedHeader {
+  readonly name: string;
+  /** Text, and names of secrets, one after the other. */
+  readonly value: readonly (string | { readonly secret: string })[];
+}
+
+export type SecretSourceConfig =
+  | { readonly kind: "keychain" }
+  /** `path` is absolute. */
+  | { readonly kind: "file"; readonly path: string; readonly key: string }
+  | { readonly kind: "command"; readonly argv: readonly string[] };
 
 /** `agentid.lock`: digests of what may run, and of what tools say they are (D8). */
 export interface Lock {

@@ -2,6 +2,7 @@ import { normalize } from "node:path";
 import { AUTHZEN_IDENTITY, BUNDLE_ENDPOINT_IDENTITY, type ServiceConfig } from "./config.js";
 import type { ConfigProblem } from "./config-error.js";
 import { durationSeconds, formatDuration } from "./duration.js";
+import { partsOfValue, secretsIn } from "./egress-values.js";
 import { suggestion } from "./nearest.js";
 import { valueAt } from "./schema-problems.js";
 import { checkIdentityName, checkServiceName, checkTrustDomain } from "./values.js";
@@ -27,6 +28,8 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
     ...serviceNames(source),
     ...serviceReferences(source),
     ...defaultIdentities(source),
+    ...egressNames(source),
+    ...unusedSecrets(source),
     ...listenPorts(source),
     ...listenSockets(source),
     ...lifetimeBounds(source),
@@ -39,6 +42,11 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
 /** The identity of a service that no entry names: `services/invoices`, `mcp/payments`. */
 export function defaultIdentityName(service: string, protocol: ServiceConfig["protocol"]): string {
   return `${protocol === "mcp" ? "mcp" : "services"}/${service}`;
+}
+
+/** What rules know a target of `egress` by. */
+export function egressIdentityName(target: string): string {
+  return `egress/${target}`;
 }
 
 function identityNames(source: YamlSource): readonly ConfigProblem[] {
@@ -165,14 +173,17 @@ function defaultIdentities(source: YamlSource): readonly ConfigProblem[] {
 
 function listenPorts(source: YamlSource): readonly ConfigProblem[] {
   const firstAt = new Map<number, string>();
-  return entriesOf(source, "services").flatMap(([name, entry]) => {
+  const entries = ["services", "egress"].flatMap((section) =>
+    entriesOf(source, section).map(([name, entry]) => [section, name, entry] as const),
+  );
+  return entries.flatMap(([section, name, entry]) => {
     const listen = valueAt(entry, ["listen"]);
-    const at = ["services", name, "listen", ...(isMapping(listen) ? ["port"] : [])];
+    const at = [section, name, "listen", ...(isMapping(listen) ? ["port"] : [])];
     const port = isMapping(listen) ? listen.port : listen;
     if (typeof port !== "number") return [];
     const first = firstAt.get(port);
-    if (first !== undefined) return [source.problem(at, `port ${port} is already that of services.${first}`)];
-    firstAt.set(port, name);
+    if (first !== undefined) return [source.problem(at, `port ${port} is already that of ${first}`)];
+    firstAt.set(port, `${section}.${name}`);
     return [];
   });
 }
@@ -196,6 +207,40 @@ function listenSockets(source: YamlSource): readonly ConfigProblem[] {
     owners.set(normalize(path), `services.${name}`);
     return [];
   });
+}
+
+/** Services and targets share `AGENTID_URL_NAME`, and rules know both by name. */
+function egressNames(source: YamlSource): readonly ConfigProblem[] {
+  const services = new Map(entriesOf(source, "services").map(([name]) => [variableOf(name), name]));
+  const identities = new Set(entriesOf(source, "identities").map(([name]) => name));
+  return entriesOf(source, "egress").flatMap(([name]) => {
+    const at = ["egress", name];
+    const wrong = checkServiceName(name)?.replace("a service's", "a target's");
+    if (wrong !== undefined) return [source.problem(at, wrong, "key")];
+    const service = services.get(variableOf(name));
+    if (service !== undefined) return [source.problem(at, `services.${service} has this name already`, "key")];
+    const identity = egressIdentityName(name);
+    if (!identities.has(identity)) return [];
+    return [source.problem(["identities", identity], `rules know egress.${name} by this name`, "key")];
+  });
+}
+
+function variableOf(name: string): string {
+  return name.toUpperCase().replaceAll("-", "_");
+}
+
+/** A source that no header asks for is most likely misspelt, and the header would ask the keychain. */
+function unusedSecrets(source: YamlSource): readonly ConfigProblem[] {
+  const used = entriesOf(source, "egress").flatMap(([, entry]) => {
+    const header = valueAt(entry, ["header"]);
+    const values = isMapping(header) ? Object.values(header).filter((value) => typeof value === "string") : [];
+    return values.flatMap((value) => secretsIn({ name: "", value: partsOfValue(value) }));
+  });
+  return entriesOf(source, "secrets").flatMap(([name]) =>
+    used.includes(name)
+      ? []
+      : [source.problem(["secrets", name], `no header below egress names this secret${suggestion(name, used)}`, "key")],
+  );
 }
 
 /** Credentials must be able to live out their time under keys that are replaced at half of theirs. */
@@ -255,6 +300,7 @@ function engineScopes(source: YamlSource): readonly ConfigProblem[] {
     const protocol = isMapping(entry) && Object.hasOwn(entry, "mcp") ? "mcp" : "http";
     return [service, named.get(service) ?? defaultIdentityName(service, protocol)];
   });
+  known.push(...entriesOf(source, "egress").flatMap(([name]) => [name, egressIdentityName(name)]));
   const places = [["policy", "rules"], ...enginesOf(source).map((_, index) => ["policy", "engines", index])];
   return places.flatMap((place) => {
     const items = valueAt(source.value, [...place, "scope"]);

@@ -14,6 +14,7 @@ import {
 } from "./config.js";
 import { defaultIdentityName, STANDARD_LIFETIMES } from "./cross-checks.js";
 import { durationSeconds } from "./duration.js";
+import { egressOf, secretsOf } from "./normalise-egress.js";
 import { federationOf, oidcOf } from "./normalise-federation.js";
 import { policyConfigOf } from "./policy-schema.js";
 import type { ConfigFile, IdentityEntry, ServiceEntry, UpstreamEntry } from "./schema.js";
@@ -61,6 +62,8 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
     trustDomain,
     identities,
     services,
+    egress: egressOf(written.egress, trustDomain, projectDirectory),
+    secrets: secretsOf(written, projectDirectory),
     policiesDirectory: resolve(projectDirectory, written.policies ?? "policies"),
     policy: policyConfigOf(written.policy, projectDirectory),
     lifetimes: {

@@ -46,6 +46,9 @@ services:
   invoices: { http: { unix: run/invoices.sock } }
   legacy: { http: http://127.0.0.1:8080 }
 
+egress:
+  openai: { url: https://api.openai.com, header: { Authorization: "Bearer \${secret:openai}" } }
+
 policies: policies/
 lifetimes: { x509: 10m, jwt: 5m, ca: 24h }
 \`\`\`
@@ -56,7 +59,7 @@ const ENVIRONMENT = `## What programs find in their environment
 | Variable | Who gets it | What it is |
 |---|---|---|
 | \`AGENTID_LISTEN\` | services that agentid starts (\`command\`) | path of the Unix socket to listen on |
-| \`AGENTID_URL_NAME\` | agents that \`agentid run\` starts | base URL of the service; the name in upper case, dashes as underscores: \`AGENTID_URL_PAYMENTS\` |
+| \`AGENTID_URL_NAME\` | agents that \`agentid run\` starts | base URL of the service or egress target; the name in upper case, dashes as underscores: \`AGENTID_URL_PAYMENTS\` |
 | \`AGENTID_ADDRESS_NAME\` | the same | \`host:port\` of a \`tcp\` service, instead of a URL |
 | \`AGENTID_SOCKET_NAME\` | the same, outside a sandbox | path of the Unix socket of a service with \`listen: { unix: … }\` |
 | \`AGENTID_MTLS_NAME\` | the same | \`host:port\` where the relay takes mutual TLS for the service, from agents that use their SVID themselves |

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { authzen } from "./authzen-schema.js";
+import { egressTarget, secrets } from "./egress-schema.js";
 import { federation, oidc } from "./federation-schema.js";
 import { identity } from "./identity-schema.js";
 import { lifetimes } from "./lifetimes-schema.js";
@@ -36,6 +37,15 @@ export const configFile = z
         propertyNames: { pattern: SERVICE_NAME_PATTERN.source },
       })
       .optional(),
+    egress: z
+      .record(z.string(), egressTarget)
+      .meta({
+        description:
+          "What lies outside and may be called, by name; nothing else is reachable through the relay. Callers find a target in `AGENTID_URL_NAME`, rules know it as `egress/NAME`.",
+        propertyNames: { pattern: SERVICE_NAME_PATTERN.source },
+      })
+      .optional(),
+    secrets: secrets.optional(),
     policies: text(checkPath, {
       description: "Folder of the rules, relative to the project. Where there is no rule, every call is denied.",
       default: "policies/",

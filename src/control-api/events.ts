@@ -121,6 +121,10 @@ const ready = z.object({
   authzen: authzenAddresses,
   pid: z.number().int(),
   services: z.record(z.string(), z.object({ url: z.string(), mtls: z.string() })),
+  egress: z
+    .record(z.string(), z.object({ url: z.string() }))
+    .optional()
+    .describe("absent: no target"),
 });
 
 const stopping = z.object({

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { authorityRoutes, revocation } from "./authority-routes.js";
 import { agentidEvent, authzenAddresses, reloadDone } from "./events.js";
 import { sandboxGrant } from "./sandbox-view.js";
+import { secretRoutes } from "./secret-routes.js";
 
 /**
  * The control API: HTTP/1.1 with JSON over the owner's Unix socket. One entry a route: method, path, what goes in, what comes out.
@@ -44,6 +45,18 @@ export const status = z.object({
       state: z.enum(["starting", "running", "stopped", "failed"]),
     }),
   ),
+  egress: z
+    .array(
+      z.object({
+        name: z.string(),
+        spiffeId: z.string().describe("what rules are about"),
+        url: z.string().describe("loopback base URL for callers"),
+        target: z.string(),
+        secrets: z.array(z.string()).describe("names"),
+      }),
+    )
+    .optional()
+    .describe("absent: no target"),
   pendingReload: reloadDone.optional(),
   revoked: z.array(revocation).optional().describe("absent: nobody is"),
   problems: z.array(z.object({ severity: z.enum(["warning", "error"]), code: z.string(), message: z.string() })),
@@ -72,7 +85,8 @@ export const launchGrant = z.object({
   setEnv: z.record(z.string(), z.string()),
   /** Variables that the entry keeps although they load code or look like secrets. */
   keepEnv: z.array(z.string()),
-  /** Names of the variables removed always (exact) and by prefix. */
+  /** Variables that are named like secrets of `egress`: removed, unless the entry keeps them. */
+  dropEnv: z.array(z.string()).optional(),
   sandbox: sandboxGrant.optional(),
 });
 export type LaunchGrant = z.infer<typeof launchGrant>;
@@ -355,6 +369,7 @@ export const routes = {
     output: z.object({ results: z.array(refreshed) }),
   },
   ...authorityRoutes,
+  ...secretRoutes,
   audit: {
     method: "GET",
     path: "/v1/audit",

@@ -9,6 +9,7 @@ import type { RouteName } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { Revocations } from "../identity/revocations.js";
 import type { ProcessHandle } from "../platform/platform.js";
+import type { Secrets } from "../secrets/secrets.js";
 import { attestationReport } from "./attestation-report.js";
 import { createAuthorityHandlers } from "./authority-handlers.js";
 import type { ControlHandlers, ControlPeer, ControlRight } from "./control-server.js";
@@ -20,6 +21,7 @@ import { type createLaunching, findByName } from "./launching.js";
 import { administrationOf, INSIDE_A_SANDBOX, type OwnerOptions } from "./owner.js";
 import { type Project, pinIdentity } from "./project.js";
 import type { Revoking } from "./revoking.js";
+import { createSecretHandlers } from "./secret-handlers.js";
 import { type StatusSources, statusReport } from "./status-report.js";
 import { createToolPinning } from "./tool-pinning.js";
 
@@ -76,6 +78,7 @@ export interface HandlerOptions {
   readonly federating: Federating;
   readonly revoking: Revoking;
   readonly revocations: Revocations;
+  readonly secrets: Secrets;
   readonly project: () => Project;
   readonly projectDirectory: string;
   readonly environment: NodeJS.ProcessEnv;
@@ -139,6 +142,7 @@ export function createControlHandlers(options: HandlerOptions): ControlHandlers 
       })),
     }),
     ...createFederationHandlers(options.federating),
+    ...createSecretHandlers({ secrets: options.secrets, config: () => options.project().config, audit }),
     ...createAuthorityHandlers({ ...options, authority: status.authority }),
     shutdown() {
       // After the answer is out.

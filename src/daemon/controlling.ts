@@ -72,7 +72,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     AGENTID_AUTHZEN: deciding.addresses.url ?? deciding.addresses.socket,
     ...Object.fromEntries(
       foundation.project.config.services.flatMap(({ name, protocol }) => {
-        const variable = name.toUpperCase().replaceAll("-", "_");
+        const variable = variableOf(name);
         const { url = "", address = "", socket, mtls } = relaying.relay.addressesOf(name) ?? {};
         return [
           // Of a service that speaks no HTTP there is no URL that its clients would know.
@@ -81,6 +81,12 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
           ...(socket === undefined ? [] : [[`AGENTID_SOCKET_${variable}`, socket]]),
         ];
       }),
+    ),
+    ...Object.fromEntries(
+      foundation.project.config.egress.map(({ name }) => [
+        `AGENTID_URL_${variableOf(name)}`,
+        relaying.relay.egressUrlOf(name) ?? "",
+      ]),
     ),
   });
   const revoking = createRevoking({
@@ -147,6 +153,7 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       federating,
       revoking,
       revocations: issuing.revocations,
+      secrets: relaying.secrets,
       project,
       projectDirectory: foundation.projectDirectory,
       environment: options.environment,
@@ -177,4 +184,8 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       handle.close();
     },
   };
+}
+
+function variableOf(name: string): string {
+  return name.toUpperCase().replaceAll("-", "_");
 }

@@ -50,8 +50,12 @@ export async function startDeciding(
     clients: () => foundation.project.config.authzen.clients,
     owner: (fd) => administrationBehind(fd, { platform, launches, adopters, isSandboxed }),
     launchedBy: (name) => launches.chainsOf(name),
-    services: () =>
-      foundation.project.config.services.map(({ name, id, protocol }) => ({ name, id: id.toString(), protocol })),
+    services: () => {
+      const { services, egress } = foundation.project.config;
+      return [...services, ...egress.map((target) => ({ ...target, protocol: "http" as const }))].map(
+        ({ name, id, protocol }) => ({ name, id: id.toString(), protocol }),
+      );
+    },
     entities: () => policy().set.entities,
     actionsOn: (type) => actionsNamed(policy().set.rules, type),
     toolsOf: (service) => toolsNamed(policy().set, service),

@@ -18,6 +18,7 @@ import type { AuditLog } from "../audit/audit-log.js";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { IdentityConfig, LaunchConfig } from "../config/config.js";
 import { formatCommand } from "../config/describe-identity.js";
+import { secretVariables } from "../config/egress-values.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import { instanceIdentity } from "../identity/instances.js";
@@ -161,6 +162,7 @@ export function createLaunching(options: LaunchingOptions) {
         spiffeId: id.toString(),
         setEnv: { ...options.environmentOf() },
         keepEnv: [...wanted.keepEnv],
+        dropEnv: secretVariables(options.project().config),
       };
       const inside = insideOnly(grant.setEnv, walls !== undefined || wanted.subagents.length > 0);
       if (sandboxed && walls === undefined) {

@@ -3,11 +3,13 @@ import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
 import { socketPathIn } from "../platform/directories.js";
+import { openKeychain } from "../platform/keychain.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
 import { opened } from "../policy/engines/load-engines.js";
 import { createLimitCounts } from "../policy/limit-counts.js";
 import { createRelay, type Relay } from "../relay/relay.js";
-import type { RunningService } from "../relay/running-service.js";
+import { egressService, type RunningService } from "../relay/running-service.js";
+import { createSecrets, type Secrets } from "../secrets/secrets.js";
 import type { Attesting } from "./attesting.js";
 import { createExplanations, type Explanations, type PolicyInForce } from "./explanations.js";
 import { type Foundation, savePins } from "./foundation.js";
@@ -21,6 +23,7 @@ export interface Relaying {
   readonly relay: Relay;
   readonly services: ServiceSupervisor;
   readonly explanations: Explanations;
+  readonly secrets: Secrets;
   /** What decides now. */
   policy(): PolicyInForce;
   /** Puts another project in force. Throws what the relay throws; then the old one is in force again. */
@@ -45,7 +48,15 @@ export async function startRelaying(
     point: createDecisionPoint(set, { clock, random: randomBytes, limits, ...opened(engines, clock) }),
   });
   let policy = inForce(foundation.project);
+  const secrets = createSecrets({
+    sources: () => foundation.project.config.secrets,
+    projectDirectory: foundation.projectDirectory,
+    environment: options.environment,
+    clock,
+    openKeychain: () => openKeychain(),
+  });
   const relay = createRelay({
+    secrets,
     attestor,
     registry,
     svids: keeper,
@@ -71,16 +82,19 @@ export async function startRelaying(
   });
   undo.push(() => services.stop());
 
-  const behindRelay = ({ services: configured }: Config): readonly RunningService[] =>
-    configured.map((service) =>
+  const behindRelay = ({ services: configured, egress }: Config): readonly RunningService[] => [
+    ...configured.map((service) =>
       reachable(service, services.socketOf, (name) => socketPathIn(folders.runtime, `s-${name}`)),
-    );
+    ),
+    ...egress.map(egressService),
+  ];
 
   function decideBy(project: Project): void {
     // Together and without a gap: from here on every question is asked of this project.
     foundation.project = project;
     policy = inForce(project);
     registry.update(project.config, project.lock);
+    secrets.forget();
   }
 
   async function serve({ config }: Project): Promise<void> {
@@ -95,6 +109,7 @@ export async function startRelaying(
     relay,
     services,
     explanations,
+    secrets,
     policy: () => policy,
     async putInForce(next) {
       const last = foundation.project;

@@ -37,7 +37,8 @@ export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces)
     // Who could replace it would be called in place of the service; inside, the port is there.
     ...(typeof listenSocket === "string" ? [listenSocket] : []),
   ]);
-  const secrets = engineSecrets(policy);
+  const ofEgress = Object.values(config.secrets).flatMap((source) => (source.kind === "file" ? [source.path] : []));
+  const secrets = [...engineSecrets(policy), ...ofEgress];
   const keys = [upstreamAuthority?.key, federation.endpoint?.web?.key, oidc?.web?.key, ...secrets].filter(
     (key) => key !== undefined,
   );
@@ -59,6 +60,7 @@ export function planLaunch(launch: LaunchToPlan, config: Config, own: OwnPlaces)
           join(projectDirectory, "agentid.lock"),
           join(projectDirectory, "entities.yaml"),
           policiesDirectory,
+          ...config.egress.flatMap(({ ca }) => ca ?? []),
           ...engineFiles(policy).filter((path) => !secrets.includes(path)),
           ...(config.file === undefined ? [] : [config.file]),
         ],

@@ -1,6 +1,8 @@
 import type { AuditLog } from "../audit/audit-log.js";
 import { describeUpstream } from "../config/compare.js";
+import { urlOfTarget } from "../config/describe-egress.js";
 import { describeIdentity } from "../config/describe-identity.js";
+import { secretsIn } from "../config/egress-values.js";
 import type { Status } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { SvidKeeper } from "../identity/svid-keeper.js";
@@ -71,6 +73,15 @@ export function statusReport(sources: StatusSources): Status {
         reachableAround: service.upstream.kind === "tcp",
         state: service.upstream.kind === "command" ? (sources.services.stateOf(service.name) ?? "stopped") : "running",
       };
+    }),
+    ...(config.egress.length > 0 && {
+      egress: config.egress.map((target) => ({
+        name: target.name,
+        spiffeId: target.id.toString(),
+        url: sources.relay.egressUrlOf(target.name) ?? "",
+        target: urlOfTarget(target),
+        secrets: [...new Set(target.headers.flatMap(secretsIn))],
+      })),
     }),
     ...(sources.reload.pending && { pendingReload: sources.reload.pending }),
     ...(sources.revoking.list.length > 0 && { revoked: [...sources.revoking.list] }),

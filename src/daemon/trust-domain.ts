@@ -90,6 +90,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
     authzen: deciding.addresses,
     pid: process.pid,
     services: servicesOf(foundation, relaying),
+    ...(project.config.egress.length > 0 && { egress: egressOf(foundation, relaying) }),
   }) as ReadyEvent;
   return {
     ...ending,
@@ -182,6 +183,11 @@ function servicesOf({ project }: Foundation, { relay }: Relaying): ReadyEvent["s
     return [name, { url: addresses?.url ?? "", mtls }] as const;
   });
   return Object.fromEntries(entries);
+}
+
+function egressOf({ project }: Foundation, { relay }: Relaying): NonNullable<ReadyEvent["egress"]> {
+  const { egress } = project.config;
+  return Object.fromEntries(egress.map(({ name }) => [name, { url: relay.egressUrlOf(name) ?? "" }]));
 }
 
 function createEnding(

@@ -28,7 +28,7 @@ export function listenOnLoopback(
       if (code === "EADDRINUSE") {
         reject(
           new CodedError("port-in-use", `port ${port} of service ${service} is held by another program`, {
-            hint: `stop what listens on ${host}:${port}, or set "listen" of services.${service} to a free port`,
+            hint: `stop what listens on ${host}:${port}, or set "listen" of ${service} in agentid.yaml to a free port`,
             cause: error,
           }),
         );

@@ -65,7 +65,12 @@ export type RefusalCode =
   | "preface-malformed"
   | "ticket-refused"
   | "connections-exhausted"
-  | "connection-closed";
+  | "connection-closed"
+  | "upstream-unverified"
+  | "address-refused"
+  | "secret-missing"
+  | "secret-unusable"
+  | "caller-gone";
 
 /** The relay refuses, or cannot complete, a request: what the caller is told, as RFC 9457 problem details. */
 export class Refusal extends CodedError<RefusalCode> {

@@ -4,13 +4,14 @@ import type { PinnedTool } from "../config/tool-pin.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import type { IdentityParts } from "./pattern.js";
 
-/** What a rule may name: the identities and services of `agentid.yaml`. */
+/** What a rule may name: the identities, services and egress targets of `agentid.yaml`. */
 export interface PolicyNames {
   readonly trustDomain: TrustDomain;
   /** `agents/billing`. */
   readonly identities: readonly string[];
   /** Those of them that have instances: `agents/billing/X` is a name too. */
   readonly withInstances?: readonly string[];
+  /** Egress targets among them: rules see no difference. */
   readonly services: readonly NamedService[];
   /** By name of the identity. */
   readonly labels?: ReadonlyMap<string, Labels>;
@@ -34,13 +35,16 @@ export function policyNamesOf(config: Config, lock: Lock = { identities: {} }): 
     trustDomain: config.trustDomain,
     identities: config.identities.map((identity) => identity.name),
     withInstances: config.identities.filter(({ launch }) => launch?.instances === true).map(({ name }) => name),
-    services: config.services.map((service) => ({
-      name: service.name,
-      identity: service.id.name,
-      protocol: service.protocol,
-      ...(service.labels !== undefined && { labels: service.labels }),
-      ...pinned(service.name, lock),
-    })),
+    services: [
+      ...config.services.map((service) => ({
+        name: service.name,
+        identity: service.id.name,
+        protocol: service.protocol,
+        ...(service.labels !== undefined && { labels: service.labels }),
+        ...pinned(service.name, lock),
+      })),
+      ...config.egress.map(({ name, id }) => ({ name, identity: id.name, protocol: "http" as const })),
+    ],
     labels: new Map(config.identities.flatMap(({ name, labels }) => (labels === undefined ? [] : [[name, labels]]))),
     shadowed: config.identities.filter(({ shadow }) => shadow === true).map(({ name }) => name),
   };

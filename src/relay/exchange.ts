@@ -8,8 +8,10 @@ import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.j
 import type { Clock } from "../platform/clock.js";
 import type { Decision, DecisionPoint } from "../policy/access-request.js";
 import type { DecidedCall } from "../policy/decided-call.js";
+import type { Secrets } from "../secrets/secrets.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { CallSpan, CallTracer } from "../telemetry/call-tracer.js";
+import type { Resolve } from "./egress-connection.js";
 import type { McpMessage } from "./mcp-message.js";
 import type { RequestTarget } from "./request-target.js";
 import type { RunningService } from "./running-service.js";
@@ -29,6 +31,10 @@ export interface RelayParts {
   readonly onDecision?: (decided: DecidedCall) => void;
   /** Who collects spans of calls now. */
   readonly tracer?: () => CallTracer | undefined;
+  /** What egress targets are sent as credentials. */
+  readonly secrets?: Pick<Secrets, "valueOf">;
+  /** Addresses of egress targets; the system's resolver where it is not given. */
+  readonly resolve?: Resolve;
   readonly projectDirectory: string;
   /** How long an upstream may take to begin its answer. Default 300 s: a tool call may wait for a person. */
   readonly upstreamTimeoutMs?: number;

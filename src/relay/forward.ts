@@ -15,6 +15,8 @@ export interface NextHop {
   /** Flat list of names and values. */
   readonly headers: string[];
   readonly body: Buffer | Readable | null;
+  /** The headers of the answer (flat list) as the caller may see them. */
+  readonly answerHeaders?: (headers: readonly string[]) => string[];
   /** Chooses how the body of the answer is rewritten, by its content type. */
   readonly rewriterFor?: ((status: number, contentType: string) => BodyRewriter | undefined) | undefined;
 }
@@ -160,7 +162,8 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     // A leg that did not decide hands the decision of the other leg on.
     const dropped =
       this.#rewriter === undefined ? (decision === undefined ? undefined : DECISION_ONLY) : ABOUT_THE_BYTES;
-    const headers = forwardableResponseHeaders(raw, dropped);
+    const forwardable = forwardableResponseHeaders(raw, dropped);
+    const headers = this.#hop.answerHeaders?.(forwardable) ?? forwardable;
     if (decision !== undefined) headers.push(DECISION_HEADER, decision.id);
     // An answer that comes before the request is over: what is left of the body must not be read as the next request.
     if (!request.complete) headers.push("Connection", "close");

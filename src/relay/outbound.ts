@@ -20,6 +20,7 @@ import {
 } from "./calling-process.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
+import type { EgressConnection } from "./egress-connection.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
 import { TICKET_HEADER } from "./headers.js";
@@ -28,6 +29,7 @@ import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
 import { parseRequest, readMcpMessage } from "./request-steps.js";
 import { decidesOutbound, type RunningService } from "./running-service.js";
+import { sendOut } from "./send-out.js";
 import type { Tickets } from "./tickets.js";
 import { traceCalls } from "./tracing.js";
 import { hostAndPort } from "./upstream.js";
@@ -49,6 +51,8 @@ export async function openOutboundLeg(
     service: () => RunningService;
     /** Where the service speaks mutual TLS: our inbound leg, or itself. */
     target: () => MutualTlsTarget;
+    /** The way out, where the service is an egress target. */
+    egress: (() => EgressConnection) | undefined;
     port: number;
     /** Absolute path of the Unix socket to listen on too. */
     socket: string | undefined;
@@ -60,7 +64,7 @@ export async function openOutboundLeg(
   let names: ListenerNames = outboundNames(leg.port);
 
   const identify = identifyCaller(parts, connections);
-  const goOn = forwardAsCaller(parts, leg);
+  const goOn = leg.egress === undefined ? forwardAsCaller(parts, leg) : sendOut(parts, leg.egress);
   const trace = traceCalls(() => parts.tracer?.());
   const stepsFor = (answersTo: () => ListenerNames): Record<"relaying" | "deciding", readonly Step[]> => {
     const read = parseRequest(answersTo);

@@ -3,6 +3,7 @@ import { CodedError } from "../coded-error.js";
 import { derivedPort } from "../http/listen.js";
 import type { NetworkView } from "../platform/platform.js";
 import { type CallerPools, createCallerPools, type MutualTlsTarget } from "./caller-pools.js";
+import { connectEgress, type EgressConnection } from "./egress-connection.js";
 import type { RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
 import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
@@ -32,6 +33,8 @@ export interface Relay {
   update(services: readonly RunningService[]): Promise<void>;
   /** Undefined for a service that is not running. */
   addressesOf(name: string): ServiceAddresses | undefined;
+  /** Base URL of the outbound leg of an egress target; undefined where there is none of this name. */
+  egressUrlOf(name: string): string | undefined;
   /** The ports of both legs of each service, where callers find it. */
   ports(): readonly number[];
   /**
@@ -49,6 +52,7 @@ interface ServiceLegs {
   upstream: UpstreamConnection | undefined;
   readonly inbound: (InboundLeg & Partial<TcpLeg>) | undefined;
   readonly outbound: OutboundLeg & Partial<TcpLeg>;
+  egress: EgressConnection | undefined;
   readonly target: () => MutualTlsTarget;
 }
 
@@ -109,7 +113,7 @@ export function createRelay(parts: RelayParts): Relay {
       await Promise.all(opened.map((one) => endLegs(one, 0)));
       throw error;
     }
-    for (const [name, service] of replaced) replaceService(legs.get(name), service, answerTimeoutMs);
+    for (const [name, service] of replaced) replaceService(parts, legs.get(name), service, answerTimeoutMs);
     for (const one of opened) legs.set(one.service.name, one);
     // Whatever changed may be the policy: connections that were decided once are decided again.
     for (const { inbound, outbound } of legs.values()) {
@@ -123,7 +127,7 @@ export function createRelay(parts: RelayParts): Relay {
 
   async function closeLegs(name: string, one: ServiceLegs, graceMs: number): Promise<void> {
     legs.delete(name);
-    pools.retireTarget(one.target());
+    if (one.egress === undefined) pools.retireTarget(one.target());
     await endLegs(one, graceMs);
   }
 
@@ -135,12 +139,16 @@ export function createRelay(parts: RelayParts): Relay {
     update,
     addressesOf(name) {
       const one = legs.get(name);
-      if (one === undefined) return undefined;
+      if (one === undefined || one.egress !== undefined) return undefined;
       const { host, port } = one.target();
       const mtls = { host, port, ofRelay: one.inbound !== undefined };
       const address = `127.0.0.1:${one.outbound.port}`;
       const scheme = one.service.protocol === "tcp" ? "tcp" : "http";
       return { url: `${scheme}://${address}`, address, socket: one.service.listenSocket, mtls };
+    },
+    egressUrlOf(name) {
+      const one = legs.get(name);
+      return one?.egress === undefined ? undefined : `http://127.0.0.1:${one.outbound.port}`;
     },
     ports: () =>
       [...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),
@@ -172,7 +180,13 @@ async function openLegs(
   service: RunningService,
   shared: { pools: CallerPools; tickets: Tickets; answerTimeoutMs: number; taken: readonly number[] },
 ): Promise<ServiceLegs> {
-  const state = { service, upstream: undefined as UpstreamConnection | undefined };
+  const { resolve } = parts;
+  const { answerTimeoutMs } = shared;
+  const egress =
+    service.upstream.kind === "egress"
+      ? connectEgress(service.upstream.target, { answerTimeoutMs, resolve })
+      : undefined;
+  const state = { service, upstream: undefined as UpstreamConnection | undefined, egress };
   const current = () => state.service;
   let inbound: (InboundLeg & Partial<TcpLeg>) | undefined;
   if (!decidesOutbound(service) && service.protocol === "tcp") {
@@ -195,12 +209,16 @@ async function openLegs(
     const port = service.listenPort ?? freeDerivedPort(parts.projectDirectory, service.name, shared.taken);
     const { pools, tickets } = shared;
     const to = { service: current, target, port, socket: service.listenSocket, tickets };
+    const wayOut = egress === undefined ? undefined : () => state.egress ?? egress;
     const outbound =
-      service.protocol === "tcp" ? await openTcpOutboundLeg(parts, to) : await openOutboundLeg(parts, { ...to, pools });
+      service.protocol === "tcp"
+        ? await openTcpOutboundLeg(parts, to)
+        : await openOutboundLeg(parts, { ...to, pools, egress: wayOut });
     return Object.assign(state, { inbound, outbound, target });
   } catch (error) {
     await inbound?.close(0);
     await state.upstream?.destroy();
+    await egress?.destroy();
     throw error;
   }
 }
@@ -219,22 +237,33 @@ function keepsItsListeners(old: RunningService, next: RunningService): boolean {
     old.listenPort === next.listenPort &&
     old.listenSocket === next.listenSocket &&
     old.protocol === next.protocol &&
-    decidesOutbound(old) === decidesOutbound(next)
+    decidesOutbound(old) === decidesOutbound(next) &&
+    (old.upstream.kind === "egress") === (next.upstream.kind === "egress")
   );
 }
 
-function replaceService(legs: ServiceLegs | undefined, service: RunningService, answerTimeoutMs: number): void {
+function replaceService(
+  { resolve }: RelayParts,
+  legs: ServiceLegs | undefined,
+  service: RunningService,
+  answerTimeoutMs: number,
+): void {
   if (legs === undefined) return;
   const moved = !isDeepStrictEqual(legs.service.upstream, service.upstream);
   legs.service = service;
+  if (moved && service.upstream.kind === "egress") {
+    legs.egress?.retire();
+    legs.egress = connectEgress(service.upstream.target, { answerTimeoutMs, resolve });
+  }
   // A tcp service is connected to anew for each connection.
   if (!moved || decidesOutbound(service) || service.protocol === "tcp") return;
   legs.upstream?.retire();
   legs.upstream = connectUpstream(service, answerTimeoutMs);
 }
 
-async function endLegs({ outbound, inbound, upstream }: ServiceLegs, graceMs: number): Promise<void> {
+async function endLegs({ outbound, inbound, upstream, egress }: ServiceLegs, graceMs: number): Promise<void> {
   await outbound.close(graceMs);
   await inbound?.close(graceMs);
   await upstream?.destroy();
+  await egress?.destroy();
 }

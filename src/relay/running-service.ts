@@ -1,7 +1,10 @@
-import type { ServiceConfig, Upstream } from "../config/config.js";
+import type { EgressTarget, ServiceConfig, Upstream } from "../config/config.js";
 
 /** Where a service answers once it runs: a service that the daemon started has become a Unix socket. */
-type ReachableUpstream = Exclude<Upstream, { kind: "command" }>;
+type ReachableUpstream =
+  | Exclude<Upstream, { kind: "command" }>
+  /** It lies outside: the outbound leg decides, and adds the target's credentials. */
+  | { readonly kind: "egress"; readonly target: EgressTarget };
 
 /** A service of the configuration whose upstream can be connected to. */
 export interface RunningService extends Omit<ServiceConfig, "upstream" | "listenSocket"> {
@@ -10,7 +13,13 @@ export interface RunningService extends Omit<ServiceConfig, "upstream" | "listen
   readonly listenSocket?: string;
 }
 
+/** An egress target as a service: rules, the record and callers see no difference. */
+export function egressService(target: EgressTarget): RunningService {
+  const { name, id, listenPort } = target;
+  return { name, id, protocol: "http", listenPort, upstream: { kind: "egress", target } };
+}
+
 /** The outbound leg decides where no inbound leg of ours stands before the service. */
 export function decidesOutbound(service: RunningService): boolean {
-  return service.upstream.kind === "mtls";
+  return service.upstream.kind === "mtls" || service.upstream.kind === "egress";
 }

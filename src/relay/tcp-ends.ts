@@ -33,7 +33,9 @@ export function tlsEnd(stream: TLSSocket, raw: Socket | undefined): End {
 
 /** Connects to the plain upstream of `service`. Rejects with Refusal `upstream-unreachable`, `upstream-timeout`, `upstream-failed`. */
 export function connectToService({ name, upstream }: RunningService, clock: Clock): Promise<End> {
-  if (upstream.kind === "mtls") throw new Error("an mtls upstream is reached by the outbound leg");
+  if (upstream.kind === "mtls" || upstream.kind === "egress") {
+    throw new Error("an mtls upstream is reached by the outbound leg, an egress target is no tcp service");
+  }
   const { socket, connected } = connecting(name, clock, upstream);
   return connected.then(() => plainEnd(socket));
 }

@@ -16,7 +16,9 @@ const MAX_CONNECTIONS = 512;
 /** Connects to the upstream of `service` by TCP or Unix socket. Throws Error for an `mtls` upstream, which has no inbound leg. */
 export function connectUpstream(service: RunningService, answerTimeoutMs: number): UpstreamConnection {
   const { upstream } = service;
-  if (upstream.kind === "mtls") throw new Error("an mtls upstream is reached by the outbound leg");
+  if (upstream.kind === "mtls" || upstream.kind === "egress") {
+    throw new Error(`an ${upstream.kind} upstream is reached by the outbound leg`);
+  }
   const host = upstream.kind === "unix" ? "localhost" : hostAndPort(upstream.host, upstream.port);
   const pool = new Pool(`http://${host}`, {
     ...(upstream.kind === "unix" ? { socketPath: upstream.path } : {}),

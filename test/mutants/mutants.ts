@@ -3,6 +3,7 @@ import { authorityMutants } from "./authority-mutants.ts";
 import { authzenMutants } from "./authzen-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { conditionMutants } from "./condition-mutants.ts";
+import { egressMutants } from "./egress-mutants.ts";
 import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
@@ -429,6 +430,7 @@ export const mutants: readonly Mutant[] = [
   ...authzenMutants,
   ...clientMutants,
   ...conditionMutants,
+  ...egressMutants,
   ...engineMutants,
   ...relayMutants,
   ...sandboxMutants,

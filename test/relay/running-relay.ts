@@ -148,7 +148,7 @@ export async function runRelay(options: {
     },
     configure: (next: readonly IdentityConfig[]) => registry.update({ identities: next }, { identities: {} }),
     svidOf: (name: string): X509Svid => keeper.x509Svid(SpiffeId.of(shop, name)),
-    urlOf: (name: string) => relay.addressesOf(name)?.url ?? "",
+    urlOf: (name: string) => relay.addressesOf(name)?.url ?? relay.egressUrlOf(name) ?? "",
     async close() {
       await relay.close({ graceMs: 0 });
       closeTrustDomain();
