@@ -1,6 +1,6 @@
 import type { Call } from "./call-log.js";
 import { cut, filled, line, type Span, type TextLine, widthOf } from "./text-line.js";
-import { callResult, clockTime, duration, shortCaller } from "./words.js";
+import { bytesPassed, callResult, clockTime, duration, shortCaller } from "./words.js";
 
 /** Widths of the columns that depend on what is visible; in cells. */
 export interface CallColumns {
@@ -45,11 +45,16 @@ function deniedTail({ decided }: Call, room: number): Span[] {
 function allowedTail(call: Call, room: number): Span[] {
   const took = call.ended === undefined ? "" : duration(call.ended.durationMs);
   const result = `${cut(callResult(call), Math.floor(room / 2))}${took === "" ? "" : filled(took, 9, "right")}`;
-  const failed = call.ended !== undefined && (call.ended.error !== undefined || (call.ended.status ?? 500) >= 500);
+  const failed = call.ended !== undefined && hasFailed(call.ended);
   return [
     { text: `${filled(call.decided.summary, Math.max(0, room - widthOf(result) - 2))}  ` },
     { text: result, tone: failed ? "wait" : "plain" },
   ];
+}
+
+function hasFailed(ended: NonNullable<Call["ended"]>): boolean {
+  if (ended.error !== undefined) return true;
+  return bytesPassed(ended) === undefined && (ended.status ?? 500) >= 500;
 }
 
 /** A row of the list, marked when it is selected. */

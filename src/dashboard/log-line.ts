@@ -2,7 +2,7 @@ import type { AgentidEvent } from "../control-api/events.js";
 import { shadowWords } from "../control-api/shadow-words.js";
 import { displayable } from "./displayable.js";
 import { filled } from "./text-line.js";
-import { clockTime, counted, duration } from "./words.js";
+import { bytesPassed, clockTime, counted, duration } from "./words.js";
 
 const KIND_WIDTH = 8;
 
@@ -28,7 +28,7 @@ function contentOf(event: AgentidEvent): { kind: string; text: string } {
       return event.error === undefined
         ? {
             kind: "ENDED",
-            text: `${event.status ?? "no answer"} in ${duration(event.durationMs)}  (${event.decision})`,
+            text: `${bytesPassed(event) ?? event.status ?? "no answer"} in ${duration(event.durationMs)}  (${event.decision})`,
           }
         : { kind: "FAILED", text: `${event.error} after ${duration(event.durationMs)}  (${event.decision})` };
     case "identity": {

@@ -50,12 +50,28 @@ function lastSegment(name: string): string {
   return name.slice(name.lastIndexOf("/") + 1);
 }
 
-/** How an allowed call went: `200`, `ok`, `failed: …`, `…` while it runs. */
+/** What passed on a connection whose bytes are not read: `↑512 B ↓1.5 MB`; undefined for every other call. */
+export function bytesPassed(ended: {
+  readonly sent?: number | undefined;
+  readonly received?: number | undefined;
+}): string | undefined {
+  const { sent, received } = ended;
+  return sent === undefined || received === undefined ? undefined : `↑${byteCount(sent)} ↓${byteCount(received)}`;
+}
+
+function byteCount(bytes: number): string {
+  const unit = ["B", "kB", "MB", "GB", "TB"].findIndex((_, power) => bytes < 1_000 ** (power + 1));
+  const power = unit === -1 ? 4 : unit;
+  const value = bytes / 1_000 ** power;
+  return `${power === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${["B", "kB", "MB", "GB", "TB"][power]}`;
+}
+
+/** How an allowed call went: `200`, `↑512 B ↓1.5 MB`, `failed: …`, `…` while it runs. */
 export function callResult(call: Call): string {
   if (call.ended === undefined) return "…";
   const { status, error } = call.ended;
   if (error !== undefined) return `failed: ${error}`;
-  return status === undefined ? "no answer" : String(status);
+  return bytesPassed(call.ended) ?? (status === undefined ? "no answer" : String(status));
 }
 
 /** The state of an identity's certificate in words and a share of its lifetime that is left, 0 to 1. */

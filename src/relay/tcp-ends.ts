@@ -145,6 +145,11 @@ function refusalFor(service: string, cause: unknown): Refusal {
   return new Refusal("upstream-failed", 502, `${service} broke off: ${messageOf(cause)}`, { cause });
 }
 
+/** Keeps what `server` accepts within `bound`, which a reload may move. Beyond it the kernel's connection is dropped, unseen. */
+export function boundConnections(server: Server, bound: () => number): void {
+  Object.defineProperty(server, "maxConnections", { get: bound });
+}
+
 /** Takes what `server` accepts, and ends it: it stops listening, lets connections finish for `graceMs`, then cuts them. */
 export function tcpListener(server: Server): HttpListener {
   const sockets = new Set<Socket>();

@@ -13,7 +13,7 @@ import type { RelayParts } from "./exchange.js";
 import type { InboundLeg } from "./inbound.js";
 import { OpenConnection } from "./open-connection.js";
 import type { RunningService } from "./running-service.js";
-import { connectToService, tcpListener, tlsEnd } from "./tcp-ends.js";
+import { boundConnections, connectToService, tcpListener, tlsEnd } from "./tcp-ends.js";
 import { decideConnection, endGently, newTcpExchange, recordEnd, recordRefusal } from "./tcp-exchange.js";
 import { breakOffIfDenied, maxOf, type TcpLeg } from "./tcp-outbound.js";
 import { ALPN, readPreface } from "./tcp-protocol.js";
@@ -61,7 +61,7 @@ export async function openTcpInboundLeg(relay: RelayParts, leg: Leg): Promise<In
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
       ALPNProtocols: [ALPN.ticketed, ALPN.plain],
     });
-    server.maxConnections = maxOf(leg.service()) + MAX_HANDSHAKES + MAX_BESIDE;
+    boundConnections(server, () => maxOf(leg.service()) + MAX_HANDSHAKES + MAX_BESIDE);
     const listener = tcpListener(server);
     const rawOf = boundedHandshakes(server);
     // Also of a handshake that took too long: Node leaves it open.

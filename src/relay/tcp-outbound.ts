@@ -18,7 +18,7 @@ import { listenForCallers } from "./listening-socket.js";
 import { OpenConnection } from "./open-connection.js";
 import type { OutboundLeg } from "./outbound.js";
 import { decidesOutbound, type RunningService } from "./running-service.js";
-import { connectAsCaller, plainEnd, type ServiceConnection, tcpListener } from "./tcp-ends.js";
+import { boundConnections, connectAsCaller, plainEnd, type ServiceConnection, tcpListener } from "./tcp-ends.js";
 import { decideConnection, deniedSince, endGently, newTcpExchange, recordEnd, recordRefusal } from "./tcp-exchange.js";
 import { ALPN, preface } from "./tcp-protocol.js";
 import type { Tickets } from "./tickets.js";
@@ -60,7 +60,7 @@ export async function openTcpOutboundLeg(parts: RelayParts, leg: Leg): Promise<O
     const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       void carry(parts, leg, open, socket, arrival);
     });
-    server.maxConnections = maxOf(leg.service()) + MAX_BESIDE;
+    boundConnections(server, () => maxOf(leg.service()) + MAX_BESIDE);
     return { server, listener: tcpListener(server) };
   };
   const listen = async (host: "127.0.0.1" | "::1", port: number) => {

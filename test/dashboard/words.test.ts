@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { countCall, noCalls, rateText, sparkline } from "../../src/dashboard/call-rate.js";
 import { cut, filled, filledSpans, widthOf, wrap } from "../../src/dashboard/text-line.js";
-import { duration, expiryOf, shortCaller, timeLeft } from "../../src/dashboard/words.js";
+import { bytesPassed, duration, expiryOf, shortCaller, timeLeft } from "../../src/dashboard/words.js";
 
 describe("widths", () => {
   const anyText = fc.string({ unit: "grapheme", maxLength: 40 });
@@ -102,4 +102,14 @@ describe("rate", () => {
     const rate = countCall(countCall(countCall(noCalls, second), second - 2_000), second - 60_000);
     expect(rate.counts).toEqual([0, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
   });
+});
+
+test.each([
+  [0, 999, "↑0 B ↓999 B"],
+  [1_000, 99_949, "↑1.0 kB ↓99.9 kB"],
+  [150_000, 999_999, "↑150 kB ↓1000 kB"],
+  [2_000_000_000, 3e15, "↑2.0 GB ↓3000 TB"],
+])("%d bytes one way and %d the other in a few cells", (sent, received, text) => {
+  expect(bytesPassed({ sent, received })).toBe(text);
+  expect(bytesPassed({})).toBeUndefined();
 });

@@ -10,7 +10,16 @@ import type { RelayParts } from "../../src/relay/exchange.js";
 import { ALPN, preface } from "../../src/relay/tcp-protocol.js";
 import { createTestClock, type TestClock } from "../identity/test-trust-domain.js";
 import { identity, type RunningRelay, runRelay, runUpstream, testAgent } from "./running-relay.js";
-import { decisions, echo, ends, plainTo, portOf, runTcpUpstream, type TcpUpstream } from "./tcp-services.js";
+import {
+  decisions,
+  echo,
+  ends,
+  eventually,
+  plainTo,
+  portOf,
+  runTcpUpstream,
+  type TcpUpstream,
+} from "./tcp-services.js";
 
 const run = promisify(execFile);
 const RULES = "rules:\n  - { name: connects, allow: { from: agents/*, to: orders, action: connect } }\n";
@@ -165,11 +174,11 @@ describe("a caller with its own SVID", () => {
     await running.relay.update([{ ...orders.service, connections: { max: 1, idleSeconds: 3600 } }]);
     const first = await secure();
     first.socket.write("1");
-    await expect.poll(first.text).toBe("1");
+    await eventually(first.text).toBe("1");
     expect(await asked(await secure())).toBe("");
     expect(decisions(running).at(-1)).toMatchObject({ leg: "inbound", rule: "connections-exhausted" });
     expect(await asked(first, "2")).toBe("12");
-    await expect.poll(() => ends(running).length).toBe(1);
+    await eventually(() => ends(running).length).toBe(1);
     expect(await asked(await secure())).toBe("ping");
   });
 
@@ -211,7 +220,7 @@ describe("the preface of our own outbound leg", () => {
   it("is refused where it does not come in time", async () => {
     const { socket, over } = await ticketed();
     socket.write(preface(randomUUID()).subarray(0, 10));
-    await expect.poll(() => decisions(running).length || clock.advance(11_000) || 0).toBe(1);
+    await eventually(() => decisions(running).length || clock.advance(11_000) || 0).toBe(1);
     expect(decisions(running)).toEqual([
       expect.objectContaining({ rule: "preface-malformed", reason: "the preface did not come in time" }),
     ]);
@@ -233,10 +242,10 @@ describe("entitlement of open connections (D24)", () => {
   const begun = async () => {
     const local = await plainTo(running, "orders");
     local.socket.write("1");
-    await expect.poll(local.text).toBe("1");
+    await eventually(local.text).toBe("1");
     const own = await secure();
     own.socket.write("1");
-    await expect.poll(own.text).toBe("1");
+    await eventually(own.text).toBe("1");
     return { local, own };
   };
 
@@ -244,13 +253,13 @@ describe("entitlement of open connections (D24)", () => {
     const { local, own } = await begun();
     clock.advance(629_000);
     own.socket.write("2");
-    await expect.poll(own.text).toBe("12");
+    await eventually(own.text).toBe("12");
     clock.advance(2_000);
     expect(await own.over).toBe("ECONNRESET");
     local.socket.end("2");
     expect(await local.over).toBe("end");
     expect(local.text()).toBe("12");
-    await expect.poll(() => ends(running).map(({ error }) => error)).toEqual(["certificate-expired", undefined]);
+    await eventually(() => ends(running).map(({ error }) => error)).toEqual(["certificate-expired", undefined]);
   });
 
   it("ends at once when the identity is taken away", async () => {
@@ -258,10 +267,10 @@ describe("entitlement of open connections (D24)", () => {
     running.configure(running.identities.filter(({ name }) => name !== "agents/tests"));
     expect(await local.over).toBe("ECONNRESET");
     own.socket.write("2");
-    await expect.poll(own.text).toBe("12");
+    await eventually(own.text).toBe("12");
     running.configure(running.identities.filter(({ name }) => !name.startsWith("agents/")));
     expect(await own.over).toBe("ECONNRESET");
-    await expect.poll(() => orders.open()).toBe(0);
+    await eventually(() => orders.open()).toBe(0);
   });
 
   it("ends at once when another identity comes first, and is opened anew as that", async () => {
@@ -287,11 +296,9 @@ describe("entitlement of open connections (D24)", () => {
     running.setRules("rules:\n  - { name: connects, allow: { from: agents/tests, to: orders } }\n");
     await running.relay.update([orders.service]);
     expect(await own.over).toBe("ECONNRESET");
-    await expect
-      .poll(() => ends(running))
-      .toEqual([
-        expect.objectContaining({ error: "denied-since: no rule allows agents/other connect at services/orders" }),
-      ]);
+    await eventually(() => ends(running)).toEqual([
+      expect.objectContaining({ error: "denied-since: no rule allows agents/other connect at services/orders" }),
+    ]);
     local.socket.end("2");
     expect(await local.over).toBe("end");
     expect(local.text()).toBe("12");
@@ -301,7 +308,7 @@ describe("entitlement of open connections (D24)", () => {
     running.setRules(`${RULES.trimEnd().slice(0, -1)}, limit: 1 per hour }\n`);
     const local = await plainTo(running, "orders");
     local.socket.write("1");
-    await expect.poll(local.text).toBe("1");
+    await eventually(local.text).toBe("1");
     const second = await plainTo(running, "orders");
     second.socket.end("1");
     expect(await second.over).toBe("end");
@@ -412,7 +419,7 @@ describe("a service that speaks mutual TLS itself", () => {
     socket.end("ping");
     expect(await over).toBe("end");
     expect(text()).toBe("");
-    await expect.poll(() => running.events.at(-1)).toMatchObject({ event: "call.ended", error: "upstream-failed" });
+    await eventually(() => running.events.at(-1)).toMatchObject({ event: "call.ended", error: "upstream-failed" });
     wrong.server.close();
   });
 });

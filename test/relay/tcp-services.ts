@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { expect } from "vitest";
 import type { RunningService } from "../../src/relay/running-service.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
 import { type RunningRelay, shop } from "./running-relay.js";
@@ -100,4 +101,12 @@ export function decisions(running: RunningRelay): readonly Record<string, unknow
 /** Ends of connections as the record has them. */
 export function ends(running: RunningRelay): readonly Record<string, unknown>[] {
   return running.record.entries.filter(({ kind }) => kind === "call").map(({ fields }) => fields);
+}
+
+/** As `expect.poll`, with patience for a machine that has other things to do: kernels are asked, processes searched. */
+export function eventually<Value>(
+  value: () => Value | Promise<Value>,
+  options: { interval?: number } = {},
+): ReturnType<typeof expect.poll> {
+  return expect.poll(value, { timeout: 25_000, ...options });
 }

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { identity, type RunningRelay, runRelay, testAgent } from "./running-relay.js";
-import { decisions, echo, ends, plainTo, runTcpUpstream, type TcpUpstream } from "./tcp-services.js";
+import { decisions, echo, ends, eventually, plainTo, runTcpUpstream, type TcpUpstream } from "./tcp-services.js";
 
 const RULES = "rules:\n  - { name: connects, allow: { from: agents/tests, to: orders, action: connect } }\n";
 
@@ -26,7 +26,7 @@ describe("a connection to a tcp service", () => {
   it("is decided once, recorded, and carries bytes both ways", async () => {
     const { socket, text, over } = await plainTo(running, "orders");
     socket.write("SELECT 1;");
-    await expect.poll(text).toBe("SELECT 1;");
+    await eventually(text).toBe("SELECT 1;");
     expect(decisions(running)).toEqual([
       expect.objectContaining({
         verdict: "ALLOW",
@@ -42,7 +42,7 @@ describe("a connection to a tcp service", () => {
     socket.end("done");
     expect(await over).toBe("end");
     expect(text()).toBe("SELECT 1;done");
-    await expect.poll(() => ends(running)).toEqual([expect.objectContaining({ status: null, sent: 13, received: 13 })]);
+    await eventually(() => ends(running)).toEqual([expect.objectContaining({ status: null, sent: 13, received: 13 })]);
     expect(ends(running)[0]).not.toHaveProperty("error");
     const shown = running.events.filter(({ event }) => event.startsWith("call"));
     expect(shown).toEqual([

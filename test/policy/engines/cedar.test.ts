@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { systemClock } from "../../../src/platform/clock.js";
 import type { AccessRequest } from "../../../src/policy/access-request.js";
+import { tcpAccessRequest } from "../../../src/policy/access-request-of.js";
 import type { Verdict } from "../../../src/policy/engine.js";
 import { policySetSlots } from "../../../src/policy/engines/cedar-library.js";
 import { call, decisionsOf, type EngineProject, http, id, loadProject, message, record } from "./engine-project.js";
@@ -80,6 +81,15 @@ test("a member called __proto__ is a member like any other", async () => {
   const withMember = call("t", JSON.parse('{"__proto__":{"admin":true}}'));
   expect(await decisions.judge(withMember)).toMatchObject({ allowed: true });
   expect(await decisions.judge(call("t", {}))).toMatchObject({ allowed: false });
+});
+
+test("a connection is the action connect on a service", async () => {
+  const service = id("services/orders");
+  const policy = `permit(principal, action == Action::"connect", resource == Service::"${service}");`;
+  const decisions = await decisionsOf(cedar(policy));
+  const connect = tcpAccessRequest({ caller: id("agents/billing"), service });
+  expect(await decisions.judge(connect)).toMatchObject({ allowed: true });
+  expect(await decisions.judge({ ...connect, action: { name: "other" } })).toMatchObject({ allowed: false });
 });
 
 test("a path that two servers could read as two is refused, whatever like says", async () => {
