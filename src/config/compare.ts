@@ -3,6 +3,7 @@ import type {
   Config,
   EngineConfig,
   HostPort,
+  IdempotentRoute,
   IdentityConfig,
   Labels,
   LaunchConfig,
@@ -47,6 +48,14 @@ export function compareConfigs(old: Config, next: Config): Comparison {
     ...differing("upstreamAuthority", describeUpstreamAuthority(old), describeUpstreamAuthority(next), true),
     ...federationChanges(old, next),
     ...authzenChanges(old, next),
+    // Longer on the disk, or sooner forgotten and sent again: neither is less.
+    ...differing(
+      "durable.keep",
+      formatDuration(old.durable.keepSeconds),
+      formatDuration(next.durable.keepSeconds),
+      true,
+    ),
+    ...differing("durable.megabytes", megabytes(old), megabytes(next), next.durable.maxBytes > old.durable.maxBytes),
     ...differing("reload", old.reload, next.reload, next.reload === "auto"),
     // Keys that stay on the disk can be taken from it.
     ...differing("keys", old.keys, next.keys, next.keys === "disk"),
@@ -247,9 +256,31 @@ function serviceChanges(old: readonly ServiceConfig[], next: readonly ServiceCon
         // A port is where callers look; what they may do there is the same.
         ...differing(`${at}.listen`, was.listenPort, service.listenPort, false),
         ...labelChanges(at, was.labels, service.labels),
+        ...idempotentChanges(`${at}.idempotent`, was.idempotent, service.idempotent),
       ];
     }),
   ];
+}
+
+/** What is on the list may be done twice. */
+function idempotentChanges(
+  at: string,
+  old: readonly IdempotentRoute[] = [],
+  next: readonly IdempotentRoute[] = [],
+): readonly Change[] {
+  const shown = ({ method, path, tool }: IdempotentRoute) => tool ?? `${method ?? "*"} ${path ?? "/**"}`;
+  const [before, after] = [old.map(shown), next.map(shown)];
+  const text = (routes: readonly string[]) => (routes.length === 0 ? undefined : list(routes));
+  return differing(
+    at,
+    text(before),
+    text(after),
+    after.some((route) => !before.includes(route)),
+  );
+}
+
+function megabytes({ durable }: Config): number {
+  return durable.maxBytes / 1024 / 1024;
 }
 
 /** All that are asked must permit: a further engine narrows where the rules were asked about everything before, and are still. */

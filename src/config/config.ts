@@ -20,6 +20,7 @@ export interface Config {
   readonly federation: FederationConfig;
   readonly oidc: OidcConfig | undefined;
   readonly authzen: AuthzenConfig;
+  readonly durable: DurableConfig;
   /** What a widening reload does (D13). */
   readonly reload: "confirm" | "auto";
   /** `disk`: keys under `.agentid/`; `memory`: nothing is kept. */
@@ -118,6 +119,12 @@ export interface AuthzenConfig {
   readonly listen: HostPort | undefined;
   /** Names of the identities of enforcement points. */
   readonly clients: readonly string[];
+}
+
+/** How long, and how many, answers to requests with an `Idempotency-Key` are kept. */
+export interface DurableConfig {
+  readonly keepSeconds: number;
+  readonly maxBytes: number;
 }
 
 export interface HostPort {
@@ -219,6 +226,15 @@ export interface ServiceConfig {
   /** Fixed loopback port of the outbound leg, or undefined for the stable one derived from project and name. */
   readonly listenPort: number | undefined;
   readonly labels?: Labels;
+  /** What may be sent once more where nobody knows whether it was done. */
+  readonly idempotent?: readonly IdempotentRoute[];
+}
+
+/** Calls of an HTTP service by `method`, `path` or both, or of an MCP server by `tool`; patterns as in rules. */
+export interface IdempotentRoute {
+  readonly method?: string;
+  readonly path?: string;
+  readonly tool?: string;
 }
 
 export type Upstream =

@@ -4,6 +4,7 @@ import {
   AUTHZEN_IDENTITY,
   BUNDLE_ENDPOINT_IDENTITY,
   type Config,
+  type IdempotentRoute,
   type IdentityConfig,
   type LaunchConfig,
   type RequiredFacts,
@@ -12,6 +13,7 @@ import {
   type Upstream,
 } from "./config.js";
 import { defaultIdentityName, STANDARD_LIFETIMES } from "./cross-checks.js";
+import { STANDARD_DURABLE } from "./durable-schema.js";
 import { durationSeconds } from "./duration.js";
 import { federationOf, oidcOf } from "./normalise-federation.js";
 import { policyConfigOf } from "./policy-schema.js";
@@ -75,6 +77,10 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
     authzen: {
       listen: written.authzen?.listen === undefined ? undefined : parseHostPort(written.authzen.listen),
       clients: written.authzen?.clients ?? [],
+    },
+    durable: {
+      keepSeconds: secondsOr(written.durable?.keep, durationSeconds(STANDARD_DURABLE.keep) ?? 0),
+      maxBytes: (written.durable?.megabytes ?? STANDARD_DURABLE.megabytes) * 1024 * 1024,
     },
     reload: written.reload ?? (identities.some((identity) => identity.launch !== undefined) ? "confirm" : "auto"),
     keys: written.keys ?? "disk",
@@ -166,6 +172,15 @@ function serviceOf(
     upstream: upstreamOf(upstream, projectDirectory),
     listenPort: entry.listen,
     ...(entry.labels !== undefined && { labels: entry.labels }),
+    ...(entry.idempotent !== undefined && { idempotent: entry.idempotent.map(routeOf) }),
+  };
+}
+
+function routeOf({ method, path, tool }: NonNullable<ServiceEntry["idempotent"]>[number]): IdempotentRoute {
+  return {
+    ...(method !== undefined && { method }),
+    ...(path !== undefined && { path }),
+    ...(tool !== undefined && { tool }),
   };
 }
 

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { authzen } from "./authzen-schema.js";
+import { durable } from "./durable-schema.js";
 import { federation, oidc } from "./federation-schema.js";
 import { identity } from "./identity-schema.js";
 import { lifetimes } from "./lifetimes-schema.js";
@@ -62,6 +63,12 @@ export const configFile = z
     federation: federation.optional(),
     oidc: oidc.optional(),
     authzen: authzen.optional(),
+    durable: durable
+      .meta({
+        description:
+          "Requests with an `Idempotency-Key`: they are sent once, and their answers are kept in `.agentid/`.",
+      })
+      .optional(),
     reload: z
       .enum(["confirm", "auto"])
       .meta({

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { idempotentRoute } from "./durable-schema.js";
 import { labels } from "./labels-schema.js";
 import { argv, text } from "./schema-text.js";
 import { checkHostPort, checkHttpUrl, checkPath, checkSocketPath } from "./values.js";
@@ -74,7 +75,27 @@ export const service = z
       })
       .optional(),
     labels: labels.optional(),
+    idempotent: z
+      .array(idempotentRoute)
+      .meta({
+        description:
+          "Calls that may be sent once more: with the same `Idempotency-Key`, where nobody knows whether the first time was done. Of an `http` service by `method`, `path` or both, of an `mcp` one by `tool`.",
+        examples: [[{ method: "PUT", path: "/v1/invoices/*" }]],
+      })
+      .optional(),
   })
+  .refine(({ mcp, idempotent = [] }) => idempotent.every(({ tool }) => (tool !== undefined) === (mcp !== undefined)), {
+    message: "goes by method and path where the service is http, by tool where it is mcp",
+    path: ["idempotent"],
+  })
+  .refine(
+    ({ idempotent = [] }) =>
+      idempotent.every(({ method, path, tool }) => tool === undefined || (method ?? path) === undefined),
+    {
+      message: "a tool is called in one way: tool goes without method and path",
+      path: ["idempotent"],
+    },
+  )
   .refine((service) => (service.http === undefined) !== (service.mcp === undefined), {
     message: "needs exactly one of http and mcp",
   })

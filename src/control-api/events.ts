@@ -53,6 +53,10 @@ const callEnded = z.object({
   status: z.number().int().optional().describe("HTTP status from the upstream; absent when it never answered"),
   durationMs: z.number(),
   error: z.string().optional(),
+  replayed: z
+    .literal(true)
+    .optional()
+    .describe("the answer to an earlier request with the same Idempotency-Key, given again"),
 });
 
 const identityChanged = z.object({

@@ -13,6 +13,13 @@ import { toolOf } from "./mcp-message.js";
 
 const MAX_SUMMARY = 300;
 
+/** `replayed`: the answer to an earlier request with the same key was given again. */
+interface Outcome {
+  readonly status?: number;
+  readonly error?: string;
+  readonly replayed?: true;
+}
+
 /** A decision that the relay makes without asking a rule. `rule` names the reason: a refusal's code, or `reach`. */
 export function relayDecision(parts: RelayParts, allowed: boolean, rule: string, reason: string): Decision {
   return ownDecision(parts.decisionPoint, { engine: "relay", allowed, rule, reason });
@@ -124,11 +131,7 @@ export function recordRefusedConnection(
 }
 
 /** Puts the outcome of an allowed call on record before the head of its answer goes out. Throws Refusal `record-unwritable` (503). */
-export function recordOutcome(
-  parts: RelayParts,
-  exchange: Exchange,
-  outcome: { status?: number; error?: string },
-): void {
+export function recordOutcome(parts: RelayParts, exchange: Exchange, outcome: Outcome): void {
   const { decision } = exchange;
   if (decision === undefined) return;
   appended(parts, "call", {
@@ -136,11 +139,12 @@ export function recordOutcome(
     status: outcome.status ?? null,
     durationMs: sinceStart(exchange),
     ...(outcome.error === undefined ? {} : { error: outcome.error }),
+    ...(outcome.replayed === true && { replayed: true }),
   });
 }
 
 /** Shows that a decided call is over. */
-export function showEnd(parts: RelayParts, exchange: Exchange, outcome: { status?: number; error?: string }): void {
+export function showEnd(parts: RelayParts, exchange: Exchange, outcome: Outcome): void {
   const { decision } = exchange;
   if (decision === undefined) return;
   parts.emit({ event: "call.ended", decision: decision.id, durationMs: sinceStart(exchange), ...outcome });

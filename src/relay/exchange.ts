@@ -9,6 +9,8 @@ import type { Clock } from "../platform/clock.js";
 import type { Decision, DecisionPoint } from "../policy/access-request.js";
 import type { DecidedCall } from "../policy/decided-call.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import type { DurableCalls } from "./durable-calls.js";
+import type { DurableRequest } from "./durable-request.js";
 import type { McpMessage } from "./mcp-message.js";
 import type { RequestTarget } from "./request-target.js";
 import type { RunningService } from "./running-service.js";
@@ -27,6 +29,8 @@ export interface RelayParts {
   /** Called after each decision is on record, with the request it was about: what `agentid explain` explains later. */
   readonly onDecision?: (decided: DecidedCall) => void;
   readonly projectDirectory: string;
+  /** Answers requests with an `Idempotency-Key` once; without it they are refused. */
+  readonly durable?: DurableCalls;
   /** How long an upstream may take to begin its answer. Default 300 s: a tool call may wait for a person. */
   readonly upstreamTimeoutMs?: number;
 }
@@ -58,6 +62,8 @@ export interface Exchange {
   strangerDetail: string;
   message: McpMessage | undefined;
   decision: Decision | undefined;
+  /** Of a request with an `Idempotency-Key`. */
+  durable: DurableRequest | undefined;
 }
 
 /** `answered` ends the pipeline: an answer is out or under way. */
@@ -81,6 +87,7 @@ export function newExchange(
     strangerDetail: "",
     message: undefined,
     decision: undefined,
+    durable: undefined,
   };
 }
 

@@ -18,6 +18,7 @@ import { bundlesFor } from "../identity/federates-with.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
+import { durably, holdDurable } from "./durable.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
 import { TICKET_HEADER } from "./headers.js";
@@ -60,8 +61,9 @@ export async function openInboundLeg(
     parseRequest(() => names),
     identifyCaller(parts, peers, leg.tickets),
     readMcpMessage(parts.clock),
+    holdDurable(parts),
     decideAndRecord(parts),
-    forwardToService(parts, leg.upstream),
+    durably(parts, forwardToService(parts, leg.upstream)),
   ];
   const { id, name } = leg.service();
   const refused = (socket: Duplex, code: RefusalCode, reason: string) => {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
-import type { Dispatcher } from "undici";
 import { Refusal } from "../http/refusal.js";
+import type { Onward } from "./durable-answer.js";
 import { type Exchange, filled, type RelayParts } from "./exchange.js";
 import type { NextHop } from "./forward.js";
 import { forwardableRequestHeaders } from "./headers.js";
@@ -10,6 +10,8 @@ import { hasBody } from "./request-steps.js";
 
 /** The relay reads MCP answers, so it must not ask for encoded ones; the length of a rewritten body is its own. */
 const DROPPED_FOR_MCP = new Set(["accept-encoding", "content-length"]);
+/** A kept answer must be readable for whoever asks again. */
+const DROPPED_FOR_KEPT = new Set(["accept-encoding"]);
 
 /**
  * The exchange's request as it goes on. The body of an MCP message is written anew from what was decided, never copied: whatever a
@@ -18,17 +20,19 @@ const DROPPED_FOR_MCP = new Set(["accept-encoding", "content-length"]);
 export function nextHop(
   parts: RelayParts,
   exchange: Exchange,
-  to: { dispatcher: Dispatcher; host: string; added: readonly string[] },
+  to: { dispatcher: Onward; host: string; added: readonly string[] },
 ): NextHop {
-  const { message, request } = exchange;
+  const { durable, message, request } = exchange;
   const decidedHere = exchange.decision !== undefined && exchange.service.protocol === "mcp";
-  const headers = forwardableRequestHeaders(request.rawHeaders, decidedHere ? DROPPED_FOR_MCP : undefined);
+  const dropped = decidedHere ? DROPPED_FOR_MCP : durable && DROPPED_FOR_KEPT;
+  const headers = forwardableRequestHeaders(request.rawHeaders, dropped);
   headers.push("Host", to.host, ...to.added);
   return {
-    dispatcher: to.dispatcher,
+    dispatcher: durable?.observe?.(to.dispatcher) ?? to.dispatcher,
     path: filled(exchange.target, "target").raw,
     headers,
-    body: message === undefined ? bodyOf(request) : Buffer.from(JSON.stringify(message.json)),
+    body:
+      message === undefined ? (durable ? durable.body : bodyOf(request)) : Buffer.from(JSON.stringify(message.json)),
     rewriterFor: decidedHere ? toolListRewriter(parts, exchange) : undefined,
   };
 }

@@ -11,6 +11,7 @@ import type { NetworkView } from "../platform/platform.js";
 import type { CallerPools, MutualTlsTarget } from "./caller-pools.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
+import { durably, holdDurable } from "./durable.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
 import { TICKET_HEADER } from "./headers.js";
@@ -56,7 +57,14 @@ export async function openOutboundLeg(
   const identify = identifyCaller(parts, connections);
   const goOn = forwardAsCaller(parts, leg);
   const relaying: readonly Step[] = [read, identify, goOn];
-  const deciding: readonly Step[] = [read, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
+  const deciding: readonly Step[] = [
+    read,
+    identify,
+    readMcpMessage(parts.clock),
+    holdDurable(parts),
+    decideAndRecord(parts),
+    durably(parts, goOn),
+  ];
 
   const listeners = new Set<HttpListener>();
   const newServer = (network?: NetworkView) => {
