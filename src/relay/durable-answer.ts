@@ -202,9 +202,11 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
     }
     const { clock, registry } = this.#parts;
     const { id } = filled(this.#exchange.caller, "caller");
+    const { trustDomain } = this.#exchange.service.id;
     const cancel = clock.after(ALONE_MS, () => this.#giveUp());
     const unless = () => {
-      if (registry.isRevoked(id)) this.#giveUp();
+      const isGone = id.memberOf(trustDomain) && registry.find(id.toString()) === undefined;
+      if (isGone || registry.isRevoked(id)) this.#giveUp();
     };
     const forget = registry.onChange(unless);
     this.#forgetAlone = () => {

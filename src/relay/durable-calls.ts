@@ -1,6 +1,6 @@
 import { messageOf } from "../coded-error.js";
 import type { CallStore } from "../durable/call-store.js";
-import type { Found, KeptAnswer } from "../durable/call-table.js";
+import type { Found, KeptAnswer, KeyedRequest } from "../durable/call-table.js";
 import { Refusal } from "../http/refusal.js";
 import type { DurableRequest } from "./durable-request.js";
 
@@ -22,6 +22,8 @@ export type Begun =
 /** A call under way; it ends once. */
 export interface RunningCall {
   readonly fingerprint: string;
+  /** Until the store has said what is known of it: undefined from then on. */
+  lookUp: Promise<Begun> | undefined;
   /** Resolves when it has ended. */
   readonly over: Promise<void>;
   /** It was answered; undefined: by an answer that is not kept. Resolves when that is in the store, or cannot be. */
@@ -40,8 +42,8 @@ export function createDurableCalls(store: CallStore, onProblem: (message: string
   const running = new Map<string, RunningCall>();
   const ofCallers = new Map<string, number>();
 
-  function run(request: DurableRequest): RunningCall {
-    const { scope, caller, fingerprint } = request;
+  function run(keyed: KeyedRequest): RunningCall {
+    const { scope, caller, fingerprint } = keyed;
     let end: () => void = () => undefined;
     const over = new Promise<void>((resolve) => {
       end = () => {
@@ -62,20 +64,24 @@ export function createDurableCalls(store: CallStore, onProblem: (message: string
     };
     const call: RunningCall = {
       fingerprint,
+      lookUp: undefined,
       over,
-      answered: (answer) => ending(() => store.answer(request, answer)),
-      unsent: () => ending(() => store.release(request)),
-      lost: () => void ending(async () => undefined),
+      answered: (answer) => ending(() => store.answer(keyed, answer)),
+      unsent: () => ending(() => store.release(keyed)),
+      lost() {
+        if (!ended) end();
+        ended = true;
+      },
     };
     running.set(scope, call);
     ofCallers.set(caller, (ofCallers.get(caller) ?? 0) + 1);
     return call;
   }
 
-  async function lookUp(request: DurableRequest, call: RunningCall): Promise<Begun> {
+  async function lookUp({ keyed, mayRepeat }: DurableRequest, call: RunningCall): Promise<Begun> {
     let found: Found;
     try {
-      found = await store.claim(request, { again: request.mayRepeat });
+      found = await store.claim(keyed, { again: mayRepeat });
     } catch (cause) {
       call.lost();
       throw new Refusal("durable-store", 503, `a call with a key is not sent: ${messageOf(cause)}`, { cause });
@@ -92,15 +98,26 @@ export function createDurableCalls(store: CallStore, onProblem: (message: string
   return {
     runningAs: (scope) => running.get(scope),
     async begin(request) {
-      const other = running.get(request.scope);
-      if (other !== undefined) {
-        if (other.fingerprint !== request.fingerprint) throw keyReused();
+      const { scope, caller, fingerprint } = request.keyed;
+      for (;;) {
+        const other = running.get(scope);
+        if (other === undefined) break;
+        if (other.lookUp !== undefined) {
+          // It may be about another request, or only ask for the answer: what is in the store says it.
+          await other.lookUp.catch(() => undefined);
+          continue;
+        }
+        if (other.fingerprint !== fingerprint) throw keyReused();
         throw new Refusal("in-flight", 409, "the first call with this Idempotency-Key is still under way: ask again");
       }
-      if (running.size >= MAX_RUNNING || (ofCallers.get(request.caller) ?? 0) >= MAX_RUNNING_OF_CALLER) {
+      if (running.size >= MAX_RUNNING || (ofCallers.get(caller) ?? 0) >= MAX_RUNNING_OF_CALLER) {
         throw new Refusal("durable-busy", 503, "too many calls with an Idempotency-Key are under way: ask again");
       }
-      return lookUp(request, run(request));
+      const call = run(request.keyed);
+      call.lookUp = lookUp(request, call).finally(() => {
+        call.lookUp = undefined;
+      });
+      return call.lookUp;
     },
   };
 }

@@ -10,7 +10,8 @@ import { type Exchange, filled } from "./exchange.js";
 import { type McpMessage, toolOf } from "./mcp-message.js";
 
 /** A request with a key, read as a whole. */
-export interface DurableRequest extends KeyedRequest {
+export interface DurableRequest {
+  readonly keyed: KeyedRequest;
   /** Of plain HTTP: read before it was decided, sent on as it is. */
   readonly body: Buffer | null;
   /** Whether it may be sent once more where nobody knows what became of the first time. */
@@ -51,12 +52,14 @@ export function durableRequestOf(exchange: Exchange, key: string, body: Buffer |
   const { raw } = filled(exchange.target, "target");
   const method = request.method ?? "";
   return {
-    scope: digest([id.toString(), ...launchedBy], service.id.toString(), method, raw, key),
-    caller: digest(id.toString()),
-    fingerprint:
-      message === undefined
-        ? digest(method, raw, meaningOf(request.rawHeaders), bytesDigest(body))
-        : digest(method, raw, withoutTry(message)),
+    keyed: {
+      scope: digest([id.toString(), ...launchedBy], service.id.toString(), method, raw, key),
+      caller: digest(id.toString()),
+      fingerprint:
+        message === undefined
+          ? digest(method, raw, meaningOf(request.rawHeaders), bytesDigest(body))
+          : digest(method, raw, withoutTry(message)),
+    },
     body,
     mayRepeat: (service.idempotent ?? []).some((route) => isOn(route, exchange)),
     observe: undefined,

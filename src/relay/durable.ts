@@ -44,8 +44,8 @@ async function hold(parts: RelayParts, exchange: Exchange, key: string): Promise
   const body = message === undefined && hasBody(request) ? await readBody(request, parts.clock, MOST) : null;
   const asked = durableRequestOf(exchange, key, body);
   exchange.durable = asked;
-  const first = calls.runningAs(asked.scope);
-  if (first?.fingerprint === asked.fingerprint) await untilOver(parts, exchange, first);
+  const first = calls.runningAs(asked.keyed.scope);
+  if (first?.fingerprint === asked.keyed.fingerprint) await untilOver(parts, exchange, first);
   if (hasGone(exchange)) throw new Refusal("in-flight", 409, "the caller went away before it was decided");
   return undefined;
 }
