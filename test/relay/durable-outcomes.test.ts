@@ -145,10 +145,8 @@ describe("a call that was not sent", () => {
     socket.write(
       `POST /v1/orders HTTP/1.1\r\nHost: ${url.host}\r\nIdempotency-Key: k\r\nContent-Length: 10\r\n\r\nhalf`,
     );
-    await expect
-      .poll(() => relay?.running.events.length, { timeout: 200 })
-      .toBe(0)
-      .catch(() => undefined);
+    // A whole call of somebody else, after which the half has come as well.
+    await ask(url, { method: "GET" });
     socket.destroy();
     await once(socket, "close");
     expect(await ask(url, { key: "k", body: "half+whole" })).toMatchObject({ status: 200 });

@@ -28,6 +28,7 @@ export interface DurableRelayOptions {
   readonly clock?: Clock;
   readonly identities?: readonly IdentityConfig[];
   readonly service?: Partial<RunningService>;
+  readonly withoutStore?: boolean;
   /** The store with something changed. */
   readonly store?: (store: CallStore) => CallStore;
 }
@@ -52,7 +53,7 @@ export async function runDurableRelay(options: DurableRelayOptions) {
     identities: [...(options.identities ?? [testAgent])],
     rules: options.rules ?? RULES,
     clock,
-    change: (parts) => ({ ...parts, durable }),
+    change: (parts) => (options.withoutStore === true ? parts : { ...parts, durable }),
   });
   return {
     ...{ orders, running, store, problems },
