@@ -3,6 +3,7 @@ import { authorityMutants } from "./authority-mutants.ts";
 import { authzenMutants } from "./authzen-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { conditionMutants } from "./condition-mutants.ts";
+import { durableMutants } from "./durable-mutants.ts";
 import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
@@ -427,6 +428,7 @@ export const mutants: readonly Mutant[] = [
   ...authzenMutants,
   ...clientMutants,
   ...conditionMutants,
+  ...durableMutants,
   ...engineMutants,
   ...sandboxMutants,
   ...tokenMutants,
