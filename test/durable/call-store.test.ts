@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { type CallStore, createCallStore } from "../../src/durable/call-store.js";
 import { systemClock } from "../../src/platform/clock.js";
-import { storeThread } from "../relay/durable-relay.js";
+import { PATIENT, storeThread } from "../relay/durable-relay.js";
 
 let directory: string;
 let path: string;
@@ -76,7 +76,7 @@ it("sweeps what an earlier run left, where there is something", async () => {
   now += 20_000;
   sweeps[0]?.run();
   // The next one follows when it is done.
-  await expect.poll(() => sweeps.length).toBeGreaterThan(1);
+  await expect.poll(() => sweeps.length, PATIENT).toBeGreaterThan(1);
   expect(await store.claim(request("k"), { again: false })).toEqual({ found: "nothing" });
 });
 

@@ -11,6 +11,7 @@ import {
   type DurableRelay,
   type DurableRelayOptions,
   held,
+  PATIENT,
   runDurableRelay,
   send,
 } from "./durable-relay.js";
@@ -243,12 +244,12 @@ describe("who has seen the end of an answer can rely on it", () => {
       text += String(chunk);
     });
     socket.write(`POST /v1/orders HTTP/1.1\r\nHost: ${url.host}\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n`);
-    await expect.poll(() => waiting).toHaveLength(1);
+    await expect.poll(() => waiting, PATIENT).toHaveLength(1);
     // Whatever was on its way has come: a whole call of somebody else.
     await ask(url, { method: "GET" });
     expect(hasEnd(text)).toBe(false);
     waiting[0]?.();
-    await expect.poll(() => hasEnd(text)).toBe(true);
+    await expect.poll(() => hasEnd(text), PATIENT).toBe(true);
     socket.destroy();
   });
 });
@@ -279,7 +280,7 @@ describe("a large answer", () => {
     const { received, answer } = send(url, { key: "k" });
     const { response } = await service.at(0);
     response.write("first");
-    await expect.poll(received).toBe("first");
+    await expect.poll(received, PATIENT).toBe("first");
     response.end("x".repeat(2 * MEGABYTE));
     expect((await answer).body.length).toBe(5 + 2 * MEGABYTE);
     expect(codeOf(await ask(url, { key: "k" }))).toBe("answer-too-large");

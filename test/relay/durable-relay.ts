@@ -9,6 +9,9 @@ import { createDurableCalls } from "../../src/relay/durable-calls.js";
 import type { RunningService } from "../../src/relay/running-service.js";
 import { runRelay, runUpstream, testAgent } from "./running-relay.js";
 
+/** For what a busy machine may take its time with. */
+export const PATIENT = { timeout: 20_000 };
+
 /** The thread of the store, from the sources. */
 export const storeThread = {
   entry: new URL("../../src/durable/store-worker.ts", import.meta.url),

@@ -5,6 +5,7 @@ import {
   type DurableRelay,
   type DurableRelayOptions,
   held,
+  PATIENT,
   runDurableRelay,
   send,
 } from "./durable-relay.js";
@@ -284,7 +285,7 @@ describe("two at once", () => {
     const first = ask(url, { key: "k" });
     const { response } = await service.at(0);
     const second = ask(url, { key: "k" });
-    await expect.poll(() => waits).toHaveLength(1);
+    await expect.poll(() => waits, PATIENT).toHaveLength(1);
     waits[0]?.();
     expect(await second).toMatchObject({ status: 409, headers: { "retry-after": "1" } });
     expect(codeOf(await second)).toBe("in-flight");
@@ -302,7 +303,7 @@ describe("a call whose end nobody saw", () => {
     const { request } = send(url, { key: "k", body: "1" });
     const { response } = await service.at(0);
     request.destroy();
-    await expect.poll(outcomes).toMatchObject([{ error: "caller-gone" }]);
+    await expect.poll(outcomes, PATIENT).toMatchObject([{ error: "caller-gone" }]);
     const again = ask(url, { key: "k", body: "1" });
     response.end("done");
     expect(await again).toMatchObject({ body: "done", headers: { "idempotency-replayed": "true" } });
@@ -332,7 +333,9 @@ describe("a call whose end nobody saw", () => {
     const { response } = await service.at(0);
     const cut = new Promise((resolve) => response.once("close", resolve));
     request.destroy();
-    await expect.poll(() => relay.record.entries.some(({ fields }) => fields.error === "caller-gone")).toBe(true);
+    await expect
+      .poll(() => relay.record.entries.some(({ fields }) => fields.error === "caller-gone"), PATIENT)
+      .toBe(true);
     expect(response.destroyed).toBe(false);
     relay.configure(relay.identities.slice(1));
     await cut;
