@@ -48,6 +48,10 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
   /** Nobody waits for the answer any more. */
   #isAlone = false;
   #forgetAlone: () => void = () => undefined;
+  /** Nothing more comes. */
+  #isOver = false;
+  /** The response came in a stream that may go on. */
+  #isAnswered = false;
   #isPausedByInner = false;
   #isTooLarge = false;
   #status = 0;
@@ -70,6 +74,11 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
   }
 
   onRequestStart(controller: Dispatcher.DispatchController, context: unknown): void {
+    // No client of HTTP may think that it knows better.
+    if (this.#isSent) {
+      controller.abort(new Error("a call with a key is not sent twice"));
+      return;
+    }
     this.#upstream = controller;
     this.#inner.onRequestStart?.(this.#toward, context);
     // Whoever had gone before has aborted it: then nothing is sent.
@@ -102,6 +111,7 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
     const pass = () => this.#inner.onResponseData?.(this.#toward, chunk);
     if (response !== undefined) {
       this.#events = undefined;
+      this.#isAnswered = true;
       // The stream may stay open: for its client the call is answered here.
       controller.pause();
       this.#storing = this.#call.answered(this.#answer(Buffer.from(response))).then(() => {
@@ -121,7 +131,7 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
     _controller: Dispatcher.DispatchController,
     trailers: Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseEnd"]>>[1],
   ): void {
-    this.#forgetAlone();
+    this.#end();
     void this.#store().then(() => {
       for (const pass of this.#held) pass();
       this.#inner.onResponseEnd?.(this.#toward, trailers);
@@ -129,7 +139,7 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.#forgetAlone();
+    this.#end();
     if (this.#isSent) {
       this.#call.lost();
       this.#inner.onResponseError?.(this.#toward, error);
@@ -137,6 +147,11 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
       // Who hears that nothing was sent may ask again at once.
       void this.#call.unsent().then(() => this.#inner.onResponseError?.(this.#toward, error));
     }
+  }
+
+  #end(): void {
+    this.#isOver = true;
+    this.#forgetAlone();
   }
 
   async #store(): Promise<void> {
@@ -196,7 +211,8 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
   #leaveAlone(): void {
     if (this.#isAlone) return;
     this.#isAlone = true;
-    if (this.#isTooLarge) {
+    if (this.#isOver) return;
+    if (this.#isTooLarge || this.#isAnswered) {
       this.#giveUp();
       return;
     }

@@ -74,7 +74,13 @@ export function durably(parts: RelayParts, goOn: Step): Step {
 
 async function once(parts: RelayParts, exchange: Exchange, asked: DurableRequest, goOn: Step): Promise<StepResult> {
   try {
+    const point = parts.decisionPoint();
     const begun = await durableCalls(parts).begin(asked);
+    // A narrowing does not wait for the disk.
+    if (parts.decisionPoint() !== point) {
+      if (begun.found === "nothing") await begun.call.unsent();
+      throw new Refusal("decision-failed", 503, "the policy has changed since the call was decided: ask again");
+    }
     if (begun.found === "answer") return replay(parts, exchange, begun.answer);
     if (begun.found === "unkept") {
       throw new Refusal(

@@ -107,6 +107,14 @@ export const durableMutants: readonly Mutant[] = [
     tests: [CALLS],
   },
   {
+    id: "durable-narrowed",
+    check: "a narrowing counts at once, also while the store is asked",
+    file: "src/relay/durable.ts",
+    find: "if (parts.decisionPoint() !== point) {",
+    replace: "if (false as boolean) {",
+    tests: [STORE],
+  },
+  {
     id: "durable-unknown-not-sent",
     check: "what was sent without a known answer is not sent again",
     file: "src/durable/call-table.ts",

@@ -1,8 +1,17 @@
+import { once } from "node:events";
 import type { RequestListener } from "node:http";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { afterEach, describe, expect, it } from "vitest";
-import { ask, type DurableRelay, type DurableRelayOptions, held, runDurableRelay } from "./durable-relay.js";
+import {
+  ask,
+  type DurableRelay,
+  type DurableRelayOptions,
+  held,
+  PATIENT,
+  runDurableRelay,
+  send,
+} from "./durable-relay.js";
 import { paymentsServer } from "./payments-server.js";
 
 let relay: DurableRelay | undefined;
@@ -109,6 +118,20 @@ describe("a stream of events", () => {
     response.write(event({ jsonrpc: "2.0", id: 1, result: {} }));
     expect((await post(url, "k", toolCall(2))).headers["idempotency-replayed"]).toBe("true");
     response.end();
+  });
+
+  it("that its caller leaves after the response ends at the service too", async () => {
+    const service = held();
+    const { url } = await running({ answer: service.listener });
+    const { request, received } = send(url, { key: "k", body: toolCall(1), path: "/mcp", headers });
+    const { response } = await service.at(0);
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    response.write(event({ jsonrpc: "2.0", id: 1, result: {} }));
+    await expect.poll(received, PATIENT).toContain("result");
+    const cut = once(response, "close");
+    request.destroy();
+    await cut;
+    expect((await post(url, "k", toolCall(2))).headers["idempotency-replayed"]).toBe("true");
   });
 
   it.each(["before the response", "in the middle of it"])("that ends %s has no known outcome", async (where) => {

@@ -6,6 +6,7 @@ import {
   type DurableRelay,
   type DurableRelayOptions,
   held,
+  RULES,
   runDurableRelay,
   storeFile,
 } from "./durable-relay.js";
@@ -104,6 +105,35 @@ describe("the store", () => {
     expect(codeOf(await ask(url, { key: "b" }))).toBe("durable-store");
     expect(orders.arrived).toHaveLength(1);
     expect((await ask(url, {})).status).toBe(200);
+  });
+
+  it.each(["a new call", "a kept answer"])("is slow, and the policy changes meanwhile: %s is refused", async (what) => {
+    let narrow: () => void = () => undefined;
+    const {
+      url,
+      orders,
+      running: relay,
+    } = await running({
+      answer: done,
+      store: (store) => ({
+        ...store,
+        async claim(request, options) {
+          const found = await store.claim(request, options);
+          narrow();
+          return found;
+        },
+      }),
+    });
+    const before = what === "a new call" ? 0 : 1;
+    if (before === 1) await ask(url, { key: "k" });
+    narrow = () => relay.setRules("rules: []\n");
+    const refused = await ask(url, { key: "k" });
+    expect([refused.status, codeOf(refused)]).toEqual([503, "decision-failed"]);
+    expect(orders.arrived).toHaveLength(before);
+    narrow = () => undefined;
+    relay.setRules(RULES);
+    expect(await ask(url, { key: "k" })).toMatchObject({ status: 200, body: "done" });
+    expect(orders.arrived).toHaveLength(1);
   });
 
   it("is missing: calls with a key are refused", async () => {
