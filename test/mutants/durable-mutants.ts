@@ -79,7 +79,7 @@ export const durableMutants: readonly Mutant[] = [
     file: "src/relay/durable-calls.ts",
     find: "if (other === undefined) break;",
     replace: "break;",
-    tests: [OUTCOMES],
+    tests: [CALLS],
   },
   {
     id: "durable-look-up-apart",

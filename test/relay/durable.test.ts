@@ -273,6 +273,8 @@ describe("two at once", () => {
     const waits: (() => void)[] = [];
     const { url } = await running({
       answer: service.listener,
+      // What may be done twice is not done twice at once.
+      service: { idempotent: [{ method: "POST" }] },
       clock: {
         now: () => Date.now(),
         after(delayMs, callback) {
