@@ -7,8 +7,8 @@ import { text } from "./schema-text.js";
 export const STANDARD_DURABLE = { keep: "24h", megabytes: 64 };
 const METHODS = ["POST", "PUT", "PATCH", "DELETE"] as const;
 
-/** As the paths of rules are: whole segments, one `*` in each, `**` at the end. */
-function checkPathPattern(value: string): string | undefined {
+/** As the paths of rules are: whole segments, one `*` in each, `**` at the end. What it accepts the relay can read. */
+export function checkPathPattern(value: string): string | undefined {
   if (!value.startsWith("/")) return "must start with /";
   if (/[?#%\\\s]|[^!-~]/.test(value)) return "must be a plain path, without query and escapes";
   const segments = value.slice(1).split("/");
