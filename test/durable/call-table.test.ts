@@ -148,7 +148,8 @@ describe("the file", () => {
     ["no database", () => writeFileSync(path, "no database".repeat(1_000)), /not a database/],
     ["a database of somebody else", () => withDatabase((db) => db.exec("CREATE TABLE call (x)")), /already exists/],
     ["of a later version", () => withDatabase((db) => db.exec("PRAGMA user_version = 2")), /another version/],
-    ["damaged", () => damage(), /damaged|malformed/],
+    ["damaged", () => damage("call"), /damaged|malformed/],
+    ["damaged where it is not read at once", () => damage("call_expires"), /the file is damaged/],
     ["a link", () => symlinkSync(join(directory, "elsewhere"), path), /ELOOP/],
   ])("is refused: %s", (_, prepare, message) => {
     prepare();
@@ -276,12 +277,17 @@ function withDatabase(work: (db: DatabaseSync) => void): void {
   db.close();
 }
 
-function damage(): void {
+/** Overwrites the first page of a table or an index. */
+function damage(name: string): void {
   const calls = open();
   for (let index = 0; index < 200; index += 1) calls.claim(request(`${index}`), at(0));
   calls.close();
   table = undefined;
+  let page = 0;
+  withDatabase((db) => {
+    ({ page } = db.prepare("SELECT rootpage AS page FROM sqlite_schema WHERE name = ?").get(name) as { page: number });
+  });
   const bytes = readFileSync(path);
-  bytes.fill(0xee, 4_096 * 2, 4_096 * 6);
+  bytes.fill(0xee, (page - 1) * 4_096, page * 4_096);
   writeFileSync(path, bytes);
 }
