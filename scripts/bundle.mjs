@@ -17,6 +17,7 @@ const NOT_JOINED = ["koffi", "keytar", "react-devtools-core", "@cedar-policy/ced
 const PROGRAMS = [
   "client/run.js",
   "client/sandbox-entry.js",
+  "durable/store-worker.js",
   "policy/condition-worker.js",
   "policy/engines/rego-thread.js",
 ];

@@ -19,9 +19,12 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
   federation: ["identity", "audit", "config", "spiffe", "platform"],
   "workload-api": ["identity", "attestation", "audit", "config", "spiffe", "platform"],
   telemetry: [],
+  // Pure storage: what a key stands for is the relay's.
+  durable: ["platform"],
   relay: [
     "telemetry",
     "http",
+    "durable",
     "policy",
     "identity",
     "attestation",
@@ -44,6 +47,7 @@ export const MAY_KNOW: Record<string, readonly string[]> = {
       "workload-api",
       "telemetry",
       "relay",
+      "durable",
       "authzen",
       "http",
       "policy",

@@ -1,6 +1,14 @@
 import { type Change, type Comparison, differing, keysOfBoth, listText, ownOf, summary } from "./change.js";
 import { identityChanges, labelChanges } from "./compare-identities.js";
-import type { Config, EngineConfig, HostPort, ServiceConfig, TcpConnections, Upstream } from "./config.js";
+import type {
+  Config,
+  EngineConfig,
+  HostPort,
+  IdempotentRoute,
+  ServiceConfig,
+  TcpConnections,
+  Upstream,
+} from "./config.js";
 import { describeSource, describeTarget } from "./describe-egress.js";
 import { describeEndpoint, describeOidc, describeRelationship, formatAddress } from "./describe-federation.js";
 import { formatCommand } from "./describe-identity.js";
@@ -25,6 +33,14 @@ export function compareConfigs(old: Config, next: Config): Comparison {
     ...federationChanges(old, next),
     ...authzenChanges(old, next),
     ...differing("telemetry.otlp", old.telemetry?.otlp, next.telemetry?.otlp, next.telemetry !== undefined),
+    // Longer on the disk, or sooner forgotten and sent again: neither is less.
+    ...differing(
+      "durable.keep",
+      formatDuration(old.durable.keepSeconds),
+      formatDuration(next.durable.keepSeconds),
+      true,
+    ),
+    ...differing("durable.megabytes", megabytes(old), megabytes(next), next.durable.maxBytes > old.durable.maxBytes),
     ...differing("reload", old.reload, next.reload, next.reload === "auto"),
     // Keys that stay on the disk can be taken from it.
     ...differing("keys", old.keys, next.keys, next.keys === "disk"),
@@ -50,6 +66,7 @@ function serviceChanges(old: readonly ServiceConfig[], next: readonly ServiceCon
         ...listenSocketChanges(at, was.listenSocket, service.listenSocket),
         ...connectionsChanges(`${at}.connections`, was.connections, service.connections),
         ...labelChanges(at, was.labels, service.labels),
+        ...idempotentChanges(`${at}.idempotent`, was.idempotent, service.idempotent),
       ];
     }),
   ];
@@ -106,6 +123,27 @@ function egressChanges(old: Config, next: Config): readonly Change[] {
       return differing(`secrets.${name}`, was && describeSource(was), is && describeSource(is), is !== undefined);
     }),
   ];
+}
+
+/** What is on the list may be done twice. */
+function idempotentChanges(
+  at: string,
+  old: readonly IdempotentRoute[] = [],
+  next: readonly IdempotentRoute[] = [],
+): readonly Change[] {
+  const shown = ({ method, path, tool }: IdempotentRoute) => tool ?? `${method ?? "*"} ${path ?? "/**"}`;
+  const [before, after] = [old.map(shown), next.map(shown)];
+  const text = (routes: readonly string[]) => (routes.length === 0 ? undefined : listText(routes));
+  return differing(
+    at,
+    text(before),
+    text(after),
+    after.some((route) => !before.includes(route)),
+  );
+}
+
+function megabytes({ durable }: Config): number {
+  return durable.maxBytes / 1024 / 1024;
 }
 
 /** All that are asked must permit: a further engine narrows where the rules were asked about everything before, and are still. */

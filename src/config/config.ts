@@ -26,6 +26,7 @@ export interface Config {
   readonly authzen: AuthzenConfig;
   /** Where spans of calls go: the base URL of a collector. */
   readonly telemetry: { readonly otlp: string } | undefined;
+  readonly durable: DurableConfig;
   /** What a widening reload does (D13). */
   readonly reload: "confirm" | "auto";
   /** `disk`: keys under `.agentid/`; `memory`: nothing is kept. */
@@ -124,6 +125,12 @@ export interface AuthzenConfig {
   readonly listen: HostPort | undefined;
   /** Names of the identities of enforcement points. */
   readonly clients: readonly string[];
+}
+
+/** How long, and how many, answers to requests with an `Idempotency-Key` are kept. */
+export interface DurableConfig {
+  readonly keepSeconds: number;
+  readonly maxBytes: number;
 }
 
 export interface HostPort {
@@ -229,6 +236,15 @@ export interface ServiceConfig {
   /** Of a `tcp` service. */
   readonly connections?: TcpConnections;
   readonly labels?: Labels;
+  /** What may be sent once more where nobody knows whether it was done. */
+  readonly idempotent?: readonly IdempotentRoute[];
+}
+
+/** Calls of an HTTP service by `method`, `path` or both, or of an MCP server by `tool`; patterns as in rules. */
+export interface IdempotentRoute {
+  readonly method?: string;
+  readonly path?: string;
+  readonly tool?: string;
 }
 
 /** Bounds of the connections of a `tcp` service. */

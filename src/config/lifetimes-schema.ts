@@ -4,7 +4,8 @@ import { text } from "./schema-text.js";
 
 /** The part of `agentid.yaml` that is about how long credentials are valid. */
 
-const duration = (description: string, standard: string, minSeconds: number, maxSeconds: number) =>
+/** A duration between two others, with its default. */
+export const duration = (description: string, standard: string, minSeconds: number, maxSeconds: number) =>
   text(
     (value) => {
       const seconds = durationSeconds(value);

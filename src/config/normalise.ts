@@ -4,6 +4,7 @@ import {
   AUTHZEN_IDENTITY,
   BUNDLE_ENDPOINT_IDENTITY,
   type Config,
+  type IdempotentRoute,
   type IdentityConfig,
   type LaunchConfig,
   type RequiredFacts,
@@ -13,6 +14,7 @@ import {
   type Upstream,
 } from "./config.js";
 import { defaultIdentityName, STANDARD_LIFETIMES } from "./cross-checks.js";
+import { STANDARD_DURABLE } from "./durable-schema.js";
 import { durationSeconds } from "./duration.js";
 import { egressOf, secretsOf } from "./normalise-egress.js";
 import { federationOf, oidcOf } from "./normalise-federation.js";
@@ -82,6 +84,10 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
       clients: written.authzen?.clients ?? [],
     },
     telemetry: written.telemetry,
+    durable: {
+      keepSeconds: secondsOr(written.durable?.keep, durationSeconds(STANDARD_DURABLE.keep) ?? 0),
+      maxBytes: (written.durable?.megabytes ?? STANDARD_DURABLE.megabytes) * 1024 * 1024,
+    },
     reload: written.reload ?? (identities.some((identity) => identity.launch !== undefined) ? "confirm" : "auto"),
     keys: written.keys ?? "disk",
   };
@@ -173,6 +179,15 @@ function serviceOf(
     ...listenOf(entry, projectDirectory),
     ...(protocol === "tcp" && { connections: connectionsOf(entry) }),
     ...(entry.labels !== undefined && { labels: entry.labels }),
+    ...(entry.idempotent !== undefined && { idempotent: entry.idempotent.map(routeOf) }),
+  };
+}
+
+function routeOf({ method, path, tool }: NonNullable<ServiceEntry["idempotent"]>[number]): IdempotentRoute {
+  return {
+    ...(method !== undefined && { method }),
+    ...(path !== undefined && { path }),
+    ...(tool !== undefined && { tool }),
   };
 }
 

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { authzen } from "./authzen-schema.js";
+import { durable } from "./durable-schema.js";
 import { egressTarget, secrets } from "./egress-schema.js";
 import { federation, oidc } from "./federation-schema.js";
 import { identity } from "./identity-schema.js";
@@ -74,6 +75,12 @@ export const configFile = z
     oidc: oidc.optional(),
     authzen: authzen.optional(),
     telemetry: telemetry.optional(),
+    durable: durable
+      .meta({
+        description:
+          "Requests with an `Idempotency-Key`: they are sent once, and their answers are kept in `.agentid/`.",
+      })
+      .optional(),
     reload: z
       .enum(["confirm", "auto"])
       .meta({

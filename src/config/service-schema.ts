@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { idempotentRoute } from "./durable-schema.js";
 import { labels } from "./labels-schema.js";
 import { argv, text } from "./schema-text.js";
 import { tcpConnections } from "./tcp-schema.js";
@@ -118,6 +119,30 @@ export const service = z
     listen: listen.optional(),
     connections: tcpConnections.optional(),
     labels: labels.optional(),
+    idempotent: z
+      .array(idempotentRoute)
+      .meta({
+        description:
+          "Calls that may be sent once more: with the same `Idempotency-Key`, where nobody knows whether the first time was done. Of an `http` service by `method`, `path` or both, of an `mcp` one by `tool`.",
+        examples: [[{ method: "PUT", path: "/v1/invoices/*" }]],
+      })
+      .optional(),
+  })
+  .refine(({ mcp, idempotent = [] }) => idempotent.every(({ tool }) => (tool !== undefined) === (mcp !== undefined)), {
+    message: "goes by method and path where the service is http, by tool where it is mcp",
+    path: ["idempotent"],
+  })
+  .refine(
+    ({ idempotent = [] }) =>
+      idempotent.every(({ method, path, tool }) => tool === undefined || (method ?? path) === undefined),
+    {
+      message: "a tool is called in one way: tool goes without method and path",
+      path: ["idempotent"],
+    },
+  )
+  .refine((service) => service.idempotent === undefined || service.tcp === undefined, {
+    message: "goes with http and mcp: what a tcp connection carries is not read",
+    path: ["idempotent"],
   })
   .refine((service) => PROTOCOLS.filter((protocol) => service[protocol] !== undefined).length === 1, {
     message: "needs exactly one of http, mcp and tcp",

@@ -57,6 +57,10 @@ const callEnded = z.object({
   error: z.string().optional(),
   sent: z.number().int().optional().describe("bytes from the caller to the service; of a tcp connection"),
   received: z.number().int().optional().describe("bytes from the service to the caller; of a tcp connection"),
+  replayed: z
+    .literal(true)
+    .optional()
+    .describe("the answer to an earlier request with the same Idempotency-Key, given again"),
 });
 
 const identityChanged = z.object({

@@ -2,11 +2,13 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
+import { createCallStore } from "../durable/call-store.js";
 import { socketPathIn } from "../platform/directories.js";
 import { openKeychain } from "../platform/keychain.js";
 import { createDecisionPoint } from "../policy/decision-point.js";
 import { opened } from "../policy/engines/load-engines.js";
 import { createLimitCounts } from "../policy/limit-counts.js";
+import { createDurableCalls } from "../relay/durable-calls.js";
 import { createRelay, type Relay } from "../relay/relay.js";
 import { egressService, type RunningService } from "../relay/running-service.js";
 import { createSecrets, type Secrets } from "../secrets/secrets.js";
@@ -55,6 +57,15 @@ export async function startRelaying(
     clock,
     openKeychain: () => openKeychain(),
   });
+  const inMemory = options.ephemeral || foundation.project.config.keys === "memory";
+  const answers = createCallStore({
+    path: inMemory ? undefined : join(folders.state, "calls.sqlite"),
+    maxBytes: foundation.project.config.durable.maxBytes,
+    keepMs: () => foundation.project.config.durable.keepSeconds * 1000,
+    clock,
+  });
+  // After the relay has ended: until then its calls have answers.
+  undo.push(() => answers.close());
   const relay = createRelay({
     secrets,
     attestor,
@@ -68,6 +79,7 @@ export async function startRelaying(
     onDecision: (call) => explanations.remember(call, policy, new Date(clock.now())),
     tracer: tracing.tracer,
     // Own ports as well as own sockets: the derived ones follow from this path.
+    durable: createDurableCalls(answers, (message) => problem("error", "durable-store", message)),
     projectDirectory: options.ownSockets ? folders.runtime : foundation.projectDirectory,
   });
   undo.push(() => relay.close({ graceMs: DRAIN_MS }));

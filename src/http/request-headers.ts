@@ -18,6 +18,7 @@ const SINGLE = new Set([
   "dpop",
   "expect",
   "host",
+  "idempotency-key",
   "if-match",
   "if-none-match",
   "if-modified-since",

@@ -57,6 +57,8 @@ export function answerToolDenial(response: ServerResponse, id: JsonRpcId, decisi
 export function titleOf(refusal: Refusal): string {
   if (refusal.status === 401) return "No verified identity";
   if (refusal.status === 403) return "Refused";
+  if (refusal.status === 409) return "Not sent again";
+  if (refusal.code === "key-reused") return "The key was given to another request";
   if (refusal.status === 504) return "The service did not answer in time";
   if (refusal.status === 502) return "The service cannot be reached";
   return refusal.status >= 500 ? "Not possible now" : "Refused: the request has more than one reading";

@@ -22,6 +22,13 @@ export type Recorded = Pick<
   "leg" | "service" | "startedAt" | "caller" | "strangerDetail" | "message" | "target" | "decision"
 > & { readonly request: Pick<IncomingMessage, "method" | "url"> };
 
+/** `replayed`: the answer to an earlier request with the same key was given again. */
+interface Outcome {
+  readonly status?: number;
+  readonly error?: string;
+  readonly replayed?: true;
+}
+
 /** A decision that the relay makes without asking a rule. `rule` names the reason: a refusal's code, or `reach`. */
 export function relayDecision(parts: RelayParts, allowed: boolean, rule: string, reason: string): Decision {
   return ownDecision(parts.decisionPoint, { engine: "relay", allowed, rule, reason });
@@ -177,11 +184,7 @@ export function recordRefusedConnection(
 }
 
 /** Puts the outcome of a decided call on record, before the head of its answer goes out. Rejects with Refusal `record-unwritable` (503). */
-export function recordOutcome(
-  parts: RelayParts,
-  exchange: Recorded,
-  outcome: { status?: number; error?: string },
-): Promise<unknown> {
+export function recordOutcome(parts: RelayParts, exchange: Recorded, outcome: Outcome): Promise<unknown> {
   const fields = outcomeFields(exchange, outcome);
   if (fields === undefined) return Promise.resolve();
   return parts.audit.appendInTurn("call", fields).then(undefined, refuseUnwritten);
@@ -189,19 +192,20 @@ export function recordOutcome(
 
 function outcomeFields(
   { decision, startedAt }: Recorded,
-  { status, error }: { status?: number; error?: string },
+  { status, error, replayed }: Outcome,
 ): AuditFields | undefined {
   if (decision === undefined) return undefined;
   return {
     decision: decision.id,
     durationMs: since(startedAt),
     ...(error === undefined ? undefined : { error }),
+    ...(replayed === undefined ? undefined : { replayed }),
     status: status ?? null,
   };
 }
 
 /** Shows that a decided call is over. */
-export function showEnd(parts: RelayParts, exchange: Recorded, outcome: { status?: number; error?: string }): void {
+export function showEnd(parts: RelayParts, exchange: Recorded, outcome: Outcome): void {
   const { decision } = exchange;
   if (decision === undefined) return;
   parts.emit({ event: "call.ended", decision: decision.id, durationMs: since(exchange.startedAt), ...outcome });

@@ -11,6 +11,8 @@ import type { DecidedCall } from "../policy/decided-call.js";
 import type { Secrets } from "../secrets/secrets.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { CallSpan, CallTracer } from "../telemetry/call-tracer.js";
+import type { DurableCalls } from "./durable-calls.js";
+import type { DurableRequest } from "./durable-request.js";
 import type { Resolve } from "./egress-connection.js";
 import type { McpMessage } from "./mcp-message.js";
 import type { RequestTarget } from "./request-target.js";
@@ -36,6 +38,8 @@ export interface RelayParts {
   /** Addresses of egress targets; the system's resolver where it is not given. */
   readonly resolve?: Resolve;
   readonly projectDirectory: string;
+  /** Answers requests with an `Idempotency-Key` once; without it they are refused. */
+  readonly durable?: DurableCalls;
   /** How long an upstream may take to begin its answer. Default 300 s: a tool call may wait for a person. */
   readonly upstreamTimeoutMs?: number;
   /** How many connections each listener serves at a time. Default 1,024. */
@@ -73,6 +77,8 @@ export interface Exchange {
   decision: Decision | undefined;
   /** The call's span, begun when it is first asked for; undefined where nobody collects spans. */
   span: (() => CallSpan) | undefined;
+  /** Of a request with an `Idempotency-Key`. */
+  durable: DurableRequest | undefined;
 }
 
 /** `answered` ends the pipeline: an answer is out or under way. */
@@ -97,6 +103,7 @@ export function newExchange(
     message: undefined,
     decision: undefined,
     span: undefined,
+    durable: undefined,
   };
 }
 

@@ -10,7 +10,7 @@ import type { BodyRewriter } from "./mcp-tool-list.js";
 
 /** What goes to the next hop: exactly what was decided. */
 export interface NextHop {
-  readonly dispatcher: Dispatcher;
+  readonly dispatcher: Pick<Dispatcher, "dispatch">;
   readonly path: string;
   /** Flat list of names and values. */
   readonly headers: string[];

@@ -19,6 +19,7 @@ import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { clientCertificateHeaders } from "./client-certificate.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
+import { durably, holdDurable } from "./durable.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
 import { TICKET_HEADER } from "./headers.js";
@@ -65,8 +66,9 @@ export async function openInboundLeg(
     traceCalls(() => parts.tracer?.()),
     identifyCaller(parts, peers, leg.tickets),
     readMcpMessage(parts.clock),
+    holdDurable(parts),
     decideAndRecord(parts),
-    forwardToService(parts, leg.upstream),
+    durably(parts, forwardToService(parts, leg.upstream)),
   ];
   const { id, name } = leg.service();
   const refused = (socket: Duplex, code: RefusalCode, reason: string) => {

@@ -1,4 +1,5 @@
 import { Refusal } from "../http/refusal.js";
+import { cutEvents, dataOf, withData } from "./server-sent-events.js";
 
 /** Whether the caller could be allowed to call the tool with this name with some arguments. */
 export type ToolFilter = (tool: string) => boolean;
@@ -34,45 +35,23 @@ export function jsonToolListRewriter(mayCall: ToolFilter): BodyRewriter {
  * client (sampling, elicitation) and notifications: they are part of the call that was allowed. An event goes out as soon as it ends.
  */
 export function sseToolListRewriter(mayCall: ToolFilter): BodyRewriter {
-  const decoder = new TextDecoder("utf-8");
-  // An event ends at an empty line; lines end in LF, CR or CRLF.
-  const boundary = /\r\n\r\n|\n\n|\r\r(?!\n)|\n\r\n|\r\n\n/g;
-  let pending = "";
-  let searched = 0;
-  const drain = (last: boolean): Buffer | undefined => {
-    let out = "";
-    for (;;) {
-      boundary.lastIndex = searched;
-      if (!boundary.test(pending)) break;
-      out += filteredEvent(pending.slice(0, boundary.lastIndex), mayCall);
-      pending = pending.slice(boundary.lastIndex);
-      searched = 0;
-    }
-    // A boundary may have begun in the last three characters.
-    searched = Math.max(0, pending.length - 3);
-    if (pending.length > MAX_LIST_BYTES) throw tooLarge();
-    if (last) pending = "";
-    return out === "" ? undefined : Buffer.from(out);
-  };
+  const events = cutEvents();
   return {
     push(chunk) {
-      pending += decoder.decode(chunk, { stream: true });
-      return drain(false);
+      const out = events.push(chunk).map((event) => filteredEvent(event, mayCall));
+      if (events.pending > MAX_LIST_BYTES) throw tooLarge();
+      return out.length === 0 ? undefined : Buffer.from(out.join(""));
     },
     // An event without its empty line is dropped by every client (HTML, server-sent events §9.2.6), so it is not passed on either.
-    end: () => drain(true),
+    end: () => undefined,
   };
 }
 
 function filteredEvent(event: string, mayCall: ToolFilter): string {
-  const lines = event.split(/\r\n|\n|\r/);
-  const data = lines.filter((line) => line === "data" || line.startsWith("data:"));
-  const text = data.map((line) => line.slice(5).replace(/^ /, "")).join("\n");
+  const text = dataOf(event);
   if (text.trim() === "") return event;
   const filtered = filteredText(text, mayCall);
-  if (filtered === text) return event;
-  const others = lines.filter((line) => line !== "" && line !== "data" && !line.startsWith("data:"));
-  return `${[...others, `data: ${filtered}`].join("\n")}\n\n`;
+  return filtered === text ? event : withData(event, filtered);
 }
 
 function filteredText(text: string, mayCall: ToolFilter): string {

@@ -1,7 +1,5 @@
-import type { IncomingMessage } from "node:http";
-import type { Readable } from "node:stream";
-import type { Dispatcher } from "undici";
 import { Refusal } from "../http/refusal.js";
+import type { Onward } from "./durable-answer.js";
 import { type Exchange, filled, type RelayParts } from "./exchange.js";
 import type { NextHop } from "./forward.js";
 import { forwardableRequestHeaders } from "./headers.js";
@@ -11,7 +9,12 @@ import { TRACE_HEADERS, tracedMessage, traceHeaders } from "./tracing.js";
 
 /** The relay reads MCP answers, so it must not ask for encoded ones; the length of a rewritten body is its own. */
 const DROPPED_FOR_MCP = new Set(["accept-encoding", "content-length"]);
-const DROPPED_FOR_TRACED_MCP = new Set([...DROPPED_FOR_MCP, ...TRACE_HEADERS]);
+/** A kept answer must be readable for whoever asks again. */
+const DROPPED_FOR_KEPT = new Set(["accept-encoding"]);
+const NOTHING: ReadonlySet<string> = new Set();
+const WITH_TRACE = new Map(
+  [NOTHING, DROPPED_FOR_MCP, DROPPED_FOR_KEPT].map((names) => [names, new Set([...names, ...TRACE_HEADERS])]),
+);
 
 /**
  * The exchange's request as it goes on. The body of an MCP message is written anew from what was decided, never copied: whatever a
@@ -20,28 +23,26 @@ const DROPPED_FOR_TRACED_MCP = new Set([...DROPPED_FOR_MCP, ...TRACE_HEADERS]);
 export function nextHop(
   parts: RelayParts,
   exchange: Exchange,
-  to: { dispatcher: Dispatcher; host: string; added: readonly string[] },
+  to: { dispatcher: Onward; host: string; added: readonly string[] },
 ): NextHop {
-  const { message, request } = exchange;
+  const { durable, message, request } = exchange;
   const decidedHere = exchange.decision !== undefined && exchange.service.protocol === "mcp";
   const span = exchange.span?.();
-  const dropped = span === undefined ? undefined : TRACE_HEADERS;
-  const headers = forwardableRequestHeaders(
-    request.rawHeaders,
-    decidedHere ? (span === undefined ? DROPPED_FOR_MCP : DROPPED_FOR_TRACED_MCP) : dropped,
-  );
+  const dropped = decidedHere ? DROPPED_FOR_MCP : durable === undefined ? NOTHING : DROPPED_FOR_KEPT;
+  const headers = forwardableRequestHeaders(request.rawHeaders, span === undefined ? dropped : WITH_TRACE.get(dropped));
   headers.push("Host", to.host, ...to.added);
   if (span !== undefined) headers.push(...traceHeaders(span));
   return {
-    dispatcher: to.dispatcher,
+    dispatcher: durable?.observe?.(to.dispatcher) ?? to.dispatcher,
     path: filled(exchange.target, "target").raw,
     headers,
-    body: message === undefined ? bodyOf(request) : Buffer.from(JSON.stringify(tracedMessage(message, span))),
+    body: message === undefined ? bodyOf(exchange) : Buffer.from(JSON.stringify(tracedMessage(message, span))),
     rewriterFor: decidedHere ? toolListRewriter(parts, exchange) : undefined,
   };
 }
 
-function bodyOf(request: IncomingMessage): Readable | null {
+function bodyOf({ durable, request }: Exchange): NextHop["body"] {
+  if (durable !== undefined) return durable.body;
   return hasBody(request) ? request : null;
 }
 

@@ -20,6 +20,7 @@ import {
 } from "./calling-process.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
+import { durably, holdDurable } from "./durable.js";
 import type { EgressConnection } from "./egress-connection.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
@@ -70,7 +71,10 @@ export async function openOutboundLeg(
     const read = parseRequest(answersTo);
     return {
       relaying: [read, trace, identify, goOn],
-      deciding: [read, trace, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn],
+      deciding: [
+        ...[read, trace, identify, readMcpMessage(parts.clock)],
+        ...[holdDurable(parts), decideAndRecord(parts), durably(parts, goOn)],
+      ],
     };
   };
   const onPort = stepsFor(() => names);

@@ -8,7 +8,7 @@ import { parseMcpMessage } from "./mcp-message.js";
 import { parseRequestTarget } from "./request-target.js";
 
 const MAX_MCP_BODY_BYTES = 4 * 1024 * 1024;
-const MCP_BODY_DEADLINE_MS = 30_000;
+const BODY_DEADLINE_MS = 30_000;
 const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"]);
 
 /** Reads the head of the request into the one form that the later steps decide on and forward. */
@@ -54,11 +54,17 @@ async function readMessage(exchange: Exchange, clock: Clock): Promise<StepResult
   if (headerOf(request.rawHeaders, "content-encoding") !== undefined) {
     throw new Refusal("content-encoding", 415, "an encoded body cannot be decided on: send it plain");
   }
-  exchange.message = parseMcpMessage(await readBody(request, clock), request.rawHeaders);
+  const most = { bytes: MAX_MCP_BODY_BYTES, words: "an MCP message may have at most 4 MiB" };
+  exchange.message = parseMcpMessage(await readBody(request, clock, most), request.rawHeaders);
   return undefined;
 }
 
-function readBody(request: IncomingMessage, clock: Clock): Promise<Buffer> {
+/** The whole body. Rejects with Refusal `body-too-large`, `body-slow`, `http-malformed`. */
+export function readBody(
+  request: IncomingMessage,
+  clock: Clock,
+  most: { readonly bytes: number; readonly words: string },
+): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
@@ -67,15 +73,15 @@ function readBody(request: IncomingMessage, clock: Clock): Promise<Buffer> {
       request.removeAllListeners("data");
       settle();
     };
-    const cancel = clock.after(MCP_BODY_DEADLINE_MS, () => {
+    const cancel = clock.after(BODY_DEADLINE_MS, () => {
       request.pause();
       done(() => reject(new Refusal("body-slow", 408, "the body did not arrive in time")));
     });
     request.on("data", (chunk: Buffer) => {
       size += chunk.length;
-      if (size > MAX_MCP_BODY_BYTES) {
+      if (size > most.bytes) {
         request.pause();
-        done(() => reject(new Refusal("body-too-large", 413, "an MCP message may have at most 4 MiB")));
+        done(() => reject(new Refusal("body-too-large", 413, most.words)));
       } else chunks.push(chunk);
     });
     request.once("end", () => done(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))));

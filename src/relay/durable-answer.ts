@@ -1,0 +1,289 @@
+import type { Dispatcher } from "undici";
+import type { KeptAnswer } from "../durable/call-table.js";
+import { recordOutcome } from "./decision-record.js";
+import type { RunningCall } from "./durable-calls.js";
+import { isEventStream, responseInEvent, responseWithoutId } from "./durable-mcp.js";
+import { keptHeaders } from "./durable-replay.js";
+import { type Exchange, filled, type RelayParts } from "./exchange.js";
+import { cutEvents, type EventCutter } from "./server-sent-events.js";
+
+/** Where a request goes on. */
+export type Onward = Pick<Dispatcher, "dispatch">;
+
+const MAX_ANSWER_BYTES = 1024 * 1024;
+/** How long a call goes on whose caller is gone. */
+const ALONE_MS = 300_000;
+/** The service says that it did nothing: 401 (RFC 9110 §15.5.2), 421 (§15.5.20), 425 (RFC 8470 §5.2), 429 (RFC 6585 §4). */
+const NOTHING_DONE = new Set([401, 421, 425, 429]);
+const WITHOUT_BODY = new Set([204, 304]);
+
+/** Sends by `dispatcher` and looks on: what is answered is in the store before its end goes on to whoever waits, and the call goes on without its caller. */
+export function keepAnswer(
+  parts: RelayParts,
+  exchange: Exchange,
+  { dispatcher, call }: { dispatcher: Onward; call: RunningCall },
+): Onward {
+  return {
+    dispatch(options, handler) {
+      try {
+        return dispatcher.dispatch(options, new AnswerKeeper(parts, exchange, call, handler));
+      } catch (thrown) {
+        void call.unsent();
+        throw thrown;
+      }
+    },
+  };
+}
+
+class AnswerKeeper implements Dispatcher.DispatchHandler {
+  readonly #parts: RelayParts;
+  readonly #exchange: Exchange;
+  readonly #call: RunningCall;
+  readonly #inner: Dispatcher.DispatchHandler;
+  /** What the inner handler steers by. */
+  readonly #toward: Dispatcher.DispatchController;
+  #upstream: Dispatcher.DispatchController | undefined;
+  /** The first byte of the request may be out. */
+  #isSent = false;
+  /** Nobody waits for the answer any more. */
+  #isAlone = false;
+  #forgetAlone: () => void = () => undefined;
+  /** Nothing more comes. */
+  #isOver = false;
+  /** The response came in a stream that may go on. */
+  #isAnswered = false;
+  #isPausedByInner = false;
+  #isTooLarge = false;
+  #status = 0;
+  #headers: readonly string[] = [];
+  #length: number | undefined;
+  #received = 0;
+  #kept: Buffer[] = [];
+  #events: EventCutter | undefined;
+  /** Passes on what is held back, in its order. */
+  #held: (() => void)[] = [];
+  /** While the store writes. */
+  #storing: Promise<void> | undefined;
+
+  constructor(parts: RelayParts, exchange: Exchange, call: RunningCall, inner: Dispatcher.DispatchHandler) {
+    this.#parts = parts;
+    this.#exchange = exchange;
+    this.#call = call;
+    this.#inner = inner;
+    this.#toward = this.#steering();
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController, context: unknown): void {
+    // No client of HTTP may think that it knows better.
+    if (this.#isSent) {
+      controller.abort(new Error("a call with a key is not sent twice"));
+      return;
+    }
+    this.#upstream = controller;
+    this.#inner.onRequestStart?.(this.#toward, context);
+    // Whoever had gone before has aborted it: then nothing is sent.
+    this.#isSent = !controller.aborted;
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2],
+    statusText?: string,
+  ): void {
+    if (status < 200) return;
+    this.#status = status;
+    this.#headers = texts(controller.rawHeaders);
+    if (this.#isAlone) this.#recordStatus();
+    const { "content-length": length } = headers;
+    if (typeof length === "string") this.#length = Number(length);
+    if (this.#requestId !== undefined && isEventStream(this.#headers)) this.#events = cutEvents();
+    const pass = () => this.#inner.onResponseStart?.(this.#toward, status, headers, statusText);
+    // Such a head is all of the answer.
+    if (WITHOUT_BODY.has(status)) this.#held.push(pass);
+    else if (!this.#isAlone) pass();
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#received += chunk.length;
+    const response = this.#events === undefined ? undefined : this.#responseIn(chunk);
+    if (this.#events === undefined) this.#keep(chunk);
+    const pass = () => this.#inner.onResponseData?.(this.#toward, chunk);
+    if (response !== undefined) {
+      this.#events = undefined;
+      this.#isAnswered = true;
+      // The stream may stay open: for its client the call is answered here.
+      controller.pause();
+      this.#storing = this.#call.answered(this.#answer(Buffer.from(response))).then(() => {
+        this.#storing = undefined;
+        if (!this.#isAlone) pass();
+        if (!this.#isPausedByInner) controller.resume();
+      });
+    } else if (this.#received === this.#length) {
+      // The last byte of a known length is the end for who counts.
+      this.#held.push(pass);
+    } else if (!this.#isAlone) {
+      pass();
+    }
+  }
+
+  onResponseEnd(
+    _controller: Dispatcher.DispatchController,
+    trailers: Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseEnd"]>>[1],
+  ): void {
+    this.#end();
+    void this.#store().then(() => {
+      for (const pass of this.#held) pass();
+      this.#inner.onResponseEnd?.(this.#toward, trailers);
+    });
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#end();
+    if (this.#isSent) {
+      this.#call.lost();
+      this.#inner.onResponseError?.(this.#toward, error);
+    } else {
+      // Who hears that nothing was sent may ask again at once.
+      void this.#call.unsent().then(() => this.#inner.onResponseError?.(this.#toward, error));
+    }
+  }
+
+  #end(): void {
+    this.#isOver = true;
+    this.#forgetAlone();
+  }
+
+  async #store(): Promise<void> {
+    await this.#storing;
+    if (NOTHING_DONE.has(this.#status) || this.#asksToComeAgain()) return this.#call.unsent();
+    if (this.#isTooLarge) return this.#call.answered(undefined);
+    const id = this.#requestId;
+    if (id === undefined) return this.#call.answered(this.#answer(Buffer.concat(this.#kept)));
+    // The stream broke off before the response came; a call that was answered in it has ended already.
+    if (isEventStream(this.#headers)) return this.#call.lost();
+    const body = Buffer.concat(this.#kept);
+    return this.#call.answered(this.#answer(Buffer.from(responseWithoutId(body.toString("utf8"), id) ?? body)));
+  }
+
+  /** 503 with `Retry-After`: a temporary overload, come again with the same (RFC 9110 §15.6.4). */
+  #asksToComeAgain(): boolean {
+    const named = (text: string, index: number) => index % 2 === 0 && text.toLowerCase() === "retry-after";
+    return this.#status === 503 && this.#headers.some(named);
+  }
+
+  #answer(body: Buffer): KeptAnswer {
+    return { status: this.#status, headers: keptHeaders(this.#headers), body };
+  }
+
+  get #requestId() {
+    const { message } = this.#exchange;
+    return message?.kind === "request" ? message.id : undefined;
+  }
+
+  #keep(chunk: Buffer): void {
+    if (this.#isTooLarge || this.#storing !== undefined) return;
+    if (this.#received <= MAX_ANSWER_BYTES) this.#kept.push(chunk);
+    else this.#tooLarge();
+  }
+
+  /** The response that ends in this chunk of a stream of events. */
+  #responseIn(chunk: Buffer): string | undefined {
+    const [id, events] = [this.#requestId, this.#events];
+    if (id === undefined || events === undefined) return undefined;
+    for (const event of events.push(chunk)) {
+      const response = responseInEvent(event, id);
+      if (response !== undefined && response.length <= MAX_ANSWER_BYTES) return response;
+      if (response !== undefined) this.#tooLarge();
+    }
+    if (events.pending > MAX_ANSWER_BYTES) this.#tooLarge();
+    return undefined;
+  }
+
+  #tooLarge(): void {
+    this.#isTooLarge = true;
+    this.#events = undefined;
+    this.#kept = [];
+    if (this.#isAlone) this.#giveUp();
+  }
+
+  /** The caller is gone. What may have been done goes on: its answer is for whoever asks again. */
+  #leaveAlone(): void {
+    if (this.#isAlone) return;
+    this.#isAlone = true;
+    if (this.#isOver) return;
+    if (this.#isTooLarge || this.#isAnswered) {
+      this.#giveUp();
+      return;
+    }
+    const { clock, registry } = this.#parts;
+    const { id } = filled(this.#exchange.caller, "caller");
+    const { trustDomain } = this.#exchange.service.id;
+    const cancel = clock.after(ALONE_MS, () => this.#giveUp());
+    const unless = () => {
+      const isGone = id.memberOf(trustDomain) && registry.find(id.toString()) === undefined;
+      if (isGone || registry.isRevoked(id)) this.#giveUp();
+    };
+    const forget = registry.onChange(unless);
+    this.#forgetAlone = () => {
+      cancel();
+      forget();
+    };
+    unless();
+    this.#isPausedByInner = false;
+    if (this.#storing === undefined) this.#upstream?.resume();
+  }
+
+  #giveUp(): void {
+    this.#forgetAlone();
+    if (this.#isTooLarge) void this.#call.answered(undefined);
+    this.#upstream?.abort(new Error("nobody waits for the answer"));
+  }
+
+  /** The head came when the caller had gone: the record has the outcome all the same. */
+  #recordStatus(): void {
+    // Nobody is left to refuse; the log's owner already knows that it cannot be written.
+    recordOutcome(this.#parts, this.#exchange, { status: this.#status }).catch(() => undefined);
+  }
+
+  #steering(): Dispatcher.DispatchController {
+    const upstream = () => filled(this.#upstream, "upstream");
+    const pause = () => {
+      this.#isPausedByInner = true;
+      upstream().pause();
+    };
+    const resume = () => {
+      this.#isPausedByInner = false;
+      if (this.#storing === undefined) upstream().resume();
+    };
+    const abort = (reason: Error) => {
+      if (this.#isSent) this.#leaveAlone();
+      else upstream().abort(reason);
+    };
+    return {
+      pause,
+      resume,
+      abort,
+      get aborted() {
+        return upstream().aborted;
+      },
+      get paused() {
+        return upstream().paused;
+      },
+      get reason() {
+        return upstream().reason;
+      },
+      get rawHeaders() {
+        return upstream().rawHeaders;
+      },
+      get rawTrailers() {
+        return upstream().rawTrailers;
+      },
+    } as Dispatcher.DispatchController;
+  }
+}
+
+function texts(raw: unknown): string[] {
+  if (!Array.isArray(raw)) return [];
+  return raw.map((part: unknown) => (Buffer.isBuffer(part) ? part.toString("latin1") : String(part)));
+}
