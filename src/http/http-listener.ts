@@ -53,18 +53,18 @@ export function prepareHttpListener(
     refused(socket, "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
     endWith(socket, 501, "Not Implemented", "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
   });
-  /** The newest answer of each connection. */
+  /** The answer that is under way on a connection. */
   const answering = new Map<Duplex, ServerResponse>();
   let draining = false;
   server.prependListener("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
-    if (!answering.has(socket)) socket.once("close", () => answering.delete(socket));
     answering.set(socket, response);
+    response.once("close", () => answering.delete(socket));
     if (draining) endAfter(response, socket);
   });
   server.on("clientError", (error: Error, socket: Duplex) => {
     const code = codeOf(error);
     const current = answering.get(socket);
-    if (current !== undefined && !current.destroyed) {
+    if (current !== undefined) {
       // The body of a request broke off. An answer that is complete goes out and closes the connection; one under way cannot be trusted to fit.
       if (!current.writableEnded) socket.destroy();
       return;

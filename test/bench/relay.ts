@@ -31,6 +31,8 @@ interface Contender {
   readonly target: Target;
   /** The processes that do its work; none for a direct call. */
   readonly pids: readonly number[];
+  /** Has garbage collected. */
+  readonly collect?: () => Promise<void>;
 }
 
 interface Turn {
@@ -41,8 +43,9 @@ interface Turn {
   readonly highest: number;
   /** Microseconds of processor time for each of them. */
   readonly processor: number;
-  /** Connections a second, each with a handshake and one call. */
+  /** Connections a second, each with a handshake and one call, and the microseconds of processor time for each. */
   readonly connects: number;
+  readonly processorOfConnect: number;
 }
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
@@ -61,11 +64,15 @@ async function compare(): Promise<void> {
   try {
     const service = await startLoad<{ port: number }>(load, "upstream", undefined);
     ends.push(() => service.child.stdin?.end());
-    const node = async <Answer>(part: string, message: object): Promise<Answer & { pid: number }> => {
+    const node = async <Answer>(part: string, message: object) => {
       const child = startPart(part, message);
       ends.push(() => child.disconnect());
       const answer = await answerOf<Answer>(child, part);
-      return { ...answer, pid: child.pid ?? 0 };
+      const collect = async () => {
+        child.send("collect");
+        await answerOf(child, part);
+      };
+      return { ...answer, pid: child.pid ?? 0, collect };
     };
     const upstream = service.answer;
     const relay = await node<BenchAddresses>("relay", { ...upstream, caller: load });
@@ -80,7 +87,12 @@ async function compare(): Promise<void> {
     const plain = (port: number): Target => ({ address: `127.0.0.1:${port}` });
     const direct: Contender = { name: "direct, no proxy", target: plain(upstream.port), pids: [] };
     const bareProxy: Contender = { name: "bare undici mTLS proxy", target: tls(bare.port), pids: [bare.pid] };
-    const inbound: Contender = { name: "relay, inbound leg", target: tls(relay.inbound), pids: [relay.pid] };
+    const inbound: Contender = {
+      name: "relay, inbound leg",
+      target: tls(relay.inbound),
+      pids: [relay.pid],
+      collect: relay.collect,
+    };
     const both: Contender = { name: "relay, both legs", target: plain(relay.outbound), pids: [relay.pid] };
     const others: readonly Contender[] =
       nginx === undefined
@@ -88,9 +100,11 @@ async function compare(): Promise<void> {
         : [{ name: "nginx, same mTLS", target: tls(nginx.port), pids: childrenOf(nginx.child.pid ?? 0) }];
     const contenders = [direct, bareProxy, ...others, inbound, both];
 
+    // First, while nothing else has grown.
+    const { pid, port, collect } = server;
+    await holdIdle(load, inbound, { name: "bare node:https", target: tls(port), pids: [pid], collect });
     await compareCalls(load, contenders, { direct, bareProxy, nginx: others[0] });
     for (const contender of [inbound, both]) await streamThrough(load, contender);
-    await holdIdle(load, inbound, { name: "bare node:https", target: tls(server.port), pids: [server.pid] });
   } finally {
     // The parts end by themselves then, and leave no file behind.
     for (const end of ends.reverse()) end();
@@ -124,7 +138,19 @@ async function compareCalls(
   say(
     `medians of ${ROUNDS} rounds of ${SECONDS} s; added: to a direct call of the same round at ${RATE}/s; × of rates of the same round`,
   );
-  const columns = ["added p50", "p90", "p99 ms", "max/s", "× bare", "× nginx", "µs cpu", "× bare", "× nginx", "new/s"];
+  const columns = [
+    "added p50",
+    "p90",
+    "p99 ms",
+    "max/s",
+    "× bare",
+    "× nginx",
+    "µs cpu",
+    "× bare",
+    "× nginx",
+    "new/s",
+    "µs cpu",
+  ];
   say(`${"".padEnd(24)}${columns.map((text) => text.padStart(10)).join("")}`);
   for (const contender of contenders) {
     const { bareProxy, nginx } = reference;
@@ -138,6 +164,7 @@ async function compareCalls(
       proxies ? ratio(contender, bareProxy, ({ processor }) => 1 / processor) : "-",
       proxies ? ratio(contender, nginx, ({ processor }) => 1 / processor) : "-",
       over(contender, ({ connects }) => connects).toFixed(0),
+      proxies ? over(contender, ({ processorOfConnect }) => processorOfConnect).toFixed(0) : "-",
     ];
     say(`${contender.name.padEnd(24)}${cells.map((text) => text.padStart(10)).join("")}`);
   }
@@ -149,8 +176,10 @@ async function turn(load: string, { target, pids }: Contender): Promise<Turn> {
   const before = processorMicros(pids);
   const { answer: highest } = await startLoad<{ calls: number; rate: number }>(load, "highest", target, common);
   const processor = (processorMicros(pids) - before) / highest.calls;
-  const { answer: connects } = await startLoad<{ rate: number }>(load, "connect", target, common);
-  return { ...fixed, highest: highest.rate, processor, connects: connects.rate };
+  const between = processorMicros(pids);
+  const { answer: connects } = await startLoad<{ calls: number; rate: number }>(load, "connect", target, common);
+  const processorOfConnect = (processorMicros(pids) - between) / connects.calls;
+  return { ...fixed, highest: highest.rate, processor, connects: connects.rate, processorOfConnect };
 }
 
 async function streamThrough(load: string, { name, target, pids: [pid = 0] }: Contender): Promise<void> {
@@ -171,19 +200,23 @@ async function streamThrough(load: string, { name, target, pids: [pid = 0] }: Co
 
 async function holdIdle(load: string, ...contenders: readonly [Contender, Contender]): Promise<void> {
   const grown: number[] = [];
-  for (const { name, target, pids } of contenders) {
+  for (const { name, target, pids, collect } of contenders) {
     const [pid = 0] = pids;
+    // One connection has loaded what the first one loads.
+    await startLoad(load, "highest", target, { seconds: SECONDS, connections: 1 });
+    await collect?.();
     const before = residentMegabytes(pid);
     const { child } = await startLoad(load, "idle", target, { connections: IDLE });
-    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    await collect?.();
     const now = residentMegabytes(pid);
-    grown.push(now);
+    grown.push(now - before);
     say(`${name}, ${IDLE} idle connections: ${before.toFixed(0)} MB before, ${now.toFixed(0)} MB with them`);
+    const closed = new Promise((resolve) => child.once("close", resolve));
     child.stdin?.end();
-    await new Promise((resolve) => child.once("close", resolve));
+    await closed;
   }
   const [relay = Number.NaN, server = Number.NaN] = grown;
-  say(`${"".padEnd(24)}${(relay / server).toFixed(2)} × bare node:https`);
+  say(`${"".padEnd(24)}what they take is ${(relay / server).toFixed(2)} × what they take of bare node:https`);
 }
 
 function startPart(part: string, message: object): ChildProcess {
@@ -191,7 +224,7 @@ function startPart(part: string, message: object): ChildProcess {
   const child = fork(new URL("./run.ts", import.meta.url), ["relay"], {
     env: { ...process.env, AGENTID_BENCH_PART: part },
     execPath: "taskset",
-    execArgv: ["-c", String(PROXY_CORE), process.execPath, ...process.execArgv, ...profile],
+    execArgv: ["-c", String(PROXY_CORE), process.execPath, "--expose-gc", ...process.execArgv, ...profile],
   });
   child.send(message);
   return child;
@@ -199,8 +232,12 @@ function startPart(part: string, message: object): ChildProcess {
 
 function answerOf<Answer>(child: ChildProcess, part: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    child.once("message", (answer) => resolve(answer as Answer));
-    child.once("exit", (code) => reject(new Error(`the ${part} part ended with code ${code}`)));
+    const ended = (code: number | null) => reject(new Error(`the ${part} part ended with code ${code}`));
+    child.once("message", (answer) => {
+      child.off("exit", ended);
+      resolve(answer as Answer);
+    });
+    child.once("exit", ended);
   });
 }
 

@@ -163,10 +163,10 @@ describe("a service that does not read", () => {
 
   it("holds its caller back, so that what is sent does not gather in memory", async () => {
     const most = 256 * 1024 * 1024;
-    let read: IncomingMessage | undefined;
+    const asked = Promise.withResolvers<IncomingMessage>();
     let arrived = 0;
     invoices.answer = (request, response) => {
-      read = request.pause();
+      asked.resolve(request.pause());
       request.on("data", (chunk: Buffer) => {
         arrived += chunk.length;
       });
@@ -191,7 +191,7 @@ describe("a service that does not read", () => {
     expect(await stuck()).toBe(true);
     expect(given).toBeLessThan(64 * 1024 * 1024);
     // Once it reads, everything arrives.
-    read?.resume();
+    (await asked.promise).resume();
     sent.end();
     const [answer] = await answered;
     expect(answer.resume().statusCode).toBe(200);

@@ -47,6 +47,12 @@ export async function runPart(part: string): Promise<void> {
   const run = parts[part];
   if (run === undefined) throw new Error(`no such part: ${part}`);
   process.send?.(await run(message as never));
+  // Memory is compared without what only waits to be collected.
+  process.on("message", (asked) => {
+    if (asked !== "collect") return;
+    globalThis.gc?.();
+    process.send?.("collected");
+  });
   // Ends with the bench, however that ends.
   await new Promise((resolve) => process.once("disconnect", resolve));
   process.exit(0);
