@@ -120,7 +120,12 @@ export function endWith(socket: Duplex, status: number, title: string, code: str
   socket.end(
     `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );
-  // What still comes is thrown away; without reading it the answer would be lost in a reset.
+  drainAndClose(socket);
+}
+
+/** Ends a connection on which the last answer is out. What still comes is thrown away; without reading it the answer would be lost in a reset. */
+export function drainAndClose(socket: Duplex): void {
+  socket.end();
   socket.resume();
   const patience = setTimeout(() => socket.destroy(), LINGER_MS);
   patience.unref();

@@ -27,6 +27,7 @@ export type RefusalCode =
   | "header-count"
   | "transfer-encoding"
   | "upgrade-refused"
+  | "websocket-handshake"
   | "http-malformed"
   | "content-type"
   | "content-encoding"

@@ -125,7 +125,11 @@ function recordedCall({ fields }: AuditEntry): RecordedCall {
   const target = text("target");
   const http = text("protocol") === "http" || (text("protocol") === "" && METHODS.includes(action));
   const request = http
-    ? httpAccessRequest({ ...common, method: action, path: target, query: query as Record<string, string> })
+    ? httpAccessRequest({
+        ...common,
+        ...{ method: action, path: target, query: query as Record<string, string> },
+        ...(text("upgrade") === "websocket" && { protocol: "websocket" }),
+      })
     : mcpAccessRequest({ ...common, method: action, args, ...(action === "tools/call" && { tool: target }) });
   // The same digest: nothing was left out, so every value that any set reads is known to be absent.
   const complete = requestDigest(request) === text("requestDigest");

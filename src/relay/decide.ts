@@ -67,6 +67,7 @@ function decideHttp(parts: RelayParts, exchange: Exchange): Decided | Promise<De
     method: exchange.request.method ?? "",
     path: target.path,
     query: target.query,
+    ...(exchange.webSocket !== undefined && { protocol: "websocket" }),
   });
   return decided(parts, exchange, request);
 }

@@ -48,6 +48,7 @@ export function recordDecision(
     service: service.name,
     serviceId: service.id.toString(),
     protocol: service.protocol,
+    ...(exchange.webSocket !== undefined && { upgrade: "websocket" }),
     action,
     target,
     engine: decision.engine,
@@ -172,7 +173,9 @@ function describe(exchange: Exchange): { action: string; target: string; summary
   }
   const action = message === undefined ? (request.method ?? "") : "response";
   const plain = displayText(exchange.target?.path ?? path, MAX_SUMMARY);
-  return { action, target: plain, summary: message === undefined ? `${action} ${path}` : action };
+  if (message !== undefined) return { action, target: plain, summary: action };
+  const opened = exchange.webSocket === undefined ? "" : " (websocket)";
+  return { action, target: plain, summary: `${action} ${path}${opened}` };
 }
 
 /** `{invoice:1017, amount:4200}`: JSON as a person would jot it down. */

@@ -31,6 +31,12 @@ export interface RelayParts {
   readonly upstreamTimeoutMs?: number;
 }
 
+const ANSWER_TIMEOUT_MS = 300_000;
+
+export function answerTimeoutOf({ upstreamTimeoutMs = ANSWER_TIMEOUT_MS }: RelayParts): number {
+  return upstreamTimeoutMs;
+}
+
 /** Who calls: an identity that was verified, by the kernel's word (outbound) or by certificate (inbound). */
 interface VerifiedCaller {
   readonly id: SpiffeId;
@@ -50,6 +56,8 @@ export interface Exchange {
   readonly service: RunningService;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  /** Of a request to open a WebSocket: what came behind its head. */
+  readonly webSocket: { readonly head: Buffer } | undefined;
   /** `performance.now()` at the first step. */
   readonly startedAt: number;
   target: RequestTarget | undefined;
@@ -69,12 +77,14 @@ export function newExchange(
   service: RunningService,
   request: IncomingMessage,
   response: ServerResponse,
+  webSocket?: Exchange["webSocket"],
 ): Exchange {
   return {
     leg,
     service,
     request,
     response,
+    webSocket,
     startedAt: performance.now(),
     target: undefined,
     caller: undefined,

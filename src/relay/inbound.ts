@@ -16,10 +16,12 @@ import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { headerOf } from "../http/request-headers.js";
 import { bundlesFor } from "../identity/federates-with.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import { closeAfterExpiry } from "./connection-end.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
+import { forwardWebSocket } from "./forward-websocket.js";
 import { TICKET_HEADER } from "./headers.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
@@ -27,6 +29,8 @@ import { parseRequest, readMcpMessage } from "./request-steps.js";
 import type { RunningService } from "./running-service.js";
 import type { Tickets } from "./tickets.js";
 import type { UpstreamConnection } from "./upstream.js";
+import { openUpstreamWire } from "./upstream-wire.js";
+import { asksForWebSocket, onWebSocketRequest } from "./websocket.js";
 
 /** The mutual-TLS side of a service: takes the caller's SPIFFE ID from its certificate, asks the decision point, forwards or refuses. */
 export interface InboundLeg {
@@ -61,7 +65,7 @@ export async function openInboundLeg(
     identifyCaller(parts, peers, leg.tickets),
     readMcpMessage(parts.clock),
     decideAndRecord(parts),
-    forwardToService(parts, leg.upstream),
+    forwardToService(parts, peers, leg.upstream),
   ];
   const { id, name } = leg.service();
   const refused = (socket: Duplex, code: RefusalCode, reason: string) => {
@@ -80,6 +84,7 @@ export async function openInboundLeg(
         rejectUnauthorized: false,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         ALPNProtocols: ["http/1.1"],
+        shouldUpgradeCallback: (request) => asksForWebSocket(leg.service(), request),
       },
       (request, response) => {
         holdOpenFor(peers.get(request.socket), request.socket, response, parts);
@@ -87,6 +92,10 @@ export async function openInboundLeg(
       },
     );
     const listener = prepareHttpListener(server, refused);
+    onWebSocketRequest(server, refused, (request, response, head) => {
+      holdOpenFor(peers.get(request.socket), request.socket, response, parts);
+      void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response, { head }));
+    });
     admitVerifiedOnly(server, parts, peers, (socket, { code, reason }) => {
       refused(socket, "certificate-refused", `${reason} (${code})`);
       endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
@@ -197,14 +206,28 @@ function ownChain(id: SpiffeId, launchedBy: readonly string[], { service }: Exch
   return id.memberOf(service.id.trustDomain) ? launchedBy : [];
 }
 
-function forwardToService(parts: RelayParts, upstream: () => UpstreamConnection): Step {
+function forwardToService(
+  parts: RelayParts,
+  peers: ReadonlyMap<Duplex, Connected>,
+  upstream: () => UpstreamConnection,
+): Step {
   return async (exchange): Promise<StepResult> => {
     const { dispatcher, host } = upstream();
     const caller = filled(exchange.caller, "caller");
     // Envoy's form, in the mode SANITIZE_SET: what callers sent is gone, this is the only element.
     const certificate = `By=${exchange.service.id};Hash=${caller.certificateSha256};URI=${caller.id}`;
     const added = ["X-Forwarded-Client-Cert", certificate];
-    await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
+    if (exchange.webSocket !== undefined) {
+      const { socket } = exchange.request;
+      // A process of ours is checked at the outbound leg for as long as its connection is open.
+      if (caller.evidence === "certificate") {
+        closeAfterExpiry(parts.clock, filled(peers.get(socket), "peer").peer.notAfter, socket);
+      }
+      const connect = () => openUpstreamWire(exchange.service);
+      await forwardWebSocket(parts, exchange, { connect, host, added });
+    } else {
+      await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
+    }
     return "answered";
   };
 }

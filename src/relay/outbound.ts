@@ -1,3 +1,4 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
@@ -5,14 +6,18 @@ import { codeOf, messageOf } from "../coded-error.js";
 import { type ListenerNames, outboundNames } from "../http/host-check.js";
 import { type HttpListener, httpListenerOptions, listenInsideOn, prepareHttpListener } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
-import { Refusal } from "../http/refusal.js";
+import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { createServer } from "../platform/node-http.js";
 import type { NetworkView } from "../platform/platform.js";
-import type { CallerPools, MutualTlsTarget } from "./caller-pools.js";
+import type { CallerConnections } from "./caller-connections.js";
+import type { CallerPools } from "./caller-pools.js";
+import type { MutualTlsTarget } from "./caller-tls.js";
+import { closeAfterExpiry } from "./connection-end.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
 import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
+import { forwardWebSocket } from "./forward-websocket.js";
 import { TICKET_HEADER } from "./headers.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
@@ -20,6 +25,7 @@ import { parseRequest, readMcpMessage } from "./request-steps.js";
 import { decidesOutbound, type RunningService } from "./running-service.js";
 import type { Tickets } from "./tickets.js";
 import { hostAndPort } from "./upstream.js";
+import { asksForWebSocket, onWebSocketRequest } from "./websocket.js";
 
 /** The plain loopback side of a service: finds out from the kernel who calls, and goes on with that caller's SVID. */
 export interface OutboundLeg {
@@ -46,6 +52,7 @@ export async function openOutboundLeg(
     target: () => MutualTlsTarget;
     port: number;
     pools: CallerPools;
+    connections: CallerConnections;
     tickets: Tickets;
   },
 ): Promise<OutboundLeg> {
@@ -60,17 +67,23 @@ export async function openOutboundLeg(
 
   const listeners = new Set<HttpListener>();
   const newServer = (network?: NetworkView) => {
-    const server = createServer(httpListenerOptions, (request, response) => {
+    const run = (request: IncomingMessage, response: ServerResponse, head?: Buffer) => {
       const service = leg.service();
-      const exchange = newExchange("outbound", service, request, response);
+      const exchange = newExchange("outbound", service, request, response, head && { head });
       void runPipeline(parts, decidesOutbound(service) ? deciding : relaying, exchange);
-    });
-    const listener = prepareHttpListener(server, (socket, code, reason) => {
+    };
+    const shouldUpgradeCallback = (request: IncomingMessage) => asksForWebSocket(leg.service(), request);
+    const server = createServer({ ...httpListenerOptions, shouldUpgradeCallback }, (request, response) =>
+      run(request, response),
+    );
+    const refused = (socket: Duplex, code: RefusalCode, reason: string) => {
       const who = connections.get(socket)?.who;
       const callerDetail = who === undefined ? "" : describe(who);
       const caller = entitlementOf(parts, who)?.identity.name ?? "(none)";
       recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
-    });
+    };
+    const listener = prepareHttpListener(server, refused);
+    onWebSocketRequest(server, refused, run);
     server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections, network)));
     return { server, listener };
   };
@@ -173,23 +186,28 @@ function identifyCaller(parts: RelayParts, connections: ReadonlyMap<Duplex, Conn
 
 function forwardAsCaller(
   parts: RelayParts,
-  leg: { target: () => MutualTlsTarget; pools: CallerPools; tickets: Tickets },
+  leg: { target: () => MutualTlsTarget; pools: CallerPools; connections: CallerConnections; tickets: Tickets },
 ): Step {
   return async (exchange): Promise<StepResult> => {
     const caller = filled(exchange.caller, "caller");
     const target = leg.target();
-    const dispatcher = dispatcherFor(leg.pools, exchange, target);
+    const send = (host: string, added: readonly string[]): Promise<void> => {
+      if (exchange.webSocket !== undefined) {
+        const connect = () => connectAs(parts, leg.connections, exchange, target);
+        return forwardWebSocket(parts, exchange, { connect, host, added });
+      }
+      const dispatcher = dispatcherFor(leg.pools, exchange, target);
+      return forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
+    };
     if (exchange.decision !== undefined) {
-      const host = hostAndPort(target.host, target.port);
-      await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added: [] }));
+      await send(hostAndPort(target.host, target.port), []);
       return "answered";
     }
     const { detail, evidence } = caller;
     if (evidence === "certificate") throw new Error("the outbound leg names processes, not certificates");
     const ticket = leg.tickets.issue(caller.id.toString(), { detail, evidence });
     try {
-      const to = { dispatcher, host: exchange.service.name, added: [TICKET_HEADER, ticket] };
-      await forward(parts, exchange, nextHop(parts, exchange, to));
+      await send(exchange.service.name, [TICKET_HEADER, ticket]);
     } finally {
       leg.tickets.discard(ticket);
     }
@@ -197,10 +215,29 @@ function forwardAsCaller(
   };
 }
 
+/** A connection with the caller's SVID for one WebSocket. */
+async function connectAs(
+  parts: RelayParts,
+  connections: CallerConnections,
+  exchange: Exchange,
+  target: MutualTlsTarget,
+): Promise<Socket> {
+  const { id, launchedBy } = filled(exchange.caller, "caller");
+  const { socket, peer } = await asCaller(() => connections.open(id, launchedBy, target, "http/1.1"));
+  // Our own inbound leg is here for as long as we are.
+  if (decidesOutbound(exchange.service)) closeAfterExpiry(parts.clock, peer.notAfter, socket);
+  return socket;
+}
+
 function dispatcherFor(pools: CallerPools, exchange: Exchange, target: MutualTlsTarget) {
+  const { id, launchedBy } = filled(exchange.caller, "caller");
+  return asCaller(() => pools.dispatcherFor(id, launchedBy, target));
+}
+
+/** What needs the caller's SVID and throws where there is none. */
+function asCaller<Value>(use: () => Value): Value {
   try {
-    const { id, launchedBy } = filled(exchange.caller, "caller");
-    return pools.dispatcherFor(id, launchedBy, target);
+    return use();
   } catch (cause) {
     throw new Refusal("not-ready", 503, `no certificate for the caller now: ${messageOf(cause)}`, { cause });
   }

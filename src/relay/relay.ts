@@ -2,8 +2,11 @@ import { isDeepStrictEqual } from "node:util";
 import { CodedError } from "../coded-error.js";
 import { derivedPort } from "../http/listen.js";
 import type { NetworkView } from "../platform/platform.js";
-import { type CallerPools, createCallerPools, type MutualTlsTarget } from "./caller-pools.js";
-import type { RelayParts } from "./exchange.js";
+import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import { type CallerConnections, createCallerConnections } from "./caller-connections.js";
+import { type CallerPools, createCallerPools } from "./caller-pools.js";
+import type { MutualTlsTarget } from "./caller-tls.js";
+import { answerTimeoutOf, type RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
 import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
 import { decidesOutbound, type RunningService } from "./running-service.js";
@@ -46,12 +49,11 @@ interface ServiceLegs {
   readonly target: () => MutualTlsTarget;
 }
 
-const ANSWER_TIMEOUT_MS = 300_000;
-
 export function createRelay(parts: RelayParts): Relay {
-  const answerTimeoutMs = parts.upstreamTimeoutMs ?? ANSWER_TIMEOUT_MS;
+  const answerTimeoutMs = answerTimeoutOf(parts);
   const tickets = createTickets();
   const pools = createCallerPools({ ...parts, answerTimeoutMs });
+  const connections = createCallerConnections(parts);
   const legs = new Map<string, ServiceLegs>();
   let subscriptions: (() => void)[] = [];
   let closed = false;
@@ -73,7 +75,9 @@ export function createRelay(parts: RelayParts): Relay {
   }
 
   function checkCallers(): void {
-    pools.retainIdentities((id) => parts.registry.find(id.toString()) !== undefined && !parts.registry.isRevoked(id));
+    const isKnown = (id: SpiffeId) => parts.registry.find(id.toString()) !== undefined && !parts.registry.isRevoked(id);
+    pools.retainIdentities(isKnown);
+    connections.retainIdentities(isKnown);
     for (const { outbound } of legs.values()) outbound.recheckCallers();
   }
 
@@ -96,7 +100,7 @@ export function createRelay(parts: RelayParts): Relay {
           // The old legs of a service that moves must let go of its port first.
           if (old !== undefined) await closeLegs(service.name, old, 0);
           const taken = [...legs.values(), ...opened].map(({ outbound }) => outbound.port);
-          opened.push(await openLegs(parts, service, { pools, tickets, answerTimeoutMs, taken }));
+          opened.push(await openLegs(parts, service, { pools, connections, tickets, answerTimeoutMs, taken }));
         }
       }
     } catch (error) {
@@ -148,6 +152,7 @@ export function createRelay(parts: RelayParts): Relay {
       // Callers first: what they wait for still runs behind them.
       await Promise.all([...legs.values()].map(({ outbound }) => outbound.close(graceMs)));
       await pools.destroy();
+      connections.destroy();
       await Promise.all([...legs.values()].map((one) => endLegs(one, graceMs)));
       legs.clear();
     },
@@ -157,7 +162,13 @@ export function createRelay(parts: RelayParts): Relay {
 async function openLegs(
   parts: RelayParts,
   service: RunningService,
-  shared: { pools: CallerPools; tickets: Tickets; answerTimeoutMs: number; taken: readonly number[] },
+  shared: {
+    pools: CallerPools;
+    connections: CallerConnections;
+    tickets: Tickets;
+    answerTimeoutMs: number;
+    taken: readonly number[];
+  },
 ): Promise<ServiceLegs> {
   const state = { service, upstream: undefined as UpstreamConnection | undefined };
   const current = () => state.service;
@@ -178,8 +189,8 @@ async function openLegs(
   };
   try {
     const port = service.listenPort ?? freeDerivedPort(parts.projectDirectory, service.name, shared.taken);
-    const { pools, tickets } = shared;
-    const outbound = await openOutboundLeg(parts, { service: current, target, port, pools, tickets });
+    const { pools, connections, tickets } = shared;
+    const outbound = await openOutboundLeg(parts, { service: current, target, port, pools, connections, tickets });
     return Object.assign(state, { inbound, outbound, target });
   } catch (error) {
     await inbound?.close(0);

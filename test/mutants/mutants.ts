@@ -166,7 +166,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "relay-server-identity",
     check: "the relay speaks only with the service it means",
-    file: "src/relay/caller-pools.ts",
+    file: "src/relay/caller-tls.ts",
     find: "if (!peer.id.equals(target.expected)) {",
     replace: "if (false) {",
     tests: ["test/relay/mutual-tls.test.ts"],
