@@ -59,39 +59,31 @@ function handshake(parts: RelayParts, exchange: Exchange, hop: WebSocketHop, wir
       headers: [...forwardableRequestHeaders(asked.rawHeaders), "Host", hop.host, ...hop.added, ...SWITCH],
       maxHeaderSize: 32 * 1024,
     });
+    const settle = (then: () => void) => {
+      cancelTimeout();
+      response.off("close", gone);
+      then();
+    };
     const fail = (error: Error) => {
-      settled();
       wire.destroy();
-      reject(error);
+      settle(() => reject(error));
     };
     const gone = () => {
-      settled();
-      sent.on("error", () => undefined);
       wire.destroy();
-      resolve(new CallerGone());
-    };
-    const settled = () => {
-      cancelTimeout();
-      sent.off("error", fail);
-      response.off("close", gone);
+      settle(() => resolve(new CallerGone()));
     };
     const cancelTimeout = parts.clock.after(answerTimeoutOf(parts), () =>
       fail(new CodedError("UND_ERR_HEADERS_TIMEOUT", "no answer to the handshake")),
     );
-    sent.once("error", fail);
+    sent.on("error", fail);
     sent.once("upgrade", (switched, _socket, head) => {
-      if (!acceptsWebSocket(key, switched.rawHeaders)) return fail(notAccepted(exchange));
-      settled();
-      resolve({ switched, upstream: { socket: wire, head } });
-    });
-    // What Node does not take for a switch: 101 without an Upgrade.
-    sent.on("information", ({ statusCode }) => {
-      if (statusCode === 101) fail(notAccepted(exchange));
+      if (!acceptsWebSocket(key, switched.rawHeaders)) fail(notAccepted(exchange));
+      else settle(() => resolve({ switched, upstream: { socket: wire, head } }));
     });
     sent.once("response", (plain) => {
-      settled();
-      sent.on("error", () => undefined);
-      resolve({ plain });
+      // What Node does not take for a switch: without an Upgrade.
+      if (plain.statusCode === 101) fail(notAccepted(exchange));
+      else settle(() => resolve({ plain }));
     });
     if (asked.socket.destroyed) gone();
     else {

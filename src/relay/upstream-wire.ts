@@ -7,7 +7,9 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** Opens a connection to the upstream of `service` by TCP or Unix socket. Rejects with the socket's own error, or CodedError `UND_ERR_CONNECT_TIMEOUT`. */
 export function openUpstreamWire({ upstream }: RunningService): Promise<Socket> {
   if (upstream.kind === "mtls") throw new Error("an mtls upstream is reached by the outbound leg");
-  const socket = connect(upstream.kind === "unix" ? { path: upstream.path } : { host: upstream.host, port: upstream.port });
+  const socket = connect(
+    upstream.kind === "unix" ? { path: upstream.path } : { host: upstream.host, port: upstream.port },
+  );
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
       () => socket.destroy(new CodedError("UND_ERR_CONNECT_TIMEOUT", "the connection took too long")),
