@@ -7,6 +7,7 @@ import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { policyMutants } from "./policy-mutants.ts";
+import { protocolMutants } from "./protocol-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
 import { tokenMutants } from "./token-mutants.ts";
 
@@ -431,4 +432,5 @@ export const mutants: readonly Mutant[] = [
   ...sandboxMutants,
   ...tokenMutants,
   ...policyMutants,
+  ...protocolMutants,
 ];

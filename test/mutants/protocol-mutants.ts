@@ -1,0 +1,112 @@
+import type { Mutant } from "./mutants.ts";
+
+const HANDSHAKES = ["test/relay/bad-websockets.test.ts"];
+const WEBSOCKETS = ["test/relay/websocket.test.ts"];
+
+/** Checks of what the relay carries besides HTTP/1.1 requests. */
+export const protocolMutants: readonly Mutant[] = [
+  {
+    id: "upgrade-only-to-websocket",
+    check: "RFC 9110 §7.8: a request to switch to any other protocol is refused",
+    file: "src/http/request-headers.ts",
+    find: 'if (name === "upgrade" && raw[index + 1]?.toLowerCase() !== switchesTo) {',
+    replace: "if (false) {",
+    tests: HANDSHAKES,
+  },
+  {
+    id: "websocket-key",
+    check: "RFC 6455 §4.2.1: a WebSocket is opened with a key",
+    file: "src/relay/websocket.ts",
+    find: "if (!KEY.test(",
+    replace: "if (false && !KEY.test(",
+    tests: HANDSHAKES,
+  },
+  {
+    id: "websocket-one-key",
+    check: "a WebSocket is opened with one key and one version",
+    file: "src/relay/websocket.ts",
+    find: "if (countOf(raw, name) !== 1) throw",
+    replace: "if (countOf(raw, name) < 1) throw",
+    tests: HANDSHAKES,
+  },
+  {
+    id: "websocket-method",
+    check: "RFC 6455 §4.2.1: a WebSocket is opened by GET in HTTP/1.1",
+    file: "src/relay/websocket.ts",
+    find: 'if (method !== "GET" || httpVersion !== "1.1") throw',
+    replace: "if (false) throw",
+    tests: HANDSHAKES,
+  },
+  {
+    id: "websocket-connection-options",
+    check: "Connection may not take headers out of a handshake",
+    file: "src/relay/websocket.ts",
+    find: ' || options.some((one) => one !== "upgrade" && one !== "keep-alive")',
+    replace: "",
+    tests: HANDSHAKES,
+  },
+  {
+    id: "websocket-body",
+    check: "a handshake has no body",
+    file: "src/relay/websocket.ts",
+    find: 'if (headerOf(raw, "content-length") !== undefined || headerOf(raw, "transfer-encoding") !== undefined) {',
+    replace: "if (false) {",
+    tests: HANDSHAKES,
+  },
+  {
+    id: "websocket-version",
+    check: "RFC 6455 §4.4: another version than 13 is refused",
+    file: "src/relay/websocket.ts",
+    find: 'if (headerOf(raw, "sec-websocket-version") !== "13") {',
+    replace: "if (false) {",
+    tests: HANDSHAKES,
+  },
+  {
+    id: "websocket-before-answers",
+    check: "no WebSocket is opened before earlier requests of the connection are answered",
+    file: "src/relay/websocket.ts",
+    find: "      socket.destroy();\n      return;",
+    replace: "",
+    tests: HANDSHAKES,
+  },
+  {
+    id: "websocket-accepted",
+    check: "RFC 6455 §4.1: bytes are carried only where the service has answered the key",
+    file: "src/relay/forward-websocket.ts",
+    find: "if (!acceptsWebSocket(key, switched.rawHeaders)) fail(",
+    replace: "if (false) fail(",
+    tests: WEBSOCKETS,
+  },
+  {
+    id: "websocket-outcome",
+    check: "D20: a WebSocket whose outcome cannot be recorded is not opened",
+    file: "src/relay/forward-websocket.ts",
+    find: "    recordOutcome(parts, exchange, { status: 101 });",
+    replace: "",
+    tests: WEBSOCKETS,
+  },
+  {
+    id: "websocket-foreign-expiry",
+    check: "D24: a foreign caller's WebSocket is closed 30 s after its certificate expired",
+    file: "src/relay/inbound.ts",
+    find: 'if (caller.evidence === "certificate") {',
+    replace: "if (false) {",
+    tests: WEBSOCKETS,
+  },
+  {
+    id: "websocket-local-expiry",
+    check: "D24: a local caller's WebSocket lives while its identity is entitled",
+    file: "src/relay/inbound.ts",
+    find: 'if (caller.evidence === "certificate") {',
+    replace: "if (true) {",
+    tests: WEBSOCKETS,
+  },
+  {
+    id: "websocket-distrusted-service",
+    check: "a connection of its own is closed when its peer is not trusted any more",
+    file: "src/relay/caller-connections.ts",
+    find: "closeWhere(({ peer }) => !stillTrusted(peer, parts.bundles, parts.clock)),",
+    replace: "undefined,",
+    tests: WEBSOCKETS,
+  },
+];
