@@ -1,4 +1,4 @@
-import { AUTHZEN_IDENTITY, BUNDLE_ENDPOINT_IDENTITY } from "./config.js";
+import { AUTHZEN_IDENTITY, BUNDLE_ENDPOINT_IDENTITY, type ServiceProtocol } from "./config.js";
 import type { ConfigProblem } from "./config-error.js";
 import { durationSeconds, formatDuration } from "./duration.js";
 import { suggestion } from "./nearest.js";
@@ -35,7 +35,7 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
 }
 
 /** The identity of a service that no entry names: `services/invoices`, `mcp/payments`. */
-export function defaultIdentityName(service: string, protocol: "http" | "mcp"): string {
+export function defaultIdentityName(service: string, protocol: ServiceProtocol): string {
   return `${protocol === "mcp" ? "mcp" : "services"}/${service}`;
 }
 

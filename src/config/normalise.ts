@@ -9,6 +9,7 @@ import {
   type RequiredFacts,
   type SandboxConfig,
   type ServiceConfig,
+  type ServiceProtocol,
   type Upstream,
 } from "./config.js";
 import { defaultIdentityName, STANDARD_LIFETIMES } from "./cross-checks.js";
@@ -156,8 +157,8 @@ function serviceOf(
   trustDomain: TrustDomain,
   projectDirectory: string,
 ): ServiceConfig {
-  const protocol = entry.mcp === undefined ? "http" : "mcp";
-  const upstream = entry.mcp ?? entry.http;
+  const protocol = protocolOf(entry);
+  const upstream = entry[protocol];
   if (upstream === undefined) throw new TypeError(`service ${name} passed the schema without an upstream`);
   return {
     name,
@@ -167,6 +168,11 @@ function serviceOf(
     listenPort: entry.listen,
     ...(entry.labels !== undefined && { labels: entry.labels }),
   };
+}
+
+function protocolOf(entry: ServiceEntry): ServiceProtocol {
+  if (entry.mcp !== undefined) return "mcp";
+  return entry.grpc === undefined ? "http" : "grpc";
 }
 
 function upstreamOf(entry: UpstreamEntry, projectDirectory: string): Upstream {

@@ -57,6 +57,7 @@ const ENVIRONMENT = `## What programs find in their environment
 |---|---|---|
 | \`AGENTID_LISTEN\` | services that agentid starts (\`command\`) | path of the Unix socket to listen on |
 | \`AGENTID_URL_NAME\` | agents that \`agentid run\` starts | base URL of the service; the name in upper case, dashes as underscores: \`AGENTID_URL_PAYMENTS\` |
+| \`AGENTID_ADDRESS_NAME\` | the same | \`host:port\` of a \`grpc\` service, which its clients want in place of a URL |
 | \`AGENTID_MTLS_NAME\` | the same | \`host:port\` where the relay takes mutual TLS for the service, from agents that use their SVID themselves |
 | \`SPIFFE_ENDPOINT_SOCKET\` | the same | address of the Workload API |
 `;
@@ -96,8 +97,8 @@ function inner(path: readonly string[], schema: JsonSchema): readonly string[] {
   if (typeof items === "object" && !Array.isArray(items) && items.properties !== undefined)
     return sections(path, items);
   const mapping = forms.find((form) => form.properties !== undefined);
-  // `mcp` takes what `http` takes.
-  if (mapping === undefined || path.at(-1) === "mcp") return [];
+  // `mcp` and `grpc` take what `http` takes.
+  if (mapping === undefined || ["mcp", "grpc"].includes(path.at(-1) ?? "")) return [];
   return sections(path, mapping);
 }
 

@@ -31,7 +31,7 @@ export const configFile = z
       .record(z.string(), service)
       .meta({
         description:
-          "Services by name, and where each is. Callers find a service in `AGENTID_URL_NAME`. A service that no identity names by `service` gets the identity `services/NAME` (http) or `mcp/NAME` (mcp) by itself.",
+          "Services by name, and where each is. Callers find a service in `AGENTID_URL_NAME`. A service that no identity names by `service` gets the identity `services/NAME` (http, grpc) or `mcp/NAME` (mcp) by itself.",
         propertyNames: { pattern: SERVICE_NAME_PATTERN.source },
       })
       .optional(),

@@ -63,6 +63,14 @@ export const service = z
         examples: [{ command: ["node", "mcp/payments.js"] }],
       })
       .optional(),
+    grpc: z
+      .union([httpAddress, upstreamObject])
+      .meta({
+        description:
+          "A service that speaks gRPC, and where it is; the same forms as `http`. Rules see the method POST and the path `/package.Service/Method`.",
+        examples: [{ command: ["node", "services/ledger.js"] }, "http://127.0.0.1:50051"],
+      })
+      .optional(),
     listen: z
       .int()
       .min(1)
@@ -75,7 +83,7 @@ export const service = z
       .optional(),
     labels: labels.optional(),
   })
-  .refine((service) => (service.http === undefined) !== (service.mcp === undefined), {
-    message: "needs exactly one of http and mcp",
+  .refine((service) => [service.http, service.mcp, service.grpc].filter((one) => one !== undefined).length === 1, {
+    message: "needs exactly one of http, mcp and grpc",
   })
-  .meta({ oneOf: [{ required: ["http"] }, { required: ["mcp"] }] });
+  .meta({ oneOf: [{ required: ["http"] }, { required: ["mcp"] }, { required: ["grpc"] }] });

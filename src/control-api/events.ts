@@ -21,7 +21,7 @@ const callBase = {
     .describe("what the caller's identity rests on: kernel, launch, parent, weak, or certificate; absent without one"),
   launchedBy: z.array(z.string()).optional().describe("the agents that launched the caller, nearest first"),
   service: z.string(),
-  protocol: z.enum(["http", "mcp", "authzen"]).describe("authzen: another enforcement point asked"),
+  protocol: z.enum(["http", "mcp", "grpc", "authzen"]).describe("authzen: another enforcement point asked"),
   action: z.string().describe("GET, POST …, the JSON-RPC method, or the action that another enforcement point named"),
   target: z.string().describe("path, or the tool's name"),
   summary: z.string().describe("one line: `issue_refund {invoice:1017, amount:4200}`"),

@@ -35,7 +35,7 @@ export const status = z.object({
     z.object({
       name: z.string(),
       spiffeId: z.string(),
-      protocol: z.enum(["http", "mcp"]),
+      protocol: z.enum(["http", "mcp", "grpc"]),
       url: z.string().describe("loopback base URL of the outbound leg"),
       mtls: z.string().describe("host:port of the inbound leg"),
       upstream: z.string(),

@@ -71,11 +71,13 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
     AGENTID_CONTROL: control,
     AGENTID_AUTHZEN: deciding.addresses.url ?? deciding.addresses.socket,
     ...Object.fromEntries(
-      foundation.project.config.services.flatMap(({ name }) => {
+      foundation.project.config.services.flatMap(({ name, protocol }) => {
         const variable = name.toUpperCase().replaceAll("-", "_");
         const { url = "", mtls } = relaying.relay.addressesOf(name) ?? {};
         const direct = mtls?.ofRelay ? [[`AGENTID_MTLS_${variable}`, `${mtls.host}:${mtls.port}`]] : [];
-        return [[`AGENTID_URL_${variable}`, url], ...direct];
+        // Clients of gRPC are told a host and a port.
+        const plain = protocol === "grpc" ? [[`AGENTID_ADDRESS_${variable}`, url.replace("http://", "")]] : [];
+        return [[`AGENTID_URL_${variable}`, url], ...plain, ...direct];
       }),
     ),
   });

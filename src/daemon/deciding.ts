@@ -8,6 +8,7 @@ import { formatAddress } from "../config/describe-federation.js";
 import type { Status } from "../control-api/routes.js";
 import { socketPathIn } from "../platform/directories.js";
 import { identityParts, matchesIdentity } from "../policy/pattern.js";
+import { ruledAs } from "../policy/policy-names.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import type { Rule } from "../policy/rule.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
@@ -51,7 +52,11 @@ export async function startDeciding(
     owner: (fd) => administrationBehind(fd, { platform, launches, adopters, isSandboxed }),
     launchedBy: (name) => launches.chainsOf(name),
     services: () =>
-      foundation.project.config.services.map(({ name, id, protocol }) => ({ name, id: id.toString(), protocol })),
+      foundation.project.config.services.map(({ name, id, protocol }) => ({
+        name,
+        id: id.toString(),
+        protocol: ruledAs(protocol),
+      })),
     entities: () => policy().set.entities,
     actionsOn: (type) => actionsNamed(policy().set.rules, type),
     toolsOf: (service) => toolsNamed(policy().set, service),

@@ -1,5 +1,5 @@
 import type { Server as HttpServer, IncomingMessage, ServerOptions, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
+import type { Server as NetServer, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { codeOf } from "../coded-error.js";
 import { listenOnDescriptor } from "./listen.js";
@@ -97,7 +97,7 @@ export function prepareHttpListener(
  */
 export function listenInsideOn(
   descriptors: readonly number[],
-  newServer: () => { readonly server: HttpServer; readonly listener: HttpListener },
+  newServer: () => { readonly server: NetServer; readonly listener: HttpListener },
   listeners: Set<HttpListener>,
 ): () => Promise<void> {
   const inside = descriptors.map((fd) => {

@@ -28,6 +28,7 @@ export type RefusalCode =
   | "transfer-encoding"
   | "upgrade-refused"
   | "websocket-handshake"
+  | "http-version"
   | "http-malformed"
   | "content-type"
   | "content-encoding"

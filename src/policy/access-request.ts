@@ -42,7 +42,7 @@ export interface HttpFacts {
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
   /** What the request opens or carries, `context.protocol` to rules. Default `http`. */
-  readonly protocol?: "http" | "websocket";
+  readonly protocol?: "http" | "websocket" | "grpc";
 }
 
 /** What the relay knows of an MCP message. */

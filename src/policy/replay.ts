@@ -123,12 +123,13 @@ function recordedCall({ fields }: AuditEntry): RecordedCall {
   const common = { caller: text("caller"), callerIs, service: text("serviceId") };
   const action = text("action");
   const target = text("target");
-  const http = text("protocol") === "http" || (text("protocol") === "" && METHODS.includes(action));
+  const http = ["http", "grpc"].includes(text("protocol")) || (text("protocol") === "" && METHODS.includes(action));
   const request = http
     ? httpAccessRequest({
         ...common,
         ...{ method: action, path: target, query: query as Record<string, string> },
         ...(text("upgrade") === "websocket" && { protocol: "websocket" }),
+        ...(text("protocol") === "grpc" && { protocol: "grpc" }),
       })
     : mcpAccessRequest({ ...common, method: action, args, ...(action === "tools/call" && { tool: target }) });
   // The same digest: nothing was left out, so every value that any set reads is known to be absent.

@@ -8,7 +8,7 @@ import { auditValue } from "../policy/decided-call.js";
 import { ownDecision } from "../policy/own-decision.js";
 import { requestDigest } from "../policy/replay.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
-import type { Exchange, RelayParts } from "./exchange.js";
+import type { Call, RelayParts } from "./exchange.js";
 import { toolOf } from "./mcp-message.js";
 
 const MAX_SUMMARY = 300;
@@ -24,7 +24,7 @@ export function relayDecision(parts: RelayParts, allowed: boolean, rule: string,
  */
 export function recordDecision(
   parts: RelayParts,
-  exchange: Exchange,
+  exchange: Call,
   decision: Decision,
   request: AccessRequest | undefined,
 ): void {
@@ -89,7 +89,7 @@ export function recordDecision(
 /** Puts on record, and shows, that a connection was refused before a request could be read from it. Never throws. */
 export function recordRefusedConnection(
   parts: RelayParts,
-  refused: Pick<Exchange, "leg" | "service"> & { caller: string; callerDetail: string; code: string; reason: string },
+  refused: Pick<Call, "leg" | "service"> & { caller: string; callerDetail: string; code: string; reason: string },
 ): void {
   const { leg, service, caller, code } = refused;
   const decision = relayDecision(parts, false, code, displayText(refused.reason, MAX_SUMMARY));
@@ -127,37 +127,38 @@ export function recordRefusedConnection(
 /** Puts the outcome of an allowed call on record before the head of its answer goes out. Throws Refusal `record-unwritable` (503). */
 export function recordOutcome(
   parts: RelayParts,
-  exchange: Exchange,
-  outcome: { status?: number; error?: string },
+  exchange: Call,
+  outcome: { status?: number; error?: string; grpcStatus?: number },
 ): void {
   const { decision } = exchange;
   if (decision === undefined) return;
   appended(parts, "call", {
     decision: decision.id,
     status: outcome.status ?? null,
+    ...(outcome.grpcStatus !== undefined && { grpcStatus: outcome.grpcStatus }),
     durationMs: sinceStart(exchange),
     ...(outcome.error === undefined ? {} : { error: outcome.error }),
   });
 }
 
 /** Shows that a decided call is over. */
-export function showEnd(parts: RelayParts, exchange: Exchange, outcome: { status?: number; error?: string }): void {
+export function showEnd(parts: RelayParts, exchange: Call, outcome: { status?: number; error?: string }): void {
   const { decision } = exchange;
   if (decision === undefined) return;
   parts.emit({ event: "call.ended", decision: decision.id, durationMs: sinceStart(exchange), ...outcome });
 }
 
 /** As events and screens name a caller: `agents/billing` in the service's own trust domain, the whole ID of a foreign one, `(none)`. */
-function callerName(exchange: Exchange): string {
+function callerName(exchange: Call): string {
   const id: SpiffeId | undefined = exchange.caller?.id;
   return id === undefined ? "(none)" : nameOf(id, exchange);
 }
 
-function nameOf(id: SpiffeId, { service }: Exchange): string {
+function nameOf(id: SpiffeId, { service }: Call): string {
   return id.memberOf(service.id.trustDomain) ? id.name : id.toString();
 }
 
-function describe(exchange: Exchange): { action: string; target: string; summary: string } {
+function describe(exchange: Call): { action: string; target: string; summary: string } {
   const { message, request } = exchange;
   const path = displayText(exchange.target?.raw ?? request.url ?? "", MAX_SUMMARY);
   if (message !== undefined && message.kind !== "response") {
@@ -194,6 +195,6 @@ function appended(parts: RelayParts, kind: "decision" | "call", fields: AuditFie
   }
 }
 
-function sinceStart(exchange: Exchange): number {
+function sinceStart(exchange: Call): number {
   return Math.round((performance.now() - exchange.startedAt) * 1000) / 1000;
 }

@@ -68,6 +68,11 @@ export interface Exchange {
   decision: Decision | undefined;
 }
 
+/** What is found out about a call, whatever carries it. */
+export interface Call extends Omit<Exchange, "request" | "response"> {
+  readonly request: Pick<IncomingMessage, "method" | "url">;
+}
+
 /** `answered` ends the pipeline: an answer is out or under way. */
 export type StepResult = "answered" | undefined;
 export type Step = (exchange: Exchange) => StepResult | Promise<StepResult>;

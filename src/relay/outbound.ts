@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
+import type { Server as NetServer, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
 import { codeOf, messageOf } from "../coded-error.js";
@@ -12,12 +12,15 @@ import type { NetworkView } from "../platform/platform.js";
 import type { CallerConnections } from "./caller-connections.js";
 import type { CallerPools } from "./caller-pools.js";
 import type { MutualTlsTarget } from "./caller-tls.js";
+import type { CallerSessions } from "./caller-sessions.js";
 import { closeAfterExpiry } from "./connection-end.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
-import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import { type Call, type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
 import { forwardWebSocket } from "./forward-websocket.js";
+import type { GrpcLeg } from "./grpc-call.js";
+import { createPlainGrpcServer } from "./grpc-servers.js";
 import { TICKET_HEADER } from "./headers.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
@@ -53,6 +56,7 @@ export async function openOutboundLeg(
     port: number;
     pools: CallerPools;
     connections: CallerConnections;
+    sessions: CallerSessions;
     tickets: Tickets;
   },
 ): Promise<OutboundLeg> {
@@ -66,26 +70,33 @@ export async function openOutboundLeg(
   const deciding: readonly Step[] = [read, identify, readMcpMessage(parts.clock), decideAndRecord(parts), goOn];
 
   const listeners = new Set<HttpListener>();
-  const newServer = (network?: NetworkView) => {
-    const run = (request: IncomingMessage, response: ServerResponse, head?: Buffer) => {
-      const service = leg.service();
-      const exchange = newExchange("outbound", service, request, response, head && { head });
-      void runPipeline(parts, decidesOutbound(service) ? deciding : relaying, exchange);
-    };
+  const refused = (socket: Duplex, code: RefusalCode, reason: string) => {
+    const who = connections.get(socket)?.who;
+    const callerDetail = who === undefined ? "" : describe(who);
+    const caller = entitlementOf(parts, who)?.identity.name ?? "(none)";
+    recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
+  };
+  const run = (request: IncomingMessage, response: ServerResponse, head?: Buffer) => {
+    const service = leg.service();
+    const exchange = newExchange("outbound", service, request, response, head && { head });
+    void runPipeline(parts, decidesOutbound(service) ? deciding : relaying, exchange);
+  };
+  const newHttpServer = () => {
     const shouldUpgradeCallback = (request: IncomingMessage) => asksForWebSocket(leg.service(), request);
     const server = createServer({ ...httpListenerOptions, shouldUpgradeCallback }, (request, response) =>
       run(request, response),
     );
-    const refused = (socket: Duplex, code: RefusalCode, reason: string) => {
-      const who = connections.get(socket)?.who;
-      const callerDetail = who === undefined ? "" : describe(who);
-      const caller = entitlementOf(parts, who)?.identity.name ?? "(none)";
-      recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
-    };
     const listener = prepareHttpListener(server, refused);
     onWebSocketRequest(server, refused, run);
-    server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections, network)));
     return { server, listener };
+  };
+  const grpc = outboundGrpcLeg(parts, leg, () => names, connections);
+  const newServer = (network?: NetworkView): { server: NetServer; listener: HttpListener } => {
+    const made = leg.service().protocol === "grpc" ? createPlainGrpcServer(parts, grpc, refused) : newHttpServer();
+    made.server.on("connection", (socket: Socket) => {
+      connections.set(socket, attest(parts, socket, connections, network));
+    });
+    return made;
   };
   const open = async (host: "127.0.0.1" | "::1", port: number) => {
     const { server, listener } = newServer();
@@ -158,29 +169,66 @@ function release(who: Caller | Nobody): void {
 }
 
 /** The caller of a connection, checked again before each request (D5), and the first identity that follows (D9). */
+function identified(parts: RelayParts, exchange: Call, who: Caller | Nobody): undefined {
+  exchange.strangerDetail = describe(who);
+  if ("nobody" in who) throw new Refusal("no-identity", 403, `no identity: ${who.reason}`);
+  try {
+    who.recheck();
+  } catch (cause) {
+    const reason = `${codeOf(cause)}: ${messageOf(cause)}`;
+    throw new Refusal("process-changed", 403, `no identity: ${describe(who)} (${reason})`, { cause });
+  }
+  const entitlement = entitlementOf(parts, who);
+  if (entitlement === undefined) {
+    const hint = `"agentid attest ${who.facts.pid}" says why`;
+    throw new Refusal("no-identity", 403, `no identity: ${describe(who)}; ${hint}`);
+  }
+  const { identity, evidence, launchedBy } = entitlement;
+  exchange.caller = { id: identity.id, detail: describe(who), evidence, launchedBy, certificateSha256: undefined };
+  return undefined;
+}
+
+function identify(
+  parts: RelayParts,
+  connections: ReadonlyMap<Duplex, Connected>,
+  exchange: Call,
+  socket: Duplex,
+): undefined | Promise<undefined> {
+  const connected = filled(connections.get(socket), "connection");
+  if (connected.who !== undefined) return identified(parts, exchange, connected.who);
+  return connected.attested.then((who) => identified(parts, exchange, who));
+}
+
 function identifyCaller(parts: RelayParts, connections: ReadonlyMap<Duplex, Connected>): Step {
-  const identified = (exchange: Exchange, who: Caller | Nobody): StepResult => {
-    exchange.strangerDetail = describe(who);
-    if ("nobody" in who) throw new Refusal("no-identity", 403, `no identity: ${who.reason}`);
-    try {
-      who.recheck();
-    } catch (cause) {
-      const reason = `${codeOf(cause)}: ${messageOf(cause)}`;
-      throw new Refusal("process-changed", 403, `no identity: ${describe(who)} (${reason})`, { cause });
-    }
-    const entitlement = entitlementOf(parts, who);
-    if (entitlement === undefined) {
-      const hint = `"agentid attest ${who.facts.pid}" says why`;
-      throw new Refusal("no-identity", 403, `no identity: ${describe(who)}; ${hint}`);
-    }
-    const { identity, evidence, launchedBy } = entitlement;
-    exchange.caller = { id: identity.id, detail: describe(who), evidence, launchedBy, certificateSha256: undefined };
-    return undefined;
-  };
-  return (exchange) => {
-    const connected = filled(connections.get(exchange.request.socket), "connection");
-    if (connected.who !== undefined) return identified(exchange, connected.who);
-    return connected.attested.then((who) => identified(exchange, who));
+  return (exchange) => identify(parts, connections, exchange, exchange.request.socket);
+}
+
+/** The steps of a call of gRPC, in the words of this leg. */
+function outboundGrpcLeg(
+  parts: RelayParts,
+  leg: { service: () => RunningService; target: () => MutualTlsTarget; sessions: CallerSessions; tickets: Tickets },
+  names: () => ListenerNames,
+  connections: ReadonlyMap<Duplex, Connected>,
+): GrpcLeg {
+  return {
+    ...{ leg: "outbound", scheme: "http", names, service: leg.service, decides: decidesOutbound },
+    identify: (call) => identify(parts, connections, call, call.socket),
+    async sendOn(call, send) {
+      const { id, launchedBy, detail, evidence } = filled(call.caller, "caller");
+      const target = leg.target();
+      const lease = () => asCaller(() => leg.sessions.poolFor(id, launchedBy, target)).lease();
+      if (call.decision !== undefined) {
+        await send({ lease, scheme: "https", authority: hostAndPort(target.host, target.port), added: [] });
+        return;
+      }
+      if (evidence === "certificate") throw new Error("the outbound leg names processes, not certificates");
+      const ticket = leg.tickets.issue(id.toString(), { detail, evidence });
+      try {
+        await send({ lease, scheme: "https", authority: call.service.name, added: [TICKET_HEADER, ticket] });
+      } finally {
+        leg.tickets.discard(ticket);
+      }
+    },
   };
 }
 

@@ -5,6 +5,7 @@ import type { NetworkView } from "../platform/platform.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { type CallerConnections, createCallerConnections } from "./caller-connections.js";
 import { type CallerPools, createCallerPools } from "./caller-pools.js";
+import { type CallerSessions, createCallerSessions } from "./caller-sessions.js";
 import type { MutualTlsTarget } from "./caller-tls.js";
 import { answerTimeoutOf, type RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
@@ -54,6 +55,7 @@ export function createRelay(parts: RelayParts): Relay {
   const tickets = createTickets();
   const pools = createCallerPools({ ...parts, answerTimeoutMs });
   const connections = createCallerConnections(parts);
+  const sessions = createCallerSessions({ svids: parts.svids, connections });
   const legs = new Map<string, ServiceLegs>();
   let subscriptions: (() => void)[] = [];
   let closed = false;
@@ -100,7 +102,7 @@ export function createRelay(parts: RelayParts): Relay {
           // The old legs of a service that moves must let go of its port first.
           if (old !== undefined) await closeLegs(service.name, old, 0);
           const taken = [...legs.values(), ...opened].map(({ outbound }) => outbound.port);
-          opened.push(await openLegs(parts, service, { pools, connections, tickets, answerTimeoutMs, taken }));
+          opened.push(await openLegs(parts, service, { pools, connections, sessions, tickets, answerTimeoutMs, taken }));
         }
       }
     } catch (error) {
@@ -117,6 +119,7 @@ export function createRelay(parts: RelayParts): Relay {
   async function closeLegs(name: string, one: ServiceLegs, graceMs: number): Promise<void> {
     legs.delete(name);
     pools.retireTarget(one.target());
+    sessions.retireTarget(one.target());
     await endLegs(one, graceMs);
   }
 
@@ -165,6 +168,7 @@ async function openLegs(
   shared: {
     pools: CallerPools;
     connections: CallerConnections;
+    sessions: CallerSessions;
     tickets: Tickets;
     answerTimeoutMs: number;
     taken: readonly number[];
@@ -189,8 +193,9 @@ async function openLegs(
   };
   try {
     const port = service.listenPort ?? freeDerivedPort(parts.projectDirectory, service.name, shared.taken);
-    const { pools, connections, tickets } = shared;
-    const outbound = await openOutboundLeg(parts, { service: current, target, port, pools, connections, tickets });
+    const { pools, connections, sessions, tickets } = shared;
+    const callers = { pools, connections, sessions, tickets };
+    const outbound = await openOutboundLeg(parts, { service: current, target, port, ...callers });
     return Object.assign(state, { inbound, outbound, target });
   } catch (error) {
     await inbound?.close(0);
