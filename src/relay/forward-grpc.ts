@@ -8,6 +8,7 @@ import { asRefusal } from "./forward.js";
 import type { GrpcCall } from "./grpc-exchange.js";
 import { checkRequestTrailers } from "./grpc-request.js";
 import { GrpcStatus, grpcMessage, grpcTimeoutMs } from "./grpc-status.js";
+import { letGo } from "./http2-listener.js";
 import { DECISION_HEADER, forwardableRequestHeaders, forwardableResponseHeaders } from "./headers.js";
 import type { SessionLease } from "./session-pool.js";
 
@@ -158,7 +159,7 @@ class ForwardedCall {
       recordOutcome(this.#parts, this.#call, { status, ...(grpcStatus !== undefined && statusIn(grpcStatus)) });
       this.#finish({ status });
       incoming.stream.respond(headers, { endStream: true });
-      incoming.stream.close();
+      this.#answered();
       return;
     }
     incoming.stream.respond(headers, { waitForTrailers: true });
@@ -178,9 +179,15 @@ class ForwardedCall {
     }
     this.#finish({ status: 200 });
     stream.sendTrailers(headerObject(this.#trailers));
-    // What is left of the request is not wanted (RFC 9113 §8.1).
-    stream.close();
-    this.#upstream.close();
+    this.#answered();
+  }
+
+  /** What is left of the request is not wanted by anybody (RFC 9113 §8.1). */
+  #answered(): void {
+    const { stream, ended } = this.#call.incoming;
+    stream.unpipe(this.#upstream);
+    if (!ended && !stream.readableEnded) this.#upstream.close(NGHTTP2_NO_ERROR);
+    letGo(stream);
   }
 
   #callerGone(code: number | undefined): void {
@@ -215,7 +222,7 @@ class ForwardedCall {
     stream.once("wantTrailers", () => {
       const status = refusal.code === "upstream-timeout" ? GrpcStatus.deadlineExceeded : GrpcStatus.unavailable;
       stream.sendTrailers({ "grpc-status": String(status), "grpc-message": grpcMessage(refusal.message) });
-      stream.close();
+      this.#answered();
     });
     stream.end();
   }

@@ -11,7 +11,7 @@ import type { GrpcCall } from "./grpc-exchange.js";
 import { asksInGrpc, parseGrpcRequest } from "./grpc-request.js";
 import { GrpcStatus, grpcMessage, grpcStatusOf } from "./grpc-status.js";
 import { DECISION_HEADER } from "./headers.js";
-import type { IncomingStream } from "./http2-listener.js";
+import { type IncomingStream, letGo } from "./http2-listener.js";
 import type { RunningService } from "./running-service.js";
 
 /** What a leg adds: who calls, and where to. */
@@ -100,8 +100,7 @@ function answerStatus({ incoming: { stream }, decision }: GrpcCall, status: numb
     },
     { endStream: true },
   );
-  // The body is not wanted (RFC 9113 §8.1).
-  stream.close();
+  letGo(stream);
 }
 
 /** Who does not speak gRPC is answered as by any HTTP server. */
@@ -117,7 +116,7 @@ function answerProblem({ incoming: { stream }, decision }: GrpcCall, refusal: Re
     ...(decision !== undefined && { [DECISION_HEADER.toLowerCase()]: decision.id }),
   });
   stream.end(JSON.stringify(body));
-  stream.close();
+  letGo(stream);
 }
 
 function asRefusal(thrown: unknown): Refusal {

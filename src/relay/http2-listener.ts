@@ -8,6 +8,8 @@ const { constants, performServerHandshake } = process.getBuiltinModule("node:htt
 
 const MAX_CONNECTIONS = 1_024;
 const SETTINGS_TIMEOUT_MS = 10_000;
+/** How long a caller may go on sending what nobody wants. */
+const LINGER_MS = 5_000;
 
 /**
  * Limits of every HTTP/2 connection that the relay takes. nghttp2 has those of frames: it ends a connection that sends more than 8 CONTINUATION for one
@@ -52,6 +54,18 @@ export function serveHttp2(socket: Duplex, onStream: (incoming: IncomingStream) 
     onStream({ stream, raw, ended: (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0 });
   });
   return session;
+}
+
+/**
+ * For a stream whose answer is complete. What still comes of the request is thrown away; a reset could overtake the answer, so it comes only to a
+ * caller that goes on for long.
+ */
+export function letGo(stream: ServerHttp2Stream): void {
+  if (stream.destroyed) return;
+  stream.resume();
+  const patience = setTimeout(() => stream.close(), LINGER_MS);
+  patience.unref();
+  stream.once("close", () => clearTimeout(patience));
 }
 
 /** Sets what has no option; `sessions` are those that run on connections of `server`. */

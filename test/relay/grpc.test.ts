@@ -51,7 +51,7 @@ const inbound: Way = {
     const { cert, key } = secureContextOptions(running.svidOf("agents/other"));
     const verify = { checkServerIdentity: () => undefined, rejectUnauthorized: false };
     const credentials = grpc.credentials.createSsl(null, Buffer.from(key), Buffer.from(cert), verify);
-    const client = ledgerClient(`127.0.0.1:${port}`, credentials, options);
+    const client = ledgerClient(`localhost:${port}`, credentials, options);
     clients.push(client);
     return client;
   },
