@@ -25,6 +25,7 @@ const CONNECTION_SPECIFIC = new Set([
   "transfer-encoding",
   "upgrade",
 ]);
+export const MAX_HEAD_BYTES = 32 * 1024;
 const CONTENT_TYPE = /^application\/grpc(?:\+[a-z0-9.+-]+)?(?:\s*;.*)?$/i;
 const METHOD_PATH = /^\/[A-Za-z0-9_.-]+\/[A-Za-z0-9_.-]+$/;
 
@@ -38,6 +39,9 @@ export function asksInGrpc(raw: RawHeaders): boolean {
  * and this does not count on that.
  */
 export function parseGrpcRequest(raw: RawHeaders, scheme: "http" | "https", names: ListenerNames): GrpcRequest {
+  if (sizeOf(raw) > MAX_HEAD_BYTES) {
+    throw new Refusal("header-count", 431, `the head is larger than ${MAX_HEAD_BYTES / 1024} KiB`);
+  }
   const pseudo = new Map<string, string>();
   const fields: string[] = [];
   for (let index = 0; index < raw.length; index += 2) {
@@ -71,6 +75,11 @@ export function parseGrpcRequest(raw: RawHeaders, scheme: "http" | "https", name
   }
   if (!asksInGrpc(fields)) throw new Refusal("content-type", 415, "this service speaks gRPC: application/grpc");
   return { method, target, raw: fields, timeout: headerOf(fields, "grpc-timeout") };
+}
+
+/** As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 §6.5.2): unpacked. Node announces a limit and does not hold to it. */
+function sizeOf(raw: RawHeaders): number {
+  return raw.reduce((size, part) => size + part.length + 16, 0);
 }
 
 function checkFields(fields: RawHeaders): void {

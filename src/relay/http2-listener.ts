@@ -3,6 +3,7 @@ import type { Server as NetServer, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { HttpListener } from "../http/http-listener.js";
 import type { RawHeaders } from "../http/request-headers.js";
+import { MAX_HEAD_BYTES } from "./grpc-request.js";
 
 const { constants, performServerHandshake } = process.getBuiltinModule("node:http2");
 
@@ -16,8 +17,8 @@ const LINGER_MS = 5_000;
  * head (CVE-2024-27316) or leaves more than 1,000 answers to SETTINGS and PING unread, and refuses heads that break RFC 9113 §8.
  */
 const LIMITS = {
-  settings: { enablePush: false, maxConcurrentStreams: 250, maxHeaderListSize: 32 * 1024 },
-  // 64 KiB of heads and 10 MiB of buffers a connection.
+  settings: { enablePush: false, maxConcurrentStreams: 250, maxHeaderListSize: MAX_HEAD_BYTES },
+  // 10 MiB of buffers a connection.
   maxSessionMemory: 10,
   maxHeaderListPairs: 104,
   maxSendHeaderBlockLength: 64 * 1024,
