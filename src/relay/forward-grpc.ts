@@ -1,4 +1,4 @@
-import type { ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2";
+import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2";
 import { codeOf } from "../coded-error.js";
 import { Refusal } from "../http/refusal.js";
 import { headerOf, type RawHeaders } from "../http/request-headers.js";
@@ -43,7 +43,7 @@ export async function forwardGrpc(parts: RelayParts, call: GrpcCall, hop: GrpcHo
   });
   try {
     if (stream.destroyed) endWithoutCaller(parts, call);
-    else await new ForwardedCall(parts, call, openStream(call, hop, lease)).over;
+    else await new ForwardedCall(parts, call, lease.session, openStream(call, hop, lease)).over;
   } finally {
     lease.release();
   }
@@ -73,17 +73,18 @@ class ForwardedCall {
   readonly over: Promise<void>;
   readonly #parts: RelayParts;
   readonly #call: GrpcCall;
+  readonly #session: ClientHttp2Session;
   readonly #upstream: ClientHttp2Stream;
   readonly #cancelDeadline: () => void;
   #resolve = (): void => undefined;
   #reject = (_refusal: Refusal): void => undefined;
   #isOver = false;
   #trailers: RawHeaders = [];
-  #requestTrailers: readonly string[] = [];
 
-  constructor(parts: RelayParts, call: GrpcCall, upstream: ClientHttp2Stream) {
+  constructor(parts: RelayParts, call: GrpcCall, session: ClientHttp2Session, upstream: ClientHttp2Stream) {
     this.#parts = parts;
     this.#call = call;
+    this.#session = session;
     this.#upstream = upstream;
     this.over = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -97,18 +98,19 @@ class ForwardedCall {
   #followCaller(): void {
     const { stream, ended } = this.#call.incoming;
     stream.on("close", () => this.#callerGone(stream.rstCode));
-    stream.on("wantTrailers", () => this.#end());
+    stream.on("wantTrailers", () => {
+      if (this.#isOver) this.#sendTrailers();
+      else this.#end();
+    });
     if (ended) return;
-    stream.on("trailers", (_headers: unknown, _flags: number, raw: string[]) => {
+    this.#upstream.on("wantTrailers", () => {
+      if (this.#upstream.destroyed) return;
       try {
-        this.#requestTrailers = checkRequestTrailers(raw);
+        this.#upstream.sendTrailers(headerObject(checkRequestTrailers(this.#call.incoming.trailers)));
       } catch {
         this.#upstream.close(NGHTTP2_CANCEL);
         stream.close(NGHTTP2_PROTOCOL_ERROR);
       }
-    });
-    this.#upstream.on("wantTrailers", () => {
-      if (!this.#upstream.destroyed) this.#upstream.sendTrailers(headerObject(this.#requestTrailers));
     });
     stream.pipe(this.#upstream);
   }
@@ -130,7 +132,7 @@ class ForwardedCall {
     upstream.on("error", () => undefined);
     upstream.on("close", () => {
       if (this.#isOver || (upstream.rstCode === NGHTTP2_NO_ERROR && stream.headersSent)) return;
-      if (upstream.session === undefined || upstream.session.destroyed) {
+      if (this.#session.destroyed) {
         this.#fail(new Refusal("upstream-failed", 502, `${this.#call.service.name} broke off`));
       } else this.#brokenOff(upstream.rstCode ?? NGHTTP2_CANCEL);
     });
@@ -169,7 +171,7 @@ class ForwardedCall {
   /** The answer is complete but for its trailers: they go out when the outcome is on record. */
   #end(): void {
     const { stream } = this.#call.incoming;
-    if (this.#isOver || stream.destroyed) return;
+    if (stream.destroyed) return;
     const grpcStatus = headerOf(this.#trailers, "grpc-status");
     try {
       recordOutcome(this.#parts, this.#call, { status: 200, ...(grpcStatus !== undefined && statusIn(grpcStatus)) });
@@ -178,6 +180,12 @@ class ForwardedCall {
       return;
     }
     this.#finish({ status: 200 });
+    this.#sendTrailers();
+  }
+
+  #sendTrailers(): void {
+    const { stream } = this.#call.incoming;
+    if (stream.destroyed) return;
     stream.sendTrailers(headerObject(this.#trailers));
     this.#answered();
   }
@@ -218,13 +226,10 @@ class ForwardedCall {
     endOutcome(this.#parts, this.#call, refusal.code);
     this.#finish({ status: 200, error: refusal.code });
     this.#upstream.unpipe(stream);
-    stream.removeAllListeners("wantTrailers");
-    stream.once("wantTrailers", () => {
-      const status = refusal.code === "upstream-timeout" ? GrpcStatus.deadlineExceeded : GrpcStatus.unavailable;
-      stream.sendTrailers({ "grpc-status": String(status), "grpc-message": grpcMessage(refusal.message) });
-      this.#answered();
-    });
-    stream.end();
+    const status = refusal.code === "upstream-timeout" ? GrpcStatus.deadlineExceeded : GrpcStatus.unavailable;
+    this.#trailers = ["grpc-status", String(status), "grpc-message", grpcMessage(refusal.message)];
+    if (stream.writableFinished) this.#sendTrailers();
+    else stream.end();
   }
 
   #finish(outcome: { status?: number; error?: string }): void {

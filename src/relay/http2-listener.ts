@@ -40,6 +40,8 @@ export interface IncomingStream {
   readonly raw: RawHeaders;
   /** No body follows. */
   readonly ended: boolean;
+  /** What came behind the body, once it has been read to its end. */
+  trailers: RawHeaders;
 }
 
 /** Speaks HTTP/2 on a connection that is known to begin with it. */
@@ -52,7 +54,12 @@ export function serveHttp2(socket: Duplex, onStream: (incoming: IncomingStream) 
   session.once("close", () => clearTimeout(impatience));
   session.on("stream", (stream: ServerHttp2Stream, _headers: unknown, flags: number, raw: string[]) => {
     stream.on("error", () => undefined);
-    onStream({ stream, raw, ended: (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0 });
+    const incoming = { stream, raw, ended: (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0, trailers: [] as RawHeaders };
+    // They may come before anybody reads the body.
+    stream.once("trailers", (_trailers: unknown, _flags: number, behind: string[]) => {
+      incoming.trailers = behind;
+    });
+    onStream(incoming);
   });
   return session;
 }
