@@ -9,6 +9,8 @@ import { prepareHttp2Listener, serveHttp2 } from "./http2-listener.js";
 
 /** RFC 9113 §3.4: what a client that knows beforehand begins with. */
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+/** The first line of a request in HTTP/1, which is worth an answer that it can read. */
+const HTTP1 = /^[A-Z]+ [^\s]+ HTTP\/1\.[01]\r?\n/;
 const PREFACE_TIMEOUT_MS = 10_000;
 const NO_HTTP2 = "this service speaks gRPC: HTTP/2 with prior knowledge";
 
@@ -21,12 +23,16 @@ export function createPlainGrpcServer(
   refused: Refused,
 ): { readonly server: NetServer; readonly listener: HttpListener } {
   const sessions = new Set<ServerHttp2Session>();
-  const server = createServer({ noDelay: true, pauseOnConnect: false });
+  const server = createServer({ noDelay: true });
   const listener = prepareHttp2Listener(server, sessions);
   server.on("connection", (socket: Socket) => {
-    whenPrefaceIsRead(socket, (speaksHttp2) => {
-      if (speaksHttp2) serveGrpc(parts, leg, socket, sessions);
-      else refuseHttp1(socket, refused);
+    whenPrefaceIsRead(socket, (speaks) => {
+      if (speaks === "h2") serveGrpc(parts, leg, socket, sessions);
+      else if (speaks === "http/1") refuseHttp1(socket, refused);
+      else {
+        refused(socket, "http-version", NO_HTTP2);
+        socket.destroy();
+      }
     });
   });
   return { server, listener };
@@ -50,7 +56,7 @@ export function refuseHttp1(socket: Duplex, refused: Refused): void {
   endWith(socket, 505, "HTTP Version Not Supported", "http-version", NO_HTTP2);
 }
 
-function whenPrefaceIsRead(socket: Socket, decided: (speaksHttp2: boolean) => void): void {
+function whenPrefaceIsRead(socket: Socket, decided: (speaks: "h2" | "http/1" | "neither") => void): void {
   let read = Buffer.alloc(0);
   const impatience = setTimeout(() => socket.destroy(), PREFACE_TIMEOUT_MS);
   impatience.unref();
@@ -68,7 +74,7 @@ function whenPrefaceIsRead(socket: Socket, decided: (speaksHttp2: boolean) => vo
     if (fits && length < PREFACE.length) return;
     done();
     if (fits) socket.unshift(read);
-    decided(fits);
+    decided(fits ? "h2" : HTTP1.test(read.toString("latin1")) ? "http/1" : "neither");
   };
   socket.on("readable", more);
   socket.once("close", done);

@@ -117,7 +117,7 @@ const VALUES: readonly (readonly [at: string, wrong: string, said: RegExp, right
   ["services: { s: _ }", "{}", /exactly one of http, mcp and grpc/, "{ http: { unix: a } }"],
   ["services: { s: _ }", "{ grpc: { unix: a }, http: { unix: a } }", /exactly one of/, "{ grpc: { unix: a } }"],
   ["services: { s: _ }", "{ grpc: { unix: a, command: [b] } }", /exactly one of command, unix/, "{ grpc: { command: [b] } }"],
-  ["services: { s: _ }", "{ grpc: 'http://10.0.0.1:5' }", /loopback/, "{ grpc: 'http://127.0.0.1:5' }"],
+  ["services: { s: _ }", "{ grpc: 'http://10.0.0.1:5' }", /leave this machine/, "{ grpc: 'http://127.0.0.1:5' }"],
   ["services: { s: _ }", "{ http: { unix: a }, mcp: { unix: a } }", /exactly one of/, "{ mcp: { unix: a } }"],
   ["services: { s: { http: _ } }", "{ unix: a, mtls: 'a:1' }", /exactly one of command/, "{ mtls: 'a:1' }"],
   ["services: { s: { http: _ } }", "{ unix: a, cwd: b }", /cwd: goes only with command/, "{ command: [a], cwd: b }"],
