@@ -1,6 +1,6 @@
+import { CodedError } from "../coded-error.js";
 import type { X509SvidSource } from "../identity/svid-source.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
-import { CodedError } from "../coded-error.js";
 import type { CallerConnection, CallerConnections } from "./caller-connections.js";
 import type { MutualTlsTarget } from "./caller-tls.js";
 import { createSessionPool, type SessionPool } from "./session-pool.js";

@@ -21,7 +21,10 @@ export function decideAndRecord(parts: RelayParts): Step {
     return "answered";
   };
   return (exchange) => {
-    const asked = exchange.service.protocol === "mcp" ? decideMcp(parts, exchange) : decideHttp(parts, exchange, goneFrom(exchange));
+    const asked =
+      exchange.service.protocol === "mcp"
+        ? decideMcp(parts, exchange)
+        : decideHttp(parts, exchange, goneFrom(exchange));
     return asked instanceof Promise ? asked.then((decided) => enforce(exchange, decided)) : enforce(exchange, asked);
   };
 }

@@ -8,8 +8,8 @@ import { asRefusal } from "./forward.js";
 import type { GrpcCall } from "./grpc-exchange.js";
 import { checkRequestTrailers } from "./grpc-request.js";
 import { GrpcStatus, grpcMessage, grpcTimeoutMs } from "./grpc-status.js";
-import { letGo } from "./http2-listener.js";
 import { DECISION_HEADER, forwardableRequestHeaders, forwardableResponseHeaders } from "./headers.js";
+import { letGo } from "./http2-listener.js";
 import type { SessionLease } from "./session-pool.js";
 
 const { constants, sensitiveHeaders } = process.getBuiltinModule("node:http2");

@@ -54,7 +54,12 @@ export function serveHttp2(socket: Duplex, onStream: (incoming: IncomingStream) 
   session.once("close", () => clearTimeout(impatience));
   session.on("stream", (stream: ServerHttp2Stream, _headers: unknown, flags: number, raw: string[]) => {
     stream.on("error", () => undefined);
-    const incoming = { stream, raw, ended: (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0, trailers: [] as RawHeaders };
+    const incoming = {
+      stream,
+      raw,
+      ended: (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0,
+      trailers: [] as RawHeaders,
+    };
     // They may come before anybody reads the body.
     stream.once("trailers", (_trailers: unknown, _flags: number, behind: string[]) => {
       incoming.trailers = behind;

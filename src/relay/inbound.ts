@@ -2,7 +2,7 @@ import type { ServerResponse } from "node:http";
 import type { ServerHttp2Session } from "node:http2";
 import { createServer } from "node:https";
 import type { Duplex } from "node:stream";
-import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from "node:tls";
+import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from "node:tls";
 import { inboundNames, type ListenerNames } from "../http/host-check.js";
 import {
   endWith,
@@ -20,7 +20,15 @@ import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { closeAfterExpiry } from "./connection-end.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
-import { type Call, type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import {
+  type Call,
+  type Exchange,
+  filled,
+  newExchange,
+  type RelayParts,
+  type Step,
+  type StepResult,
+} from "./exchange.js";
 import { forward } from "./forward.js";
 import { forwardWebSocket } from "./forward-websocket.js";
 import type { GrpcLeg } from "./grpc-call.js";

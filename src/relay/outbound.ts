@@ -11,12 +11,20 @@ import { createServer } from "../platform/node-http.js";
 import type { NetworkView } from "../platform/platform.js";
 import type { CallerConnections } from "./caller-connections.js";
 import type { CallerPools } from "./caller-pools.js";
-import type { MutualTlsTarget } from "./caller-tls.js";
 import type { CallerSessions } from "./caller-sessions.js";
+import type { MutualTlsTarget } from "./caller-tls.js";
 import { closeAfterExpiry } from "./connection-end.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
-import { type Call, type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import {
+  type Call,
+  type Exchange,
+  filled,
+  newExchange,
+  type RelayParts,
+  type Step,
+  type StepResult,
+} from "./exchange.js";
 import { forward } from "./forward.js";
 import { forwardWebSocket } from "./forward-websocket.js";
 import type { GrpcLeg } from "./grpc-call.js";

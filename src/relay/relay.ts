@@ -102,7 +102,9 @@ export function createRelay(parts: RelayParts): Relay {
           // The old legs of a service that moves must let go of its port first.
           if (old !== undefined) await closeLegs(service.name, old, 0);
           const taken = [...legs.values(), ...opened].map(({ outbound }) => outbound.port);
-          opened.push(await openLegs(parts, service, { pools, connections, sessions, tickets, answerTimeoutMs, taken }));
+          opened.push(
+            await openLegs(parts, service, { pools, connections, sessions, tickets, answerTimeoutMs, taken }),
+          );
         }
       }
     } catch (error) {

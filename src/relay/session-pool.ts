@@ -77,7 +77,9 @@ export function createSessionPool(origin: string, open: () => Promise<Socket>): 
   }
 
   function choose(): Entry {
-    const usable = [...entries].filter(({ session }) => session === undefined || !(session.closed || session.destroyed));
+    const usable = [...entries].filter(
+      ({ session }) => session === undefined || !(session.closed || session.destroyed),
+    );
     const free = usable.find((entry) => entry.running < roomIn(entry));
     if (free !== undefined) return free;
     if (usable.length < MAX_SESSIONS) return add();
@@ -119,7 +121,11 @@ export function createSessionPool(origin: string, open: () => Promise<Socket>): 
       for (const { running, session } of entries) if (running === 0) session?.close();
     },
     destroy() {
-      for (const { ready } of entries) void ready.then((session) => session.destroy(), () => undefined);
+      for (const { ready } of entries)
+        void ready.then(
+          (session) => session.destroy(),
+          () => undefined,
+        );
       entries.clear();
     },
   };

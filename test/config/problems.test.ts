@@ -116,7 +116,12 @@ const VALUES: readonly (readonly [at: string, wrong: string, said: RegExp, right
   ["services: { _: { http: 'http://127.0.0.1:1' } }", "pay_ments", /only a-z/, "pay-ments"],
   ["services: { s: _ }", "{}", /exactly one of http, mcp and grpc/, "{ http: { unix: a } }"],
   ["services: { s: _ }", "{ grpc: { unix: a }, http: { unix: a } }", /exactly one of/, "{ grpc: { unix: a } }"],
-  ["services: { s: _ }", "{ grpc: { unix: a, command: [b] } }", /exactly one of command, unix/, "{ grpc: { command: [b] } }"],
+  [
+    "services: { s: _ }",
+    "{ grpc: { unix: a, command: [b] } }",
+    /exactly one of command, unix/,
+    "{ grpc: { command: [b] } }",
+  ],
   ["services: { s: _ }", "{ grpc: 'http://10.0.0.1:5' }", /leave this machine/, "{ grpc: 'http://127.0.0.1:5' }"],
   ["services: { s: _ }", "{ http: { unix: a }, mcp: { unix: a } }", /exactly one of/, "{ mcp: { unix: a } }"],
   ["services: { s: { http: _ } }", "{ unix: a, mtls: 'a:1' }", /exactly one of command/, "{ mtls: 'a:1' }"],

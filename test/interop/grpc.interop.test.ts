@@ -89,7 +89,9 @@ describe.skipIf("missing" in h2spec)("h2spec", () => {
     if ("missing" in h2spec) throw new Error(h2spec.missing);
     const report = join(import.meta.dirname, `../../.cache/interop/h2spec/${port}.xml`);
     // It exits 1 where any case fails; the report says which.
-    await execute(h2spec.program, ["-h", "127.0.0.1", "-p", String(port), "-o", "2", "-j", report]).catch(() => undefined);
+    await execute(h2spec.program, ["-h", "127.0.0.1", "-p", String(port), "-o", "2", "-j", report]).catch(
+      () => undefined,
+    );
     const text = readFileSync(report, "utf8");
     rmSync(report);
     const cases = text.split("<testcase").slice(1);

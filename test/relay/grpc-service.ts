@@ -14,7 +14,7 @@ const method = (name: string, requestStream: boolean, responseStream: boolean) =
 });
 
 /** One method of each kind, over messages that are plain bytes. */
-export const ledger = {
+const ledger = {
   Get: method("Get", false, false),
   Add: method("Add", true, false),
   List: method("List", false, true),
@@ -99,15 +99,15 @@ export async function runGrpcService(name: string): Promise<GrpcService> {
       rmSync(directory, { recursive: true, force: true });
     },
   };
-  const seen = (methodName: string, { metadata }: { metadata: grpc.Metadata }) =>
-    running.arrived.push({ method: methodName, metadata });
-  server.addService(ledger, {
-    Get: ((call, callback) => (seen("Get", call), running.handlers.Get(call, callback))) as grpc.handleUnaryCall<Buffer, Buffer>,
-    Secret: ((call, callback) => (seen("Secret", call), running.handlers.Secret(call, callback))) as grpc.handleUnaryCall<Buffer, Buffer>,
-    Add: ((call, callback) => (seen("Add", call), running.handlers.Add(call, callback))) as grpc.handleClientStreamingCall<Buffer, Buffer>,
-    List: ((call) => (seen("List", call), running.handlers.List(call))) as grpc.handleServerStreamingCall<Buffer, Buffer>,
-    Follow: ((call) => (seen("Follow", call), running.handlers.Follow(call))) as grpc.handleBidiStreamingCall<Buffer, Buffer>,
-  });
+  type Name = keyof GrpcService["handlers"];
+  /** Of the handlers as they are when the call comes. */
+  const handle = (name: Name) =>
+    ((call: { metadata: grpc.Metadata }, ...more: unknown[]) => {
+      running.arrived.push({ method: name, metadata: call.metadata });
+      Reflect.apply(running.handlers[name], undefined, [call, ...more]);
+    }) as grpc.UntypedHandleCall;
+  const names = Object.keys(ledger) as Name[];
+  server.addService(ledger, Object.fromEntries(names.map((name) => [name, handle(name)])));
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(`unix:${path}`, grpc.ServerCredentials.createInsecure(), (error) =>
       error === null ? resolve() : reject(error),

@@ -65,7 +65,11 @@ interface Answer {
 function unary(
   client: LedgerClient,
   request: Buffer | string,
-  { method = "Get", metadata = new grpc.Metadata(), options = {} }: { method?: "Get" | "Secret"; metadata?: grpc.Metadata; options?: grpc.CallOptions } = {},
+  {
+    method = "Get",
+    metadata = new grpc.Metadata(),
+    options = {},
+  }: { method?: "Get" | "Secret"; metadata?: grpc.Metadata; options?: grpc.CallOptions } = {},
 ): Promise<Answer> {
   return new Promise((resolve) => {
     client[method](Buffer.from(request), metadata, options, (error, value) => resolve({ error, value }));
@@ -80,7 +84,9 @@ describe.each([outbound, inbound])("gRPC through $name", (way) => {
     expect(error).toBeNull();
     expect(value?.toString()).toBe("hello");
     expect(service.arrived).toHaveLength(1);
-    expect(String(service.arrived[0]?.metadata.get("x-forwarded-client-cert"))).toContain("URI=spiffe://shop.local/agents/");
+    expect(String(service.arrived[0]?.metadata.get("x-forwarded-client-cert"))).toContain(
+      "URI=spiffe://shop.local/agents/",
+    );
     expect(decisions()[0]?.fields).toMatchObject({
       ...{ verdict: "ALLOW", protocol: "grpc", action: "POST", target: "/shop.Ledger/Get", rule: "ledger" },
     });
@@ -95,7 +101,9 @@ describe.each([outbound, inbound])("gRPC through $name", (way) => {
     expect(error?.code).toBe(grpc.status.PERMISSION_DENIED);
     const last = decisions().at(-1)?.fields;
     expect(last).toMatchObject({ verdict: "DENY", rule: "no-secrets", target: "/shop.Ledger/Secret" });
-    expect(error?.details).toBe(`ask ünø: 100%: denied by policy no-secrets (${last?.reason}). Decision ${last?.decision}`);
+    expect(error?.details).toBe(
+      `ask ünø: 100%: denied by policy no-secrets (${last?.reason}). Decision ${last?.decision}`,
+    );
     expect(error?.metadata.get("agentid-decision")).toEqual([last?.decision]);
     expect(service.arrived.map(({ method }) => method)).toEqual(["Get"]);
   });
@@ -207,7 +215,10 @@ describe.each([outbound, inbound])("gRPC through $name", (way) => {
 
   it("carries large messages unchanged", async () => {
     const message = randomBytes(16 * 1024 * 1024);
-    const digest = (value: Buffer | undefined) => createHash("sha256").update(value ?? "").digest("hex");
+    const digest = (value: Buffer | undefined) =>
+      createHash("sha256")
+        .update(value ?? "")
+        .digest("hex");
     const client = way.connect({ "grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1 });
     const { error, value } = await unary(client, message);
     expect(error).toBeNull();

@@ -2,7 +2,16 @@ import type { Duplex } from "node:stream";
 
 /** Just enough of HTTP/2 (RFC 9113) and HPACK (RFC 7541) to say what no library would. */
 
-export const Frame = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goaway: 7, window: 8, continuation: 9 } as const;
+export const Frame = {
+  data: 0,
+  headers: 1,
+  reset: 3,
+  settings: 4,
+  ping: 6,
+  goaway: 7,
+  window: 8,
+  continuation: 9,
+} as const;
 export const Flag = { endStream: 1, ack: 1, endHeaders: 4 } as const;
 export type Head = readonly (readonly [name: string, value: string])[];
 
