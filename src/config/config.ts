@@ -222,12 +222,15 @@ export interface SandboxConfig {
   readonly write: readonly string[];
 }
 
+/** `grpc`: what it speaks is HTTP/2. */
+export type ServiceProtocol = "http" | "mcp" | "grpc" | "tcp";
+
 export interface ServiceConfig {
   /** `payments`; rules and URLs use it. */
   readonly name: string;
   /** The identity its inbound leg speaks as. */
   readonly id: SpiffeId;
-  readonly protocol: "http" | "mcp" | "tcp";
+  readonly protocol: ServiceProtocol;
   readonly upstream: Upstream;
   /** Fixed loopback port of the outbound leg, or undefined for the stable one derived from project and name. */
   readonly listenPort: number | undefined;

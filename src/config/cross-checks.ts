@@ -1,5 +1,5 @@
 import { normalize } from "node:path";
-import { AUTHZEN_IDENTITY, BUNDLE_ENDPOINT_IDENTITY, type ServiceConfig } from "./config.js";
+import { AUTHZEN_IDENTITY, BUNDLE_ENDPOINT_IDENTITY, type ServiceProtocol } from "./config.js";
 import type { ConfigProblem } from "./config-error.js";
 import { durationSeconds, formatDuration } from "./duration.js";
 import { partsOfValue, secretsIn } from "./egress-values.js";
@@ -40,7 +40,7 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
 }
 
 /** The identity of a service that no entry names: `services/invoices`, `mcp/payments`. */
-export function defaultIdentityName(service: string, protocol: ServiceConfig["protocol"]): string {
+export function defaultIdentityName(service: string, protocol: ServiceProtocol): string {
   return `${protocol === "mcp" ? "mcp" : "services"}/${service}`;
 }
 
@@ -193,7 +193,7 @@ function listenSockets(source: YamlSource): readonly ConfigProblem[] {
   const services = entriesOf(source, "services");
   const owners = new Map<string, string>();
   for (const [name, entry] of services) {
-    for (const protocol of ["http", "mcp", "tcp"]) {
+    for (const protocol of ["http", "mcp", "grpc", "tcp"]) {
       const path = valueAt(entry, [protocol, "unix"]);
       if (typeof path === "string") owners.set(normalize(path), `services.${name}.${protocol}`);
     }

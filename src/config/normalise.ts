@@ -10,6 +10,7 @@ import {
   type RequiredFacts,
   type SandboxConfig,
   type ServiceConfig,
+  type ServiceProtocol,
   type TcpConnections,
   type Upstream,
 } from "./config.js";
@@ -20,6 +21,7 @@ import { egressOf, secretsOf } from "./normalise-egress.js";
 import { federationOf, oidcOf } from "./normalise-federation.js";
 import { policyConfigOf } from "./policy-schema.js";
 import type { ConfigFile, IdentityEntry, ServiceEntry, UpstreamEntry } from "./schema.js";
+import { PROTOCOLS } from "./service-schema.js";
 import { STANDARD_TCP_CONNECTIONS } from "./tcp-schema.js";
 import { endpointOfHttpUrl, parseHostPort } from "./values.js";
 
@@ -168,7 +170,7 @@ function serviceOf(
   trustDomain: TrustDomain,
   projectDirectory: string,
 ): ServiceConfig {
-  const protocol = entry.tcp !== undefined ? "tcp" : entry.mcp !== undefined ? "mcp" : "http";
+  const protocol = protocolOf(entry);
   const upstream = entry[protocol];
   if (upstream === undefined) throw new TypeError(`service ${name} passed the schema without an upstream`);
   return {
@@ -204,6 +206,10 @@ function listenOf(
 function connectionsOf({ connections }: ServiceEntry): TcpConnections {
   const { max, idleSeconds } = STANDARD_TCP_CONNECTIONS;
   return { max: connections?.max ?? max, idleSeconds: secondsOr(connections?.idle, idleSeconds) };
+}
+
+function protocolOf(entry: ServiceEntry): ServiceProtocol {
+  return PROTOCOLS.find((protocol) => entry[protocol] !== undefined) ?? "http";
 }
 
 function upstreamOf(entry: UpstreamEntry, projectDirectory: string): Upstream {

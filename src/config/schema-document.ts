@@ -60,7 +60,7 @@ const ENVIRONMENT = `## What programs find in their environment
 |---|---|---|
 | \`AGENTID_LISTEN\` | services that agentid starts (\`command\`) | path of the Unix socket to listen on |
 | \`AGENTID_URL_NAME\` | agents that \`agentid run\` starts | base URL of the service or egress target; the name in upper case, dashes as underscores: \`AGENTID_URL_PAYMENTS\` |
-| \`AGENTID_ADDRESS_NAME\` | the same | \`host:port\` of a \`tcp\` service, instead of a URL |
+| \`AGENTID_ADDRESS_NAME\` | the same | \`host:port\` of a \`tcp\` service instead of a URL, of a \`grpc\` one beside it |
 | \`AGENTID_SOCKET_NAME\` | the same, outside a sandbox | path of the Unix socket of a service with \`listen: { unix: … }\` |
 | \`AGENTID_MTLS_NAME\` | the same | \`host:port\` where the relay takes mutual TLS for the service, from agents that use their SVID themselves |
 | \`SPIFFE_ENDPOINT_SOCKET\` | the same | address of the Workload API |
@@ -101,8 +101,8 @@ function inner(path: readonly string[], schema: JsonSchema): readonly string[] {
   if (typeof items === "object" && !Array.isArray(items) && items.properties !== undefined)
     return sections(path, items);
   const mapping = forms.find((form) => form.properties !== undefined);
-  // `mcp` takes what `http` takes.
-  if (mapping === undefined || path.at(-1) === "mcp") return [];
+  // `mcp` and `grpc` take what `http` takes.
+  if (mapping === undefined || ["mcp", "grpc"].includes(path.at(-1) ?? "")) return [];
   return sections(path, mapping);
 }
 

@@ -34,7 +34,7 @@ export const configFile = z
       .record(z.string(), service)
       .meta({
         description:
-          "Services by name, and where each is. Callers find a service in `AGENTID_URL_NAME`, a tcp service in `AGENTID_ADDRESS_NAME`. A service that no identity names by `service` gets the identity `services/NAME` (http, tcp) or `mcp/NAME` (mcp) by itself.",
+          "Services by name, and where each is. Callers find a service in `AGENTID_URL_NAME`, a tcp or grpc service in `AGENTID_ADDRESS_NAME`. A service that no identity names by `service` gets the identity `services/NAME` (http, grpc, tcp) or `mcp/NAME` (mcp) by itself.",
         propertyNames: { pattern: SERVICE_NAME_PATTERN.source },
       })
       .optional(),

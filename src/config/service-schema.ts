@@ -88,7 +88,7 @@ const listen = z
     examples: [18080, { unix: "run/orders.sock" }],
   });
 
-const PROTOCOLS = ["http", "mcp", "tcp"] as const;
+export const PROTOCOLS = ["http", "mcp", "grpc", "tcp"] as const;
 
 /** One entry below `services`. */
 export const service = z
@@ -106,6 +106,14 @@ export const service = z
         description:
           "An MCP server that speaks streamable HTTP, and where it is; the same forms as `http`. Rules see JSON-RPC methods and tools.",
         examples: [{ command: ["node", "mcp/payments.js"] }],
+      })
+      .optional(),
+    grpc: z
+      .union([httpAddress, upstreamObject])
+      .meta({
+        description:
+          "A service that speaks gRPC, and where it is; the same forms as `http`. Rules see the method POST and the path `/package.Service/Method`.",
+        examples: [{ command: ["node", "services/ledger.js"] }, "http://127.0.0.1:50051"],
       })
       .optional(),
     tcp: z
@@ -140,12 +148,12 @@ export const service = z
       path: ["idempotent"],
     },
   )
-  .refine((service) => service.idempotent === undefined || service.tcp === undefined, {
-    message: "goes with http and mcp: what a tcp connection carries is not read",
+  .refine((service) => service.idempotent === undefined || (service.tcp ?? service.grpc) === undefined, {
+    message: "goes with http and mcp: the keys of other calls are not looked at",
     path: ["idempotent"],
   })
   .refine((service) => PROTOCOLS.filter((protocol) => service[protocol] !== undefined).length === 1, {
-    message: "needs exactly one of http, mcp and tcp",
+    message: "needs exactly one of http, mcp, grpc and tcp",
   })
   .refine((service) => service.connections === undefined || service.tcp !== undefined, {
     message: "goes only with tcp",

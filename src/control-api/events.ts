@@ -21,7 +21,7 @@ const callBase = {
     .describe("what the caller's identity rests on: kernel, launch, parent, weak, or certificate; absent without one"),
   launchedBy: z.array(z.string()).optional().describe("the agents that launched the caller, nearest first"),
   service: z.string(),
-  protocol: z.enum(["http", "mcp", "tcp", "authzen"]).describe("authzen: another enforcement point asked"),
+  protocol: z.enum(["http", "mcp", "grpc", "tcp", "authzen"]).describe("authzen: another enforcement point asked"),
   action: z
     .string()
     .describe("GET, POST …, the JSON-RPC method, `connect`, or the action that another enforcement point named"),

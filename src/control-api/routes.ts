@@ -36,7 +36,7 @@ export const status = z.object({
     z.object({
       name: z.string(),
       spiffeId: z.string(),
-      protocol: z.enum(["http", "mcp", "tcp"]),
+      protocol: z.enum(["http", "mcp", "grpc", "tcp"]),
       url: z.string().describe("loopback base URL of the outbound leg; `tcp://host:port` of a tcp service"),
       socket: z.string().optional().describe("path of the Unix socket where the outbound leg listens too"),
       mtls: z.string().describe("host:port of the inbound leg"),

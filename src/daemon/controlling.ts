@@ -76,7 +76,9 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
         const { url = "", address = "", socket, mtls } = relaying.relay.addressesOf(name) ?? {};
         return [
           // Of a service that speaks no HTTP there is no URL that its clients would know.
-          protocol === "tcp" ? [`AGENTID_ADDRESS_${variable}`, address] : [`AGENTID_URL_${variable}`, url],
+          ...(protocol === "tcp" ? [] : [[`AGENTID_URL_${variable}`, url]]),
+          // Clients of gRPC are told a host and a port.
+          ...(protocol === "tcp" || protocol === "grpc" ? [[`AGENTID_ADDRESS_${variable}`, address]] : []),
           ...(mtls?.ofRelay ? [[`AGENTID_MTLS_${variable}`, `${mtls.host}:${mtls.port}`]] : []),
           ...(socket === undefined ? [] : [[`AGENTID_SOCKET_${variable}`, socket]]),
         ];

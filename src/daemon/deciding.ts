@@ -8,6 +8,7 @@ import { formatAddress } from "../config/describe-federation.js";
 import type { Status } from "../control-api/routes.js";
 import { socketPathIn } from "../platform/directories.js";
 import { identityParts, matchesIdentity } from "../policy/pattern.js";
+import { ruledAs } from "../policy/policy-names.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import type { Rule } from "../policy/rule.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
@@ -53,7 +54,7 @@ export async function startDeciding(
     services: () => {
       const { services, egress } = foundation.project.config;
       return [...services, ...egress.map((target) => ({ ...target, protocol: "http" as const }))].map(
-        ({ name, id, protocol }) => ({ name, id: id.toString(), protocol }),
+        ({ name, id, protocol }) => ({ name, id: id.toString(), protocol: ruledAs(protocol) }),
       );
     },
     entities: () => policy().set.entities,

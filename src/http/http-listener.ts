@@ -1,5 +1,5 @@
 import type { Server as HttpServer, IncomingMessage, ServerOptions, ServerResponse } from "node:http";
-import type { Server, Socket } from "node:net";
+import type { Server as NetServer, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { codeOf } from "../coded-error.js";
 import { listenOnDescriptor } from "./listen.js";
@@ -137,7 +137,7 @@ function endAfter(response: ServerResponse, socket: Duplex): void {
  */
 export function listenInsideOn(
   descriptors: readonly number[],
-  newServer: () => { readonly server: Server; readonly listener: HttpListener },
+  newServer: () => { readonly server: NetServer; readonly listener: HttpListener },
   listeners: Set<HttpListener>,
 ): () => Promise<void> {
   const inside = descriptors.map((fd) => {
@@ -160,7 +160,12 @@ export function endWith(socket: Duplex, status: number, title: string, code: str
   socket.end(
     `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );
-  // What still comes is thrown away; without reading it the answer would be lost in a reset.
+  drainAndClose(socket);
+}
+
+/** Ends a connection on which the last answer is out. What still comes is thrown away; without reading it the answer would be lost in a reset. */
+export function drainAndClose(socket: Duplex): void {
+  socket.end();
   socket.resume();
   const patience = setTimeout(() => socket.destroy(), LINGER_MS);
   patience.unref();

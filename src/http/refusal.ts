@@ -27,6 +27,8 @@ export type RefusalCode =
   | "header-count"
   | "transfer-encoding"
   | "upgrade-refused"
+  | "websocket-handshake"
+  | "http-version"
   | "http-malformed"
   | "content-type"
   | "content-encoding"

@@ -41,9 +41,9 @@ const SINGLE = new Set([
 
 /**
  * Checks what no later step may have to guess about. Throws Refusal: `header-count`, `header-duplicate`, `header-underscore-twin`,
- * `transfer-encoding`, `upgrade-refused`.
+ * `transfer-encoding`, `upgrade-refused` for any `Upgrade` but to `switchesTo` (lower case).
  */
-export function checkRequestHeaders(raw: RawHeaders): void {
+export function checkRequestHeaders(raw: RawHeaders, switchesTo?: string): void {
   if (raw.length / 2 > MAX_HEADERS) {
     throw new Refusal("header-count", 431, `the request has more than ${MAX_HEADERS} headers`);
   }
@@ -60,8 +60,8 @@ export function checkRequestHeaders(raw: RawHeaders): void {
     if (name === "transfer-encoding" && raw[index + 1]?.toLowerCase() !== "chunked") {
       throw new Refusal("transfer-encoding", 400, "the only transfer encoding is chunked");
     }
-    if (name === "upgrade") {
-      throw new Refusal("upgrade-refused", 501, "the relay carries HTTP only: it does not switch protocols");
+    if (name === "upgrade" && raw[index + 1]?.toLowerCase() !== switchesTo) {
+      throw new Refusal("upgrade-refused", 501, "the relay does not switch to this protocol here");
     }
   }
 }

@@ -9,7 +9,7 @@ export function httpAccessRequest(facts: HttpFacts): AccessRequest {
     subject: subjectOf(facts),
     action: { name: `http:${facts.method}` },
     resource: { type: "http", id: facts.service, properties: { path: facts.path } },
-    context: { query: facts.query ?? {} },
+    context: { query: facts.query ?? {}, protocol: facts.protocol ?? "http" },
   };
 }
 

@@ -41,6 +41,8 @@ export interface HttpFacts {
   /** Normalised path without the query. */
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
+  /** What the request opens or carries, `context.protocol` to rules. Default `http`. */
+  readonly protocol?: "http" | "websocket" | "grpc";
 }
 
 /** What the relay knows of an MCP message. */

@@ -166,7 +166,10 @@ class TestReader {
   #expected(caller: Caller, text: ExpectationText, at: PathInFile): readonly Expected[] {
     const asked = this.#request(caller, text, at);
     if (asked === undefined) return [];
-    const context = { ...this.#test.context, ...asked.request.context };
+    const { protocol } = this.#test.context ?? {};
+    // A call says nothing of it: it is of HTTP unless the test is about another protocol.
+    const over = text.call !== undefined && protocol !== undefined && { protocol };
+    const context = { ...this.#test.context, ...asked.request.context, ...over };
     const shown = [caller.shown, asked.shown, ...(text.with === undefined ? [] : [JSON.stringify(text.with)])];
     const { allow, rule, obligations, shadow, after: afterMs = 0, times = 1 } = text;
     const request = { ...asked.request, context };

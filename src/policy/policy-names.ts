@@ -1,5 +1,5 @@
 import { closest, distance } from "fastest-levenshtein";
-import type { Config, Labels, Lock } from "../config/config.js";
+import type { Config, Labels, Lock, ServiceProtocol } from "../config/config.js";
 import type { PinnedTool } from "../config/tool-pin.js";
 import type { TrustDomain } from "../spiffe/spiffe-id.js";
 import type { IdentityParts } from "./pattern.js";
@@ -39,7 +39,7 @@ export function policyNamesOf(config: Config, lock: Lock = { identities: {} }): 
       ...config.services.map((service) => ({
         name: service.name,
         identity: service.id.name,
-        protocol: service.protocol,
+        protocol: ruledAs(service.protocol),
         ...(service.labels !== undefined && { labels: service.labels }),
         ...pinned(service.name, lock),
       })),
@@ -48,6 +48,11 @@ export function policyNamesOf(config: Config, lock: Lock = { identities: {} }): 
     labels: new Map(config.identities.flatMap(({ name, labels }) => (labels === undefined ? [] : [[name, labels]]))),
     shadowed: config.identities.filter(({ shadow }) => shadow === true).map(({ name }) => name),
   };
+}
+
+/** A call of gRPC is a POST in HTTP: rules speak of both alike. */
+export function ruledAs(protocol: ServiceProtocol): Exclude<ServiceProtocol, "grpc"> {
+  return protocol === "grpc" ? "http" : protocol;
 }
 
 /** The labels of whoever is seen in a request; an instance has those of its entry. */

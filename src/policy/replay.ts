@@ -123,19 +123,45 @@ function recordedCall({ fields }: AuditEntry): RecordedCall {
   const common = { caller: text("caller"), callerIs, service: text("serviceId") };
   const action = text("action");
   const target = text("target");
-  const http = text("protocol") === "http" || (text("protocol") === "" && METHODS.includes(action));
-  const request =
-    text("protocol") === "tcp"
-      ? tcpAccessRequest(common)
-      : http
-        ? httpAccessRequest({ ...common, method: action, path: target, query: query as Record<string, string> })
-        : mcpAccessRequest({ ...common, method: action, args, ...(action === "tools/call" && { tool: target }) });
+  const request = requestOf({ ...common, action, target, args, query }, text);
   // The same digest: nothing was left out, so every value that any set reads is known to be absent.
   const complete = requestDigest(request) === text("requestDigest");
   if (!complete && (target.endsWith("…") || cut)) {
     return { decision, call, why: "the record holds a shortened value" };
   }
   return { decision, call, request, complete };
+}
+
+/** What the policy was asked, as far as the record tells. */
+function requestOf(
+  known: {
+    readonly caller: string;
+    readonly callerIs: SubjectProperties;
+    readonly service: string;
+    readonly action: string;
+    readonly target: string;
+    readonly args: Parameters<typeof mcpAccessRequest>[0]["args"];
+    readonly query: unknown;
+  },
+  text: (field: string) => string,
+): AccessRequest {
+  const { action, target, args, query, ...common } = known;
+  const protocol = text("protocol");
+  if (protocol === "tcp") return tcpAccessRequest(common);
+  if (["http", "grpc"].includes(protocol) || (protocol === "" && METHODS.includes(action))) {
+    return httpAccessRequest({
+      ...common,
+      ...{ method: action, path: target, query: query as Record<string, string> },
+      ...(text("upgrade") === "websocket" && { protocol: "websocket" }),
+      ...(protocol === "grpc" && { protocol: "grpc" }),
+    });
+  }
+  return mcpAccessRequest({
+    ...common,
+    method: action,
+    ...(args !== undefined && { args }),
+    ...(action === "tools/call" && { tool: target }),
+  });
 }
 
 /** `args.customer["first name"]` as the members that it names. */

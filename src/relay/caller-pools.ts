@@ -1,20 +1,12 @@
-import { connect, type TLSSocket } from "node:tls";
+import type { TLSSocket } from "node:tls";
 import { type buildConnector, type Dispatcher, Pool } from "undici";
-import { CodedError } from "../coded-error.js";
-import { type Peer, secureContextOf, stillTrusted, verifyPeer } from "../http/mutual-tls.js";
+import { type Peer, secureContextOf, stillTrusted } from "../http/mutual-tls.js";
 import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import { connectMutualTls, type MutualTlsTarget } from "./caller-tls.js";
 
-const HANDSHAKE_TIMEOUT_MS = 10_000;
 const MAX_CONNECTIONS = 512;
-
-/** Where a mutual-TLS connection goes, and who alone may answer there. */
-export interface MutualTlsTarget {
-  readonly host: string;
-  readonly port: number;
-  readonly expected: SpiffeId;
-}
 
 /**
  * Keep-alive connections with a caller's SVID, one pool for each caller identity, chain of launches and target: a connection never carries two.
@@ -58,39 +50,12 @@ export function createCallerPools(parts: {
     const connections: CallerPool["connections"] = new Map();
     const secureContext = secureContextOf(parts.svids.x509Svid(caller, launchedBy));
     const connector: buildConnector.connector = (_options, callback) => {
-      let settled = false;
-      const socket = connect({
-        host: target.host,
-        port: target.port,
-        secureContext,
-        ALPNProtocols: ["http/1.1"],
-        // Node verifies nothing: verifyPeer below does, before a byte of a request goes out.
-        rejectUnauthorized: false,
-      });
-      const fail = (error: Error) => {
-        cancelTimeout();
-        socket.destroy();
-        if (!settled) callback(error, null);
-        settled = true;
-      };
-      const cancelTimeout = parts.clock.after(HANDSHAKE_TIMEOUT_MS, () =>
-        fail(new CodedError("UND_ERR_CONNECT_TIMEOUT", "the TLS handshake took too long")),
-      );
-      socket.once("error", fail);
-      socket.once("secureConnect", () => {
-        const peer = verifyPeer(socket, parts.bundles, parts.clock);
-        if ("unverified" in peer) return fail(new CodedError("server-unverified", peer.reason));
-        if (!peer.id.equals(target.expected)) {
-          return fail(new CodedError("server-unexpected", `the server is ${peer.id}, not ${target.expected}`));
-        }
-        cancelTimeout();
-        settled = true;
-        socket.off("error", fail);
-        socket.setNoDelay(true);
+      const connected = (socket: TLSSocket, peer: Peer) => {
         connections.set(socket, peer);
         socket.once("close", () => connections.delete(socket));
         callback(null, socket);
-      });
+      };
+      connectMutualTls(parts, target, { secureContext, alpn: "http/1.1" }, connected, (error) => callback(error, null));
     };
     const pool = new Pool(`https://${target.host.includes(":") ? `[${target.host}]` : target.host}:${target.port}`, {
       connect: connector,

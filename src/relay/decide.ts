@@ -2,7 +2,7 @@ import type { AccessRequest, Decision, HttpFacts } from "../policy/access-reques
 import { httpAccessRequest, mcpAccessRequest } from "../policy/access-request-of.js";
 import { answerJsonRpcError, answerProblem, answerToolDenial } from "./answer.js";
 import { recordDecision, relayDecision, showEnd } from "./decision-record.js";
-import { type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import { type Call, type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { gateOf, toolOf } from "./mcp-message.js";
 
 /** HTTP status with JSON-RPC denials of whole methods: outside the codes that JSON-RPC and MCP reserve (−32768…−32000). */
@@ -22,7 +22,10 @@ export function decideAndRecord(parts: RelayParts): Step {
     });
   };
   return (exchange) => {
-    const asked = exchange.service.protocol === "mcp" ? decideMcp(parts, exchange) : decideHttp(parts, exchange);
+    const asked =
+      exchange.service.protocol === "mcp"
+        ? decideMcp(parts, exchange)
+        : decideHttp(parts, exchange, goneFrom(exchange));
     return asked instanceof Promise ? asked.then((decided) => enforce(exchange, decided)) : enforce(exchange, asked);
   };
 }
@@ -32,20 +35,20 @@ interface Decided {
   readonly request: AccessRequest | undefined;
 }
 
-function decided(parts: RelayParts, exchange: Exchange, request: AccessRequest): Decided | Promise<Decided> {
+function decided(parts: RelayParts, request: AccessRequest, hasGone: () => boolean): Decided | Promise<Decided> {
   const point = parts.decisionPoint();
   const made = point.decide(request);
   if (!(made instanceof Promise)) return { decision: made, request };
   return made.then((decision) => {
-    if (hasGone(exchange)) return { decision: withoutCaller(decision), request };
+    if (hasGone()) return { decision: withoutCaller(decision), request };
     // A narrowing does not wait for a decision that is under way.
-    return parts.decisionPoint() === point ? { decision, request } : decided(parts, exchange, request);
+    return parts.decisionPoint() === point ? { decision, request } : decided(parts, request, hasGone);
   });
 }
 
 /** The connection is closed for who was revoked, has lost its identity or runs another program: a decision that came later is nobody's. */
-function hasGone({ request, response }: Exchange): boolean {
-  return request.socket.destroyed || response.destroyed;
+function goneFrom({ request, response }: Exchange): () => boolean {
+  return () => request.socket.destroyed || response.destroyed;
 }
 
 function withoutCaller(decision: Decision): Decision {
@@ -60,7 +63,8 @@ export function withoutObligations(decision: Decision): Decision {
   return { ...decision, allowed: false, conditional: true, reason: `${decision.rule} requires ${needed}` };
 }
 
-function decideHttp(parts: RelayParts, exchange: Exchange): Decided | Promise<Decided> {
+/** Asks the decision point about a request of HTTP, or a call of gRPC. */
+export function decideHttp(parts: RelayParts, exchange: Call, hasGone: () => boolean): Decided | Promise<Decided> {
   const target = filled(exchange.target, "target");
   const request = httpAccessRequest({
     ...subjectOf(exchange),
@@ -68,8 +72,10 @@ function decideHttp(parts: RelayParts, exchange: Exchange): Decided | Promise<De
     method: exchange.request.method ?? "",
     path: target.path,
     query: target.query,
+    ...(exchange.webSocket !== undefined && { protocol: "websocket" }),
+    ...(exchange.service.protocol === "grpc" && { protocol: "grpc" }),
   });
-  return decided(parts, exchange, request);
+  return decided(parts, request, hasGone);
 }
 
 function decideMcp(parts: RelayParts, exchange: Exchange): Decided | Promise<Decided> {
@@ -80,7 +86,7 @@ function decideMcp(parts: RelayParts, exchange: Exchange): Decided | Promise<Dec
     if (!decision.allowed || parts.decisionPoint().mustAskToReach?.(service) !== true) {
       return { decision, request: undefined };
     }
-    return decided(parts, exchange, mcpAccessRequest({ ...subjectOf(exchange), service, method: "ping" }));
+    return decided(parts, mcpAccessRequest({ ...subjectOf(exchange), service, method: "ping" }), goneFrom(exchange));
   }
   if (gateOf(message) === "never") {
     const reason = `${message.method} is no method of MCP that the relay knows`;
@@ -93,10 +99,10 @@ function decideMcp(parts: RelayParts, exchange: Exchange): Decided | Promise<Dec
     method: message.method,
     ...(tool === undefined ? { args: message.params } : { tool: tool.name, args: tool.args }),
   });
-  return decided(parts, exchange, request);
+  return decided(parts, request, goneFrom(exchange));
 }
 
-function subjectOf(exchange: Exchange): Pick<HttpFacts, "caller" | "callerIs"> {
+function subjectOf(exchange: Call): Pick<HttpFacts, "caller" | "callerIs"> {
   const { id, evidence, launchedBy } = filled(exchange.caller, "caller");
   return {
     caller: id.toString(),

@@ -20,13 +20,14 @@ const NOTHING: ReadonlySet<string> = new Set();
 export type Recorded = Pick<
   Exchange,
   "leg" | "service" | "startedAt" | "caller" | "strangerDetail" | "message" | "target" | "decision"
-> & { readonly request: Pick<IncomingMessage, "method" | "url"> };
+> & { readonly request: Pick<IncomingMessage, "method" | "url">; readonly webSocket?: Exchange["webSocket"] };
 
 /** `replayed`: the answer to an earlier request with the same key was given again. */
 interface Outcome {
   readonly status?: number;
   readonly error?: string;
   readonly replayed?: true;
+  readonly grpcStatus?: number;
 }
 
 /** A decision that the relay makes without asking a rule. `rule` names the reason: a refusal's code, or `reach`. */
@@ -87,7 +88,7 @@ function seenOf(parts: RelayParts, exchange: Recorded): Seen {
 
 /** In the order of the record, which then need not be made. */
 function decisionFields(
-  { caller, leg, service }: Recorded,
+  { caller, leg, service, webSocket }: Recorded,
   decision: Decision,
   request: AccessRequest | undefined,
   seen: Seen,
@@ -113,6 +114,7 @@ function decisionFields(
     serviceId: service.id.toString(),
     ...(decision.shadow === undefined ? undefined : { shadow: auditValue(decision.shadow) }),
     target: seen.target,
+    ...(webSocket === undefined ? undefined : { upgrade: "websocket" }),
     values: auditValue(decision.values),
     verdict: decision.allowed ? "ALLOW" : "DENY",
   };
@@ -190,15 +192,22 @@ export function recordOutcome(parts: RelayParts, exchange: Recorded, outcome: Ou
   return parts.audit.appendInTurn("call", fields).then(undefined, refuseUnwritten);
 }
 
+/** As `recordOutcome`, in this very moment: for who cannot let the event loop turn before the answer goes out. Throws Refusal `record-unwritable` (503). */
+export function recordOutcomeAtOnce(parts: RelayParts, exchange: Recorded, outcome: Outcome): void {
+  const fields = outcomeFields(exchange, outcome);
+  if (fields !== undefined) atOnce(parts, "call", fields);
+}
+
 function outcomeFields(
   { decision, startedAt }: Recorded,
-  { status, error, replayed }: Outcome,
+  { status, error, grpcStatus, replayed }: Outcome,
 ): AuditFields | undefined {
   if (decision === undefined) return undefined;
   return {
     decision: decision.id,
     durationMs: since(startedAt),
     ...(error === undefined ? undefined : { error }),
+    ...(grpcStatus === undefined ? undefined : { grpcStatus }),
     ...(replayed === undefined ? undefined : { replayed }),
     status: status ?? null,
   };
@@ -246,8 +255,10 @@ function describe(
   }
   const action = message === undefined ? (request.method ?? "") : "response";
   const plain = displayText(exchange.target?.path ?? path, MAX_SUMMARY);
+  if (message !== undefined) return { action, target: plain, summary: action };
   const hidesQuery = [...sensitive].some((hidden) => hidden.startsWith("request"));
-  return { action, target: plain, summary: message === undefined ? `${action} ${hidesQuery ? plain : path}` : action };
+  const opened = exchange.webSocket === undefined ? "" : " (websocket)";
+  return { action, target: plain, summary: `${action} ${hidesQuery ? plain : path}${opened}` };
 }
 
 /** A decision point that fails denies; what it would have hidden is not known then, so all of it is hidden. */

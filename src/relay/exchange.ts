@@ -46,6 +46,12 @@ export interface RelayParts {
   readonly maxConnections?: number;
 }
 
+const ANSWER_TIMEOUT_MS = 300_000;
+
+export function answerTimeoutOf({ upstreamTimeoutMs = ANSWER_TIMEOUT_MS }: RelayParts): number {
+  return upstreamTimeoutMs;
+}
+
 /** Who calls: an identity that was verified, by the kernel's word (outbound) or by certificate (inbound). */
 interface VerifiedCaller {
   readonly id: SpiffeId;
@@ -67,6 +73,8 @@ export interface Exchange {
   readonly service: RunningService;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  /** Of a request to open a WebSocket: what came behind its head. */
+  readonly webSocket: { readonly head: Buffer } | undefined;
   /** `performance.now()` at the first step. */
   readonly startedAt: number;
   target: RequestTarget | undefined;
@@ -81,6 +89,11 @@ export interface Exchange {
   durable: DurableRequest | undefined;
 }
 
+/** What is found out about a call, whatever carries it. */
+export interface Call extends Omit<Exchange, "request" | "response" | "span" | "durable"> {
+  readonly request: Pick<IncomingMessage, "method" | "url">;
+}
+
 /** `answered` ends the pipeline: an answer is out or under way. */
 export type StepResult = "answered" | undefined;
 export type Step = (exchange: Exchange) => StepResult | Promise<StepResult>;
@@ -90,12 +103,14 @@ export function newExchange(
   service: RunningService,
   request: IncomingMessage,
   response: ServerResponse,
+  webSocket?: Exchange["webSocket"],
 ): Exchange {
   return {
     leg,
     service,
     request,
     response,
+    webSocket,
     startedAt: performance.now(),
     target: undefined,
     caller: undefined,

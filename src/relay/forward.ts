@@ -251,7 +251,8 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
   }
 }
 
-function asRefusal(thrown: unknown, service: string): Refusal {
+/** What went wrong on the way to `service`, as the caller is told. */
+export function asRefusal(thrown: unknown, service: string): Refusal {
   if (thrown instanceof Refusal) return thrown;
   const code = codeOf(thrown);
   if (TIMEOUTS.has(code)) {

@@ -1,7 +1,8 @@
 import type { ServerResponse } from "node:http";
-import { createServer, type Server } from "node:https";
+import type { ServerHttp2Session } from "node:http2";
+import { createServer } from "node:https";
 import type { Duplex } from "node:stream";
-import type { TLSSocket } from "node:tls";
+import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from "node:tls";
 import { inboundNames, type ListenerNames } from "../http/host-check.js";
 import {
   endWith,
@@ -13,16 +14,29 @@ import {
 import { listenOnLoopback } from "../http/listen.js";
 import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "../http/mutual-tls.js";
 import { Refusal, type RefusalCode } from "../http/refusal.js";
-import { headerOf } from "../http/request-headers.js";
+import { headerOf, type RawHeaders } from "../http/request-headers.js";
 import { bundlesFor } from "../identity/federates-with.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { clientCertificateHeaders } from "./client-certificate.js";
+import { closeAfterExpiry } from "./connection-end.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
 import { durably, holdDurable } from "./durable.js";
-import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import {
+  type Call,
+  type Exchange,
+  filled,
+  newExchange,
+  type RelayParts,
+  type Step,
+  type StepResult,
+} from "./exchange.js";
 import { forward } from "./forward.js";
+import { forwardWebSocket } from "./forward-websocket.js";
+import type { GrpcLeg } from "./grpc-call.js";
+import { refuseHttp1, serveGrpc } from "./grpc-servers.js";
 import { TICKET_HEADER } from "./headers.js";
+import { prepareHttp2Listener } from "./http2-listener.js";
 import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
 import { parseRequest, readMcpMessage } from "./request-steps.js";
@@ -30,6 +44,8 @@ import type { RunningService } from "./running-service.js";
 import type { Tickets } from "./tickets.js";
 import { traceCalls } from "./tracing.js";
 import type { UpstreamConnection } from "./upstream.js";
+import { openUpstreamWire } from "./upstream-wire.js";
+import { asksForWebSocket, onWebSocketRequest } from "./websocket.js";
 
 /** The mutual-TLS side of a service: takes the caller's SPIFFE ID from its certificate, asks the decision point, forwards or refuses. */
 export interface InboundLeg {
@@ -46,6 +62,8 @@ interface Connected {
   /** How the service is told of it. */
   readonly headers: readonly string[];
   running: number;
+  /** Ends it when what runs on it is over. */
+  drain?: () => void;
 }
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
@@ -68,7 +86,7 @@ export async function openInboundLeg(
     readMcpMessage(parts.clock),
     holdDurable(parts),
     decideAndRecord(parts),
-    durably(parts, forwardToService(parts, leg.upstream)),
+    durably(parts, forwardToService(parts, peers, leg.upstream)),
   ];
   const { id, name } = leg.service();
   const refused = (socket: Duplex, code: RefusalCode, reason: string) => {
@@ -76,8 +94,28 @@ export async function openInboundLeg(
     recordRefusedConnection(parts, { leg: "inbound", service: leg.service(), caller, callerDetail: "", code, reason });
   };
   const listeners = new Set<HttpListener>();
-  const servers = new Set<Server>();
-  const newServer = () => {
+  const servers = new Set<TlsServer>();
+  const grpc = inboundGrpcLeg(parts, leg, () => names, peers);
+  const newGrpcServer = () => {
+    const sessions = new Set<ServerHttp2Session>();
+    const server = createTlsServer({
+      ...secureContextOptions(parts.svids.x509Svid(id)),
+      requestCert: true,
+      // Node verifies nothing: `admit` does, before a byte of a request is read.
+      rejectUnauthorized: false,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      ALPNProtocols: ["h2"],
+    });
+    const listener = prepareHttp2Listener(server, sessions);
+    server.on("secureConnection", (socket) => {
+      socket.setNoDelay(true);
+      if (socket.alpnProtocol !== "h2") return refuseHttp1(socket, refused);
+      const session = serveGrpc(parts, grpc, socket, sessions);
+      filled(peers.get(socket), "peer").drain = () => session.close();
+    });
+    return { server, listener };
+  };
+  const newHttpServer = () => {
     const server = createServer(
       {
         ...httpListenerOptions,
@@ -87,6 +125,7 @@ export async function openInboundLeg(
         rejectUnauthorized: false,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         ALPNProtocols: ["http/1.1"],
+        shouldUpgradeCallback: (request) => asksForWebSocket(leg.service(), request),
       },
       (request, response) => {
         holdOpenFor(peers.get(request.socket), request.socket, response, parts);
@@ -94,6 +133,14 @@ export async function openInboundLeg(
       },
     );
     const listener = prepareHttpListener(server, refused, parts.maxConnections);
+    onWebSocketRequest(server, refused, (request, response, head) => {
+      holdOpenFor(peers.get(request.socket), request.socket, response, parts);
+      void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response, { head }));
+    });
+    return { server, listener };
+  };
+  const newServer = (): { server: TlsServer; listener: HttpListener } => {
+    const { server, listener } = leg.service().protocol === "grpc" ? newGrpcServer() : newHttpServer();
     admitVerifiedOnly(server, { parts, peers, service: id }, (socket, { code, reason }) => {
       refused(socket, "certificate-refused", `${reason} (${code})`);
       endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
@@ -132,7 +179,7 @@ export async function openInboundLeg(
 
 /** Puts the verification of the peer between the handshake and the HTTP parser: an unverified peer's bytes never reach the parser. */
 function admitVerifiedOnly(
-  server: ReturnType<typeof createServer>,
+  server: TlsServer,
   { parts, peers, service }: { parts: RelayParts; peers: Map<Duplex, Connected>; service: SpiffeId },
   refuse: (socket: TLSSocket, why: Unverified) => void,
 ): void {
@@ -162,6 +209,7 @@ function closeWhenExpired(parts: RelayParts, socket: TLSSocket, connected: Conne
   const arm = () => {
     const left = connected.peer.notAfter.getTime() - parts.clock.now();
     if (left > 0) cancel = parts.clock.after(Math.min(left, MAX_DELAY_MS), arm);
+    else if (connected.drain !== undefined) connected.drain();
     else if (connected.running === 0) socket.end();
   };
   arm();
@@ -186,28 +234,74 @@ function holdOpenFor(
 
 function identifyCaller(parts: RelayParts, peers: ReadonlyMap<Duplex, Connected>, tickets: Tickets): Step {
   return (exchange: Exchange): StepResult => {
-    const { peer, headers: certificateHeaders } = filled(peers.get(exchange.request.socket), "peer");
-    const { id, certificateSha256, launchedBy } = peer;
-    const process = tickets.redeem(headerOf(exchange.request.rawHeaders, TICKET_HEADER), id.toString());
-    const { detail = "", evidence = "certificate" } = process ?? {};
-    const chain = ownChain(id, launchedBy, exchange);
-    exchange.caller = { id, detail, evidence, launchedBy: chain, certificateSha256, certificateHeaders };
-    if (peer.notAfter.getTime() <= parts.clock.now()) {
-      throw new Refusal("certificate-expired", 401, "the certificate of this connection has expired: connect again");
-    }
-    return undefined;
+    const connected = filled(peers.get(exchange.request.socket), "peer");
+    return identified(parts, exchange, connected, tickets, exchange.request.rawHeaders);
+  };
+}
+
+function identified(
+  parts: RelayParts,
+  call: Call,
+  { peer, headers: certificateHeaders }: Connected,
+  tickets: Tickets,
+  raw: RawHeaders,
+): undefined {
+  const { id, certificateSha256, launchedBy } = peer;
+  const process = tickets.redeem(headerOf(raw, TICKET_HEADER), id.toString());
+  const { detail = "", evidence = "certificate" } = process ?? {};
+  const chain = ownChain(id, launchedBy, call);
+  call.caller = { id, detail, evidence, launchedBy: chain, certificateSha256, certificateHeaders };
+  if (peer.notAfter.getTime() <= parts.clock.now()) {
+    throw new Refusal("certificate-expired", 401, "the certificate of this connection has expired: connect again");
+  }
+  return undefined;
+}
+
+/** The steps of a call of gRPC, in the words of this leg. */
+function inboundGrpcLeg(
+  parts: RelayParts,
+  leg: { service: () => RunningService; upstream: () => UpstreamConnection; tickets: Tickets },
+  names: () => ListenerNames,
+  peers: ReadonlyMap<Duplex, Connected>,
+): GrpcLeg {
+  return {
+    ...{ leg: "inbound", scheme: "https", names, service: leg.service, decides: () => true },
+    identify(call) {
+      const connected = filled(peers.get(call.socket), "peer");
+      identified(parts, call, connected, leg.tickets, filled(call.head, "head").raw);
+    },
+    async sendOn(call, send) {
+      const { sessions, host } = leg.upstream();
+      const lease = () => sessions.lease();
+      const { certificateHeaders: added = [] } = filled(call.caller, "caller");
+      await send({ lease, scheme: "http", authority: host, added: [...added] });
+    },
   };
 }
 
 /** Only our own authority says which of our agents launched somebody. */
-function ownChain(id: SpiffeId, launchedBy: readonly string[], { service }: Exchange): readonly string[] {
+function ownChain(id: SpiffeId, launchedBy: readonly string[], { service }: Call): readonly string[] {
   return id.memberOf(service.id.trustDomain) ? launchedBy : [];
 }
 
-function forwardToService(parts: RelayParts, upstream: () => UpstreamConnection): Step {
+function forwardToService(
+  parts: RelayParts,
+  peers: ReadonlyMap<Duplex, Connected>,
+  upstream: () => UpstreamConnection,
+): Step {
   return (exchange): Promise<StepResult> => {
     const { dispatcher, host } = upstream();
-    const { certificateHeaders: added = [] } = filled(exchange.caller, "caller");
+    const caller = filled(exchange.caller, "caller");
+    const { certificateHeaders: added = [] } = caller;
+    if (exchange.webSocket !== undefined) {
+      const { socket } = exchange.request;
+      // A process of ours is checked at the outbound leg for as long as its connection is open.
+      if (caller.evidence === "certificate") {
+        closeAfterExpiry(parts.clock, filled(peers.get(socket), "peer").peer.notAfter, socket);
+      }
+      const connect = () => openUpstreamWire(exchange.service);
+      return forwardWebSocket(parts, exchange, { connect, host, added });
+    }
     return forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
   };
 }

@@ -1,4 +1,5 @@
-import type { Socket } from "node:net";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Server as NetServer, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
 import { messageOf } from "../coded-error.js";
@@ -8,7 +9,10 @@ import { listenOnLoopback } from "../http/listen.js";
 import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { createServer } from "../platform/node-http.js";
 import type { NetworkView } from "../platform/platform.js";
-import type { CallerPools, MutualTlsTarget } from "./caller-pools.js";
+import type { CallerConnections } from "./caller-connections.js";
+import type { CallerPools } from "./caller-pools.js";
+import type { CallerSessions } from "./caller-sessions.js";
+import type { MutualTlsTarget } from "./caller-tls.js";
 import {
   type Arrival,
   type AttestedConnection,
@@ -18,12 +22,24 @@ import {
   identityOf,
   passesRecheck,
 } from "./calling-process.js";
+import { closeAfterExpiry } from "./connection-end.js";
 import { decideAndRecord } from "./decide.js";
 import { recordRefusedConnection } from "./decision-record.js";
 import { durably, holdDurable } from "./durable.js";
 import type { EgressConnection } from "./egress-connection.js";
-import { type Exchange, filled, newExchange, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import {
+  type Call,
+  type Exchange,
+  filled,
+  newExchange,
+  type RelayParts,
+  type Step,
+  type StepResult,
+} from "./exchange.js";
 import { forward } from "./forward.js";
+import { forwardWebSocket } from "./forward-websocket.js";
+import type { GrpcLeg } from "./grpc-call.js";
+import { createPlainGrpcServer } from "./grpc-servers.js";
 import { TICKET_HEADER } from "./headers.js";
 import { listenForCallers } from "./listening-socket.js";
 import { nextHop } from "./next-hop.js";
@@ -34,6 +50,7 @@ import { sendOut } from "./send-out.js";
 import type { Tickets } from "./tickets.js";
 import { traceCalls } from "./tracing.js";
 import { hostAndPort } from "./upstream.js";
+import { asksForWebSocket, onWebSocketRequest } from "./websocket.js";
 
 /** The plain loopback side of a service: finds out from the kernel who calls, and goes on with that caller's SVID. */
 export interface OutboundLeg {
@@ -58,6 +75,8 @@ export async function openOutboundLeg(
     /** Absolute path of the Unix socket to listen on too. */
     socket: string | undefined;
     pools: CallerPools;
+    connections: CallerConnections;
+    sessions: CallerSessions;
     tickets: Tickets;
   },
 ): Promise<OutboundLeg> {
@@ -81,27 +100,40 @@ export async function openOutboundLeg(
   const onSocket = stepsFor(() => unixSocketNames(leg.service().name));
 
   const listeners = new Set<HttpListener>();
-  const newServer = (arrival?: Arrival) => {
-    const steps = arrival === "unix" ? onSocket : onPort;
-    const server = createServer(httpListenerOptions, (request, response) => {
+  const refused = (socket: Duplex, code: RefusalCode, reason: string): void => {
+    const who = connections.get(socket)?.who;
+    const callerDetail = who === undefined ? "" : describeProcess(who);
+    const caller = entitlementOf(parts.registry, who)?.identity.name ?? "(none)";
+    recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
+  };
+  const newHttpServer = (steps: Record<"relaying" | "deciding", readonly Step[]>) => {
+    const run = (request: IncomingMessage, response: ServerResponse, head?: Buffer) => {
       const service = leg.service();
-      const exchange = newExchange("outbound", service, request, response);
+      const exchange = newExchange("outbound", service, request, response, head && { head });
       void runPipeline(parts, decidesOutbound(service) ? steps.deciding : steps.relaying, exchange);
-    });
-    const refused = (socket: Duplex, code: RefusalCode, reason: string): void => {
-      const who = connections.get(socket)?.who;
-      const callerDetail = who === undefined ? "" : describeProcess(who);
-      const caller = entitlementOf(parts.registry, who)?.identity.name ?? "(none)";
-      recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
     };
+    const shouldUpgradeCallback = (request: IncomingMessage) => asksForWebSocket(leg.service(), request);
+    const server = createServer({ ...httpListenerOptions, shouldUpgradeCallback }, (request, response) =>
+      run(request, response),
+    );
     const listener = prepareHttpListener(server, refused, parts.maxConnections);
-    server.on("connection", (socket: Socket) => {
+    onWebSocketRequest(server, refused, run);
+    return { server, listener };
+  };
+  const newServer = (arrival?: Arrival): { server: NetServer; listener: HttpListener } => {
+    const isUnix = arrival === "unix";
+    const answersTo = isUnix ? () => unixSocketNames(leg.service().name) : () => names;
+    const made =
+      leg.service().protocol === "grpc"
+        ? createPlainGrpcServer(parts, outboundGrpcLeg(parts, leg, answersTo, connections), refused)
+        : newHttpServer(isUnix ? onSocket : onPort);
+    made.server.on("connection", (socket: Socket) => {
       // What the listener has refused already asks nothing.
       if (socket.writableEnded) return;
       connections.set(socket, attestConnection(parts.attestor, socket, arrival));
       socket.once("close", () => connections.delete(socket));
     });
-    return { server, listener };
+    return made;
   };
   const open = async (host: "127.0.0.1" | "::1", port: number) => {
     const { server, listener } = newServer();
@@ -141,40 +173,82 @@ export async function openOutboundLeg(
 }
 
 /** The caller of a connection, checked again before each request (D5), and the first identity that follows (D9). */
+function identified(parts: RelayParts, call: Call, who: Caller | Nobody): undefined {
+  const detail = describeProcess(who);
+  call.strangerDetail = detail;
+  const { identity, evidence, launchedBy } = identityOf(parts.registry, who);
+  call.caller = { id: identity.id, detail, evidence, launchedBy, certificateSha256: undefined };
+  return undefined;
+}
+
+function identify(
+  parts: RelayParts,
+  connections: ReadonlyMap<Duplex, AttestedConnection>,
+  call: Call,
+  socket: Duplex,
+): undefined | Promise<undefined> {
+  const connected = filled(connections.get(socket), "connection");
+  if (connected.who !== undefined) return identified(parts, call, connected.who);
+  return connected.attested.then((who) => identified(parts, call, who));
+}
+
 function identifyCaller(parts: RelayParts, connections: ReadonlyMap<Duplex, AttestedConnection>): Step {
-  const identified = (exchange: Exchange, who: Caller | Nobody): StepResult => {
-    const detail = describeProcess(who);
-    exchange.strangerDetail = detail;
-    const { identity, evidence, launchedBy } = identityOf(parts.registry, who);
-    exchange.caller = { id: identity.id, detail, evidence, launchedBy, certificateSha256: undefined };
-    return undefined;
-  };
-  return (exchange) => {
-    const connected = filled(connections.get(exchange.request.socket), "connection");
-    if (connected.who !== undefined) return identified(exchange, connected.who);
-    return connected.attested.then((who) => identified(exchange, who));
+  return (exchange) => identify(parts, connections, exchange, exchange.request.socket);
+}
+
+/** The steps of a call of gRPC, in the words of this leg. */
+function outboundGrpcLeg(
+  parts: RelayParts,
+  leg: { service: () => RunningService; target: () => MutualTlsTarget; sessions: CallerSessions; tickets: Tickets },
+  names: () => ListenerNames,
+  connections: ReadonlyMap<Duplex, AttestedConnection>,
+): GrpcLeg {
+  return {
+    ...{ leg: "outbound", scheme: "http", names, service: leg.service, decides: decidesOutbound },
+    identify: (call) => identify(parts, connections, call, call.socket),
+    async sendOn(call, send) {
+      const { id, launchedBy, detail, evidence } = filled(call.caller, "caller");
+      const target = leg.target();
+      const lease = () => asCaller(() => leg.sessions.poolFor(id, launchedBy, target)).lease();
+      if (call.decision !== undefined) {
+        await send({ lease, scheme: "https", authority: hostAndPort(target.host, target.port), added: [] });
+        return;
+      }
+      if (evidence === "certificate") throw new Error("the outbound leg names processes, not certificates");
+      const ticket = leg.tickets.issue(id.toString(), { detail, evidence });
+      try {
+        await send({ lease, scheme: "https", authority: call.service.name, added: [TICKET_HEADER, ticket] });
+      } finally {
+        leg.tickets.discard(ticket);
+      }
+    },
   };
 }
 
 function forwardAsCaller(
   parts: RelayParts,
-  leg: { target: () => MutualTlsTarget; pools: CallerPools; tickets: Tickets },
+  leg: { target: () => MutualTlsTarget; pools: CallerPools; connections: CallerConnections; tickets: Tickets },
 ): Step {
   return async (exchange): Promise<StepResult> => {
     const caller = filled(exchange.caller, "caller");
     const target = leg.target();
-    const dispatcher = dispatcherFor(leg.pools, exchange, target);
+    const send = (host: string, added: readonly string[]): Promise<unknown> => {
+      if (exchange.webSocket !== undefined) {
+        const connect = () => connectAs(parts, leg.connections, exchange, target);
+        return forwardWebSocket(parts, exchange, { connect, host, added });
+      }
+      const dispatcher = dispatcherFor(leg.pools, exchange, target);
+      return forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added }));
+    };
     if (exchange.decision !== undefined) {
-      const host = hostAndPort(target.host, target.port);
-      await forward(parts, exchange, nextHop(parts, exchange, { dispatcher, host, added: [] }));
+      await send(hostAndPort(target.host, target.port), []);
       return "answered";
     }
     const { detail, evidence } = caller;
     if (evidence === "certificate") throw new Error("the outbound leg names processes, not certificates");
     const ticket = leg.tickets.issue(caller.id.toString(), { detail, evidence });
     try {
-      const to = { dispatcher, host: exchange.service.name, added: [TICKET_HEADER, ticket] };
-      await forward(parts, exchange, nextHop(parts, exchange, to));
+      await send(exchange.service.name, [TICKET_HEADER, ticket]);
     } finally {
       leg.tickets.discard(ticket);
     }
@@ -182,10 +256,29 @@ function forwardAsCaller(
   };
 }
 
+/** A connection with the caller's SVID for one WebSocket. */
+async function connectAs(
+  parts: RelayParts,
+  connections: CallerConnections,
+  exchange: Exchange,
+  target: MutualTlsTarget,
+): Promise<Socket> {
+  const { id, launchedBy } = filled(exchange.caller, "caller");
+  const { socket, peer } = await asCaller(() => connections.open(id, launchedBy, target, "http/1.1"));
+  // Our own inbound leg is here for as long as we are.
+  if (decidesOutbound(exchange.service)) closeAfterExpiry(parts.clock, peer.notAfter, socket);
+  return socket;
+}
+
 function dispatcherFor(pools: CallerPools, exchange: Exchange, target: MutualTlsTarget) {
+  const { id, launchedBy } = filled(exchange.caller, "caller");
+  return asCaller(() => pools.dispatcherFor(id, launchedBy, target));
+}
+
+/** What needs the caller's SVID and throws where there is none. */
+function asCaller<Value>(use: () => Value): Value {
   try {
-    const { id, launchedBy } = filled(exchange.caller, "caller");
-    return pools.dispatcherFor(id, launchedBy, target);
+    return use();
   } catch (cause) {
     throw new Refusal("not-ready", 503, `no certificate for the caller now: ${messageOf(cause)}`, { cause });
   }

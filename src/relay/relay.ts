@@ -2,9 +2,13 @@ import { isDeepStrictEqual } from "node:util";
 import { CodedError } from "../coded-error.js";
 import { derivedPort } from "../http/listen.js";
 import type { NetworkView } from "../platform/platform.js";
-import { type CallerPools, createCallerPools, type MutualTlsTarget } from "./caller-pools.js";
+import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import { type CallerConnections, createCallerConnections } from "./caller-connections.js";
+import { type CallerPools, createCallerPools } from "./caller-pools.js";
+import { type CallerSessions, createCallerSessions } from "./caller-sessions.js";
+import type { MutualTlsTarget } from "./caller-tls.js";
 import { connectEgress, type EgressConnection } from "./egress-connection.js";
-import type { RelayParts } from "./exchange.js";
+import { answerTimeoutOf, type RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
 import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
 import { decidesOutbound, type RunningService } from "./running-service.js";
@@ -56,12 +60,12 @@ interface ServiceLegs {
   readonly target: () => MutualTlsTarget;
 }
 
-const ANSWER_TIMEOUT_MS = 300_000;
-
 export function createRelay(parts: RelayParts): Relay {
-  const answerTimeoutMs = parts.upstreamTimeoutMs ?? ANSWER_TIMEOUT_MS;
+  const answerTimeoutMs = answerTimeoutOf(parts);
   const tickets = createTickets();
   const pools = createCallerPools({ ...parts, answerTimeoutMs });
+  const connections = createCallerConnections(parts);
+  const sessions = createCallerSessions({ svids: parts.svids, connections });
   const legs = new Map<string, ServiceLegs>();
   let subscriptions: (() => void)[] = [];
   let closed = false;
@@ -83,7 +87,9 @@ export function createRelay(parts: RelayParts): Relay {
   }
 
   function checkCallers(): void {
-    pools.retainIdentities((id) => parts.registry.find(id.toString()) !== undefined && !parts.registry.isRevoked(id));
+    const isKnown = (id: SpiffeId) => parts.registry.find(id.toString()) !== undefined && !parts.registry.isRevoked(id);
+    pools.retainIdentities(isKnown);
+    connections.retainIdentities(isKnown);
     for (const { outbound } of legs.values()) outbound.recheckCallers();
   }
 
@@ -106,7 +112,9 @@ export function createRelay(parts: RelayParts): Relay {
           // The old legs of a service that moves must let go of its port first.
           if (old !== undefined) await closeLegs(service.name, old, 0);
           const taken = [...legs.values(), ...opened].map(({ outbound }) => outbound.port);
-          opened.push(await openLegs(parts, service, { pools, tickets, answerTimeoutMs, taken }));
+          opened.push(
+            await openLegs(parts, service, { pools, connections, sessions, tickets, answerTimeoutMs, taken }),
+          );
         }
       }
     } catch (error) {
@@ -127,7 +135,10 @@ export function createRelay(parts: RelayParts): Relay {
 
   async function closeLegs(name: string, one: ServiceLegs, graceMs: number): Promise<void> {
     legs.delete(name);
-    if (one.egress === undefined) pools.retireTarget(one.target());
+    if (one.egress === undefined) {
+      pools.retireTarget(one.target());
+      sessions.retireTarget(one.target());
+    }
     await endLegs(one, graceMs);
   }
 
@@ -169,6 +180,7 @@ export function createRelay(parts: RelayParts): Relay {
       // Callers first: what they wait for still runs behind them.
       await Promise.all([...legs.values()].map(({ outbound }) => outbound.close(graceMs)));
       await pools.destroy();
+      connections.destroy();
       await Promise.all([...legs.values()].map((one) => endLegs(one, graceMs)));
       legs.clear();
     },
@@ -178,7 +190,14 @@ export function createRelay(parts: RelayParts): Relay {
 async function openLegs(
   parts: RelayParts,
   service: RunningService,
-  shared: { pools: CallerPools; tickets: Tickets; answerTimeoutMs: number; taken: readonly number[] },
+  shared: {
+    pools: CallerPools;
+    connections: CallerConnections;
+    sessions: CallerSessions;
+    tickets: Tickets;
+    answerTimeoutMs: number;
+    taken: readonly number[];
+  },
 ): Promise<ServiceLegs> {
   const { resolve } = parts;
   const { answerTimeoutMs } = shared;
@@ -207,13 +226,13 @@ async function openLegs(
   };
   try {
     const port = service.listenPort ?? freeDerivedPort(parts.projectDirectory, service.name, shared.taken);
-    const { pools, tickets } = shared;
+    const { pools, connections, sessions, tickets } = shared;
     const to = { service: current, target, port, socket: service.listenSocket, tickets };
     const wayOut = egress === undefined ? undefined : () => state.egress ?? egress;
     const outbound =
       service.protocol === "tcp"
         ? await openTcpOutboundLeg(parts, to)
-        : await openOutboundLeg(parts, { ...to, pools, egress: wayOut });
+        : await openOutboundLeg(parts, { ...to, pools, connections, sessions, egress: wayOut });
     return Object.assign(state, { inbound, outbound, target });
   } catch (error) {
     await inbound?.close(0);

@@ -6,6 +6,7 @@ import type { Clock } from "../platform/clock.js";
 import type { Exchange, StepResult } from "./exchange.js";
 import { parseMcpMessage } from "./mcp-message.js";
 import { parseRequestTarget } from "./request-target.js";
+import { checkWebSocketHandshake } from "./websocket.js";
 
 const MAX_MCP_BODY_BYTES = 4 * 1024 * 1024;
 const BODY_DEADLINE_MS = 30_000;
@@ -15,8 +16,9 @@ const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIO
 export function parseRequest(names: () => ListenerNames): (exchange: Exchange) => StepResult {
   return (exchange) => {
     const { rawHeaders, method = "", url = "" } = exchange.request;
-    checkRequestHeaders(rawHeaders);
+    checkRequestHeaders(rawHeaders, exchange.webSocket && "websocket");
     checkHostAndOrigin(rawHeaders, names());
+    if (exchange.webSocket !== undefined) checkWebSocketHandshake(exchange);
     if (!METHODS.has(method)) throw new Refusal("method-refused", 501, `the relay does not carry ${method}`);
     exchange.target = parseRequestTarget(url);
     return undefined;

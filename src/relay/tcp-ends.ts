@@ -8,7 +8,7 @@ import type { X509BundleSource, X509Svid, X509SvidSource } from "../identity/svi
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { End } from "./byte-relay.js";
-import type { MutualTlsTarget } from "./caller-pools.js";
+import type { MutualTlsTarget } from "./caller-tls.js";
 import type { RunningService } from "./running-service.js";
 
 const CONNECT_TIMEOUT_MS = 10_000;

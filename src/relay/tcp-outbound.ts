@@ -3,7 +3,7 @@ import type { Caller } from "../attestation/caller.js";
 import { type HttpListener, listenInsideOn } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { stillTrusted } from "../http/mutual-tls.js";
-import type { MutualTlsTarget } from "./caller-pools.js";
+import type { MutualTlsTarget } from "./caller-tls.js";
 import {
   type Arrival,
   attestConnection,

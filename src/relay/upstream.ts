@@ -1,9 +1,13 @@
 import { type Dispatcher, Pool } from "undici";
 import type { RunningService } from "./running-service.js";
+import { createSessionPool, type SessionPool } from "./session-pool.js";
+import { openUpstreamWire } from "./upstream-wire.js";
 
 /** The service behind an inbound leg. */
 export interface UpstreamConnection {
   readonly dispatcher: Dispatcher;
+  /** For services that speak gRPC. */
+  readonly sessions: SessionPool;
   /** What it is called in `Host`: its own address, so that its own check against DNS rebinding holds. */
   readonly host: string;
   /** Lets calls finish. */
@@ -29,11 +33,19 @@ export function connectUpstream(service: RunningService, answerTimeoutMs: number
     headersTimeout: answerTimeoutMs,
     bodyTimeout: 0,
   });
+  const sessions = createSessionPool(`http://${host}`, () => openUpstreamWire(service));
   return {
     dispatcher: pool,
+    sessions,
     host,
-    retire: () => void pool.close(),
-    destroy: () => pool.destroy(),
+    retire() {
+      sessions.retire();
+      void pool.close();
+    },
+    destroy() {
+      sessions.destroy();
+      return pool.destroy();
+    },
   };
 }
 

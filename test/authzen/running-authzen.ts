@@ -9,6 +9,7 @@ import { AUTHZEN_IDENTITY, type IdentityConfig } from "../../src/config/config.j
 import type { X509Svid } from "../../src/identity/svid-source.js";
 import type { AccessRequest, Decision, DecisionPoint, Obligation } from "../../src/policy/access-request.js";
 import type { Entities, Entity } from "../../src/policy/entities.js";
+import { ruledAs } from "../../src/policy/policy-names.js";
 import type { RunningService } from "../../src/relay/running-service.js";
 import { encodePem } from "../../src/spiffe/pem.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
@@ -55,7 +56,8 @@ export async function runAuthzen(
     clients: () => ["agents/tests", "agents/gateway"],
     owner: () => ({ allowed: false, reason: "not in this test" }),
     launchedBy: () => [],
-    services: () => services.map(({ name, id, protocol }) => ({ name, id: id.toString(), protocol })),
+    services: () =>
+      services.map(({ name, id, protocol }) => ({ name, id: id.toString(), protocol: ruledAs(protocol) })),
     entities: () => directory([]),
     actionsOn: () => [],
     toolsOf: () => [],

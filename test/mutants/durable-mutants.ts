@@ -101,9 +101,9 @@ export const durableMutants: readonly Mutant[] = [
     id: "durable-decided-anew",
     check: "whoever asks again is decided first",
     file: "src/relay/inbound.ts",
-    find: "    holdDurable(parts),\n    decideAndRecord(parts),\n    durably(parts, forwardToService(parts, leg.upstream)),",
+    find: "    holdDurable(parts),\n    decideAndRecord(parts),\n    durably(parts, forwardToService(parts, peers, leg.upstream)),",
     replace:
-      "    holdDurable(parts),\n    durably(parts, forwardToService(parts, leg.upstream)),\n    decideAndRecord(parts),",
+      "    holdDurable(parts),\n    durably(parts, forwardToService(parts, peers, leg.upstream)),\n    decideAndRecord(parts),",
     tests: [CALLS],
   },
   {

@@ -9,6 +9,7 @@ import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { policyMutants } from "./policy-mutants.ts";
+import { protocolMutants } from "./protocol-mutants.ts";
 import { relayMutants } from "./relay-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
 import { tcpMutants } from "./tcp-mutants.ts";
@@ -170,7 +171,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "relay-server-identity",
     check: "the relay speaks only with the service it means",
-    file: "src/relay/caller-pools.ts",
+    file: "src/relay/caller-tls.ts",
     find: "if (!peer.id.equals(target.expected)) {",
     replace: "if (false) {",
     tests: ["test/relay/mutual-tls.test.ts"],
@@ -439,4 +440,5 @@ export const mutants: readonly Mutant[] = [
   ...tokenMutants,
   ...tcpMutants,
   ...policyMutants,
+  ...protocolMutants,
 ];

@@ -173,7 +173,7 @@ export const badHeaders: readonly BadRequest[] = [
   {
     class: "method",
     what: "Upgrade",
-    headers: ["Connection: Upgrade", "Upgrade: websocket"],
+    headers: ["Connection: Upgrade", "Upgrade: h2c"],
     status: 501,
     code: "upgrade-refused",
   },

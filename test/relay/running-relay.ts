@@ -20,6 +20,7 @@ import type { Clock } from "../../src/platform/clock.js";
 import { systemClock } from "../../src/platform/clock.js";
 import { currentPlatform } from "../../src/platform/index.js";
 import { createDecisionPoint } from "../../src/policy/decision-point.js";
+import { ruledAs } from "../../src/policy/policy-names.js";
 import { policySetOf } from "../../src/policy/policy-set.js";
 import type { RelayParts } from "../../src/relay/exchange.js";
 import { createRelay } from "../../src/relay/relay.js";
@@ -108,7 +109,11 @@ export async function runRelay(options: {
     const names = {
       trustDomain: shop,
       identities: identities.map(({ name }) => name),
-      services: options.services.map(({ name, id, protocol }) => ({ name, identity: id.name, protocol })),
+      services: options.services.map(({ name, id, protocol }) => ({
+        name,
+        identity: id.name,
+        protocol: ruledAs(protocol),
+      })),
     };
     const { set, problems } = policySetOf([{ file: "policies/test.yaml", bytes: Buffer.from(rules) }], names);
     if (set === undefined) throw new Error(JSON.stringify(problems));

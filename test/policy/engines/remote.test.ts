@@ -68,7 +68,7 @@ test("an OPA server is asked for its document, with the AuthZEN request as its i
         id: "spiffe://shop.local/services/invoices",
         properties: { path: "/v1/invoices/1017" },
       },
-      context: { query: {}, user: { id: "alice", properties: {} } },
+      context: { query: {}, protocol: "http", user: { id: "alice", properties: {} } },
     },
   });
   for (let more = 0; more < 30; more += 1) await decisions.judge(read);

@@ -1,0 +1,59 @@
+import { connect, type SecureContext, type TLSSocket } from "node:tls";
+import { CodedError } from "../coded-error.js";
+import { type Peer, verifyPeer } from "../http/mutual-tls.js";
+import type { X509BundleSource } from "../identity/svid-source.js";
+import type { Clock } from "../platform/clock.js";
+import type { SpiffeId } from "../spiffe/spiffe-id.js";
+
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+/** Where a mutual-TLS connection goes, and who alone may answer there. */
+export interface MutualTlsTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly expected: SpiffeId;
+}
+
+/**
+ * Opens mutual TLS to `target`; `connected` gets the connection once its peer is verified to be the one expected, before a byte goes out.
+ * `failed` gets CodedError `UND_ERR_CONNECT_TIMEOUT`, `server-unverified`, `server-unexpected`, or the socket's own error. One of the two is called, once.
+ */
+export function connectMutualTls(
+  parts: { readonly bundles: X509BundleSource; readonly clock: Clock },
+  target: MutualTlsTarget,
+  using: { readonly secureContext: SecureContext; readonly alpn: string },
+  connected: (socket: TLSSocket, peer: Peer) => void,
+  failed: (error: Error) => void,
+): void {
+  let settled = false;
+  const socket = connect({
+    host: target.host,
+    port: target.port,
+    secureContext: using.secureContext,
+    ALPNProtocols: [using.alpn],
+    // Node verifies nothing: verifyPeer below does, before a byte of a request goes out.
+    rejectUnauthorized: false,
+  });
+  const fail = (error: Error) => {
+    cancelTimeout();
+    socket.destroy();
+    if (!settled) failed(error);
+    settled = true;
+  };
+  const cancelTimeout = parts.clock.after(HANDSHAKE_TIMEOUT_MS, () =>
+    fail(new CodedError("UND_ERR_CONNECT_TIMEOUT", "the TLS handshake took too long")),
+  );
+  socket.once("error", fail);
+  socket.once("secureConnect", () => {
+    const peer = verifyPeer(socket, parts.bundles, parts.clock);
+    if ("unverified" in peer) return fail(new CodedError("server-unverified", peer.reason));
+    if (!peer.id.equals(target.expected)) {
+      return fail(new CodedError("server-unexpected", `the server is ${peer.id}, not ${target.expected}`));
+    }
+    cancelTimeout();
+    settled = true;
+    socket.off("error", fail);
+    socket.setNoDelay(true);
+    connected(socket, peer);
+  });
+}
