@@ -1,4 +1,5 @@
 import { Flags } from "@oclif/core";
+import { destination } from "../control-api/display-text.js";
 import { AgentidCommand, EXIT } from "./base-command.js";
 
 export default class Ci extends AgentidCommand {
@@ -37,7 +38,7 @@ export default class Ci extends AgentidCommand {
     });
     for (const denial of report.denials.filter(({ expected }) => !expected)) {
       this.logToStderr(
-        `agentid: denied, and not expected: ${denial.caller} → ${denial.service}/${denial.target}: ${denial.reason} (decision ${denial.decision})`,
+        `agentid: denied, and not expected: ${denial.caller} → ${destination(denial.service, denial.target)}: ${denial.reason} (decision ${denial.decision})`,
       );
     }
     for (const pattern of report.expectedButAbsent)

@@ -1,5 +1,5 @@
 import { Args } from "@oclif/core";
-import { displayText } from "../control-api/display-text.js";
+import { destination, displayText } from "../control-api/display-text.js";
 import type { Explanation, ShadowReport } from "../control-api/routes.js";
 import { shadowWords } from "../control-api/shadow-words.js";
 import type { ConsideredRule } from "../policy/access-request.js";
@@ -33,7 +33,7 @@ export function proposalLines({ decision, proposals }: Explanation): readonly st
 
 function explanationText(explanation: Explanation): string {
   return [
-    `${explanation.verdict}  ${explanation.caller} → ${explanation.service}/${explanation.target}   ${explanation.time}  decision ${explanation.decision}`,
+    `${explanation.verdict}  ${explanation.caller} → ${destination(explanation.service, explanation.target)}   ${explanation.time}  decision ${explanation.decision}`,
     `  who      ${displayText(explanation.callerDetail || explanation.caller, 160)}`,
     ...(explanation.evidence === undefined ? [] : [`  proof    ${explanation.evidence}`]),
     ...(explanation.launchedBy === undefined ? [] : [`  launched by ${explanation.launchedBy.join(", launched by ")}`]),

@@ -44,3 +44,8 @@ const INVISIBLE =
 
 /** More than three combining marks on one character paint over the lines around it. */
 const STACKED_MARKS = /(\p{M}{3})\p{M}+/gu;
+
+/** Where a call goes: `invoices/v1/items`, `payments/issue_refund`. */
+export function destination(service: string, target: string): string {
+  return target.startsWith("/") ? service + target : `${service}/${target}`;
+}

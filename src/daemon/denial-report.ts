@@ -1,3 +1,4 @@
+import { destination } from "../control-api/display-text.js";
 import type { CallDecidedEvent } from "../control-api/events.js";
 import { junitXml } from "../control-api/junit.js";
 
@@ -23,7 +24,7 @@ export function junitReport(report: EphemeralRunReport): string {
       ...(commandExitCode !== 0 && { failure: `exit code ${commandExitCode}` }),
     },
     ...denials.map(({ caller, service, target, expected, reason, rule, decision }) => ({
-      name: `denied: ${caller} → ${service}/${target}`,
+      name: `denied: ${caller} → ${destination(service, target)}`,
       ...(!expected && { failure: `${reason} (rule ${rule}, decision ${decision})` }),
     })),
   ];

@@ -1,3 +1,4 @@
+import { destination } from "../control-api/display-text.js";
 import type { Explanation } from "../control-api/routes.js";
 import { shadowWords } from "../control-api/shadow-words.js";
 import type { Call } from "./call-log.js";
@@ -36,11 +37,6 @@ export function detailOf(row: Row | undefined, state: State, width: number): Det
 function callTitle({ key, call }: Extract<Row, { is: "call" }>, state: State): string {
   if (state.cursors[state.screen].key === key) return `Decision ${key}`;
   return `Last ${call.decided.verdict === "DENY" ? "denial" : "call"} ${key}`;
-}
-
-/** `payments/issue_refund`, `invoices/v1/invoices`. */
-function destination(service: string, target: string): string {
-  return target.startsWith("/") ? service + target : `${service}/${target}`;
 }
 
 function callDetail({ decided, ...call }: Call, width: number): TextLine[] {

@@ -1,7 +1,7 @@
 import { Args, Flags } from "@oclif/core";
 import { codeOf } from "../../coded-error.js";
 import type { Config } from "../../config/config.js";
-import { displayText } from "../../control-api/display-text.js";
+import { destination, displayText } from "../../control-api/display-text.js";
 import type { ShadowedCalls } from "../../control-api/routes.js";
 import { isSpared } from "../../control-api/shadow-words.js";
 import { entryOf } from "../../policy/policy-names.js";
@@ -101,7 +101,7 @@ function isAbout({ outcome, latest }: ShadowedCalls, { kind, name }: InShadow, {
 /** `3 × would be denied by nobody-deletes  agents/billing → invoices//v1/invoices/7   last …`. */
 function shadowedLine({ count, outcome, latest }: ShadowedCalls): string {
   const { caller, service, target, time, decision } = latest;
-  const call = displayText(`${caller} → ${service}/${target}`, 160);
+  const call = displayText(`${caller} → ${destination(service, target)}`, 160);
   return `           ${count} × ${WOULD[outcome.would]}  ${call}   last ${time}  decision ${decision}`;
 }
 

@@ -1,4 +1,4 @@
-import { displayText } from "../../control-api/display-text.js";
+import { destination, displayText } from "../../control-api/display-text.js";
 import type { DeniedCalls, ShadowedCalls } from "../../control-api/routes.js";
 import { AgentidCommand } from "../base-command.js";
 import { proposalLines } from "../explain.js";
@@ -26,7 +26,7 @@ export default class PolicySuggest extends AgentidCommand {
   #show(what: string, rule: string, reason: string, latest: DeniedCalls["latest"]): void {
     const { caller, service, target, time, decision } = latest;
     this.log(
-      `${what}  ${caller} → ${service}/${displayText(target, 160)}   ${rule}   last ${time}  decision ${decision}`,
+      `${what}  ${caller} → ${destination(service, displayText(target, 160))}   ${rule}   last ${time}  decision ${decision}`,
     );
     this.log(`           ${displayText(reason, 200)}`);
     for (const line of proposalLines(latest)) this.log(line);
