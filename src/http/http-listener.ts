@@ -45,6 +45,10 @@ export function prepareHttpListener(
     refused(socket, "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
     endWith(socket, 501, "Not Implemented", "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
   });
+  // Node would answer 417 by itself, on no record.
+  server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
+    server.emit("request", request, response);
+  });
   const answering = new WeakMap<Duplex, ServerResponse>();
   server.prependListener("request", (request: IncomingMessage, response: ServerResponse) => {
     answering.set(request.socket, response);

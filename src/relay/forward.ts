@@ -21,6 +21,7 @@ export interface NextHop {
 const TIMEOUTS = new Set(["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_CONNECT_TIMEOUT", "UND_ERR_BODY_TIMEOUT"]);
 /** Once we rewrite a body these say the wrong thing about it. */
 const ABOUT_THE_BYTES = new Set([
+  DECISION_HEADER.toLowerCase(),
   "accept-ranges",
   "content-digest",
   "content-length",

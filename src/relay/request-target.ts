@@ -45,10 +45,22 @@ function decodePath(path: string): string {
   checkEscapes(path);
   for (const segment of path.split("/")) {
     if (segment === "." || segment === "..") throw refused("target-dot-segment", 'the path holds "." or ".."');
-    // Windows file systems and some routers drop a trailing dot.
-    if (segment.endsWith(".")) throw refused("target-trailing-dot", "a path segment ends with a dot");
+    // Windows file systems and some routers drop a trailing dot, and a trailing space.
+    if (/(?:\.|%20)$/.test(segment)) throw refused("target-trailing-dot", "a path segment ends with a dot or a space");
   }
-  return decodeUtf8(path, "path");
+  const decoded = decodeUtf8(path, "path");
+  checkCharacters(decoded);
+  return decoded;
+}
+
+function checkCharacters(decoded: string): void {
+  if (/\p{Cc}/u.test(decoded)) throw refused("target-encoded-control", "the path holds an encoded control");
+  for (const character of decoded.match(/[^\0-\x7f]/gu) ?? []) {
+    // A server that normalises (UAX #15) makes "/" of a full-width solidus, and ".." of a two-dot leader.
+    if (/[\0-\x7f]/.test(character.normalize("NFKC"))) {
+      throw refused("target-look-alike", `the path holds ${JSON.stringify(character)}, which can be taken for ASCII`);
+    }
+  }
 }
 
 function checkEscapes(path: string): void {
@@ -88,14 +100,19 @@ function parseQuery(query: string): Readonly<Record<string, string>> {
   if (query.includes("\\")) throw refused("target-backslash", "the query holds a backslash");
   if (!QUERY.test(query)) throw refused("target-character", "the query holds a character that must be percent-encoded");
   const parameters: Record<string, string> = Object.create(null) as Record<string, string>;
+  const readings = new Set<string>();
   for (const part of query.split("&")) {
     if (part === "") continue;
     const equals = part.indexOf("=");
     const key = decodeParameter(equals === -1 ? part : part.slice(0, equals));
-    if (key in parameters) {
-      // First wins, last wins or a list: each server has its own answer, so a rule about `query.x` would have none.
+    // First wins, last wins or a list: each server has its own answer, so a rule about `query.x` would have none. Some take `X` and `x[]` for it too.
+    const folded = key.toLowerCase();
+    const base = folded.replace(/\[.*/s, "");
+    if (readings.has(folded) || readings.has(base) || (base === folded && readings.has(`${base}[`))) {
       throw refused("query-duplicate-key", `the query holds ${JSON.stringify(key)} twice`);
     }
+    readings.add(folded);
+    if (base !== folded) readings.add(`${base}[`);
     parameters[key] = equals === -1 ? "" : decodeParameter(part.slice(equals + 1));
   }
   return parameters;

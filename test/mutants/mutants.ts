@@ -177,7 +177,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/http/host-check.ts",
     find: "if (host === undefined || !allowed.hosts.has(host.toLowerCase())) {",
     replace: "if (false) {",
-    tests: ["test/relay/bad-requests.test.ts"],
+    tests: ["test/relay/bad-inputs/requests.test.ts"],
   },
   {
     id: "relay-origin",
@@ -185,7 +185,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/http/host-check.ts",
     find: "if (origin !== undefined && !allowed.origins.has(origin.toLowerCase())) {",
     replace: "if (false) {",
-    tests: ["test/relay/bad-requests.test.ts"],
+    tests: ["test/relay/bad-inputs/requests.test.ts"],
   },
   {
     id: "relay-asserted-identity",
@@ -201,7 +201,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/relay/request-target.ts",
     find: 'if (segment === "." || segment === "..") throw',
     replace: "if (false) throw",
-    tests: ["test/relay/bad-requests.test.ts", "test/relay/readings.test.ts"],
+    tests: ["test/relay/bad-inputs/requests.test.ts", "test/relay/readings.test.ts"],
   },
   {
     id: "mcp-header-lies",
@@ -209,7 +209,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/relay/mcp-message.ts",
     find: 'if (method !== undefined && method !== message.method) throw mismatch("Mcp-Method");',
     replace: "",
-    tests: ["test/relay/bad-requests.test.ts", "test/relay/mcp.test.ts"],
+    tests: ["test/relay/bad-inputs/requests.test.ts"],
   },
   {
     id: "deny-wins",

@@ -215,6 +215,7 @@ describe("headers", () => {
       expect.stringMatching(
         new RegExp(`^x-forwarded-client-cert: By=spiffe://shop.local/services/invoices;Hash=[0-9a-f]{64};${uri}$`),
       ),
+      expect.stringMatching(/^client-cert: :[A-Za-z0-9+/=]+:$/),
     ]);
   });
 
