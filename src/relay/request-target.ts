@@ -101,6 +101,7 @@ function parseQuery(query: string): Readonly<Record<string, string>> {
   if (!QUERY.test(query)) throw refused("target-character", "the query holds a character that must be percent-encoded");
   const parameters: Record<string, string> = Object.create(null) as Record<string, string>;
   const readings = new Set<string>();
+  const lists = new Set<string>();
   for (const part of query.split("&")) {
     if (part === "") continue;
     const equals = part.indexOf("=");
@@ -108,11 +109,11 @@ function parseQuery(query: string): Readonly<Record<string, string>> {
     // First wins, last wins or a list: each server has its own answer, so a rule about `query.x` would have none. Some take `X` and `x[]` for it too.
     const folded = key.toLowerCase();
     const base = folded.replace(/\[.*/s, "");
-    if (readings.has(folded) || readings.has(base) || (base === folded && readings.has(`${base}[`))) {
+    if (readings.has(folded) || readings.has(base) || (base === folded && lists.has(base))) {
       throw refused("query-duplicate-key", `the query holds ${JSON.stringify(key)} twice`);
     }
     readings.add(folded);
-    if (base !== folded) readings.add(`${base}[`);
+    if (base !== folded) lists.add(base);
     parameters[key] = equals === -1 ? "" : decodeParameter(part.slice(equals + 1));
   }
   return parameters;

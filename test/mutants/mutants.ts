@@ -7,6 +7,7 @@ import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { policyMutants } from "./policy-mutants.ts";
+import { relayMutants } from "./relay-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
 import { tokenMutants } from "./token-mutants.ts";
 
@@ -428,6 +429,7 @@ export const mutants: readonly Mutant[] = [
   ...clientMutants,
   ...conditionMutants,
   ...engineMutants,
+  ...relayMutants,
   ...sandboxMutants,
   ...tokenMutants,
   ...policyMutants,

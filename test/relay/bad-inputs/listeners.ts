@@ -177,7 +177,8 @@ export function exchange(listener: Listener, request: ChangedRequest): Promise<R
   return exchangeRaw(listener.open(), bytesOf(listener, request));
 }
 
-function bytesOf(listener: Listener, request: ChangedRequest): Buffer {
+/** The sound request of `listener` with `request` changed in it. */
+export function bytesOf(listener: Listener, request: ChangedRequest): Buffer {
   const { sound, host, port } = listener;
   const meant = (text: string) =>
     text.replaceAll("{host}", host).replaceAll("{port}", port).replaceAll("{path}", sound.path);
