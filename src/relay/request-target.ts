@@ -39,7 +39,6 @@ export function parseRequestTarget(raw: string): RequestTarget {
 function decodePath(path: string): string {
   if (path.includes("\\")) throw refused("target-backslash", "the path holds a backslash");
   if (path.includes(";")) throw refused("target-parameter", 'the path holds ";": servers disagree about what it means');
-  if (path.includes("#")) throw refused("target-fragment", "the request target holds a fragment");
   if (!PATH.test(path)) throw refused("target-character", "the path holds a character that must be percent-encoded");
   if (path.includes("//")) throw refused("target-empty-segment", 'the path holds "//"');
   checkEscapes(path);
@@ -68,7 +67,6 @@ function checkEscapes(path: string): void {
     const digits = path.slice(at + 1, at + 3);
     if (!/^[0-9A-Fa-f]{2}$/.test(digits)) throw refused("target-escape", 'the path holds "%" without two hex digits');
     const byte = Number.parseInt(digits, 16);
-    if (byte < 0x20 || byte === 0x7f) throw refused("target-encoded-control", "the path holds an encoded control");
     const character = String.fromCharCode(byte);
     if (character === "/" || character === "\\" || character === ";") {
       throw refused("target-encoded-separator", `the path holds an encoded "${character}"`);
@@ -108,7 +106,8 @@ function parseQuery(query: string): Readonly<Record<string, string>> {
     const key = decodeParameter(equals === -1 ? part : part.slice(0, equals));
     // First wins, last wins or a list: each server has its own answer, so a rule about `query.x` would have none. Some take `X` and `x[]` for it too.
     const folded = key.toLowerCase();
-    const base = folded.replace(/\[.*/s, "");
+    const bracket = folded.indexOf("[");
+    const base = bracket === -1 ? folded : folded.slice(0, bracket);
     if (readings.has(folded) || readings.has(base) || (base === folded && lists.has(base))) {
       throw refused("query-duplicate-key", `the query holds ${JSON.stringify(key)} twice`);
     }

@@ -46,7 +46,7 @@ const RULES = `rules:
   - { name: all, allow: { from: agents/tests, to: invoices } }
   - { name: reads, allow: { from: agents/tests, to: payments, tools: [get_invoice] } }
 `;
-export const MCP_ANSWER = '{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"arrived"}]}}';
+const MCP_ANSWER = '{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"arrived"}]}}';
 
 /** Every way in of one running trust domain. A new listener is one more entry of `listeners`. */
 export async function runListeners() {

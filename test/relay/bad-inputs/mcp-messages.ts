@@ -53,6 +53,7 @@ export const mcpMessages: VectorClass = {
     changed("params as a list", (call) => ({ ...call, params: ["get_invoice"] })),
     changed("params as text", (call) => ({ ...call, params: "get_invoice" })),
     changed("params of null", (call) => ({ ...call, params: null })),
+    changed("params of another method as a list", (call) => ({ ...call, method: "tools/list", params: [] })),
     changed("a tool without name", (call) => ({ ...call, params: {} })),
     named("an empty name of a tool", "", invalid),
     named("a tool's name that is a list", ["get_invoice"], invalid),
