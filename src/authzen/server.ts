@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf } from "../coded-error.js";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
 import { Refusal } from "../http/refusal.js";
-import { checkRequestHeaders, headerOf } from "../http/request-headers.js";
+import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import { checkBodyHeaders, readBody } from "./body.js";
 import { recordRefusal, recordSearch } from "./decision-record.js";
 import { evaluate, evaluateAll } from "./evaluate.js";
@@ -50,7 +50,7 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
 
   /** Before a turn of the event loop: what breaks off behind a head that is refused must find it answered. */
   function endpointAt(door: Door, request: IncomingMessage, response: ServerResponse): Endpoint | undefined {
-    checkRequestHeaders(request.rawHeaders);
+    checkRequestHead(request);
     checkHostAndOrigin(request.rawHeaders, door.names);
     const path = request.url ?? "";
     if (path === PATHS.metadata) {

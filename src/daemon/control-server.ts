@@ -3,6 +3,8 @@ import type { z } from "zod";
 import { CodedError, codeOf, messageOf } from "../coded-error.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { type Problem, type RouteName, routes } from "../control-api/routes.js";
+import { checkRequestHead } from "../http/request-headers.js";
+import { parseStrictJson } from "../http/strict-json.js";
 import { createServer } from "../platform/node-http.js";
 import { descriptorOf } from "../platform/socket-descriptor.js";
 import { listenPrivately } from "./private-socket.js";
@@ -92,16 +94,19 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     if (request.headers.origin !== undefined || !isOurHost(request.headers.host)) {
       throw new CodedError("bad-request", "the control API is not for browsers");
     }
-    const url = new URL(request.url ?? "/", "http://agentid");
-    const name = routeNamed(request.method ?? "", url.pathname);
+    checkHead(request);
+    // As it is, not as a URL parser would have it: "//x/v1/status" and "/v1/./status" are no routes.
+    const [path = "", query] = (request.url ?? "").split(/\?(.*)/s);
+    const name = routeNamed(request.method ?? "", path);
     const admitted = (): AdmittedPeer => {
       const peer = { fd: descriptorOf(request.socket) };
       return { ...peer, right: options.admit(peer, name) };
     };
     let peer = admitted();
     const route = routes[name];
-    let raw: unknown = Object.fromEntries(url.searchParams);
+    let raw: unknown = Object.fromEntries(new URLSearchParams(query));
     if (route.method !== "GET") {
+      if (query !== undefined) throw new CodedError("bad-request", `${name} takes its input in the body`);
       raw = await readJson(request);
       // A body may take its time, and its sender becomes an agent meanwhile.
       peer = admitted();
@@ -166,9 +171,17 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
   }
   if (size === 0) return {};
   try {
-    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    return parseStrictJson(Buffer.concat(chunks));
   } catch (cause) {
-    throw new CodedError("bad-request", "body is not JSON", { cause });
+    throw new CodedError("bad-request", `body is not JSON: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function checkHead(request: IncomingMessage): void {
+  try {
+    checkRequestHead(request);
+  } catch (cause) {
+    throw new CodedError("bad-request", messageOf(cause), { cause });
   }
 }
 

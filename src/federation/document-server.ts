@@ -145,10 +145,12 @@ interface Refused {
 }
 
 function refusalOf(
-  { headers, method }: IncomingMessage,
+  { headers, httpVersion, method }: IncomingMessage,
   document: PublicDocument | undefined,
   hosts: ReadonlySet<string> | undefined,
 ): Refused | undefined {
+  // Node's parser takes HTTP/0.9 and HTTP/2.0 on a request line too.
+  if (!httpVersion.startsWith("1.")) return { status: 505, text: "only HTTP/1.1" };
   if (headers.origin !== undefined) return { status: 403, text: "pages in browsers have no business here" };
   if (hosts !== undefined && !hosts.has(headers.host?.toLowerCase() ?? "")) {
     return { status: 421, text: "this Host is not served here" };

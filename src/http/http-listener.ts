@@ -61,6 +61,10 @@ export function prepareHttpListener(
     response.once("close", () => answering.delete(socket));
     if (draining) endAfter(response, socket);
   });
+  // Node would answer 417 by itself, on no record.
+  server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
+    server.emit("request", request, response);
+  });
   server.on("clientError", (error: Error, socket: Duplex) => {
     const code = codeOf(error);
     const current = answering.get(socket);

@@ -37,11 +37,31 @@ const SINGLE = new Set([
   "transfer-encoding",
   "upgrade",
   "user-agent",
+  "x-api-key",
 ]);
+const MCP_PARAMETER = "mcp-param-";
+
+/**
+ * `checkRequestHeaders`, after the version: Node's parser takes HTTP/0.9 and HTTP/2.0 on a request line too. Throws Refusal `http-malformed` (505) and
+ * `transfer-encoding` as well.
+ */
+export function checkRequestHead(
+  { httpVersion, rawHeaders }: { httpVersion: string; rawHeaders: RawHeaders },
+  switchesTo?: string,
+): void {
+  if (httpVersion !== "1.1" && httpVersion !== "1.0") {
+    throw new Refusal("http-malformed", 505, "the only versions of HTTP on this listener are 1.1 and 1.0");
+  }
+  // RFC 9112 §6.1: the framing of such a message is faulty, whoever sent it on may not have known the coding.
+  if (httpVersion === "1.0" && headerOf(rawHeaders, "transfer-encoding") !== undefined) {
+    throw new Refusal("transfer-encoding", 400, "HTTP/1.0 has no transfer encoding");
+  }
+  checkRequestHeaders(rawHeaders, switchesTo);
+}
 
 /**
  * Checks what no later step may have to guess about. Throws Refusal: `header-count`, `header-duplicate`, `header-underscore-twin`,
- * `transfer-encoding`, `upgrade-refused` for any `Upgrade` but to `switchesTo` (lower case).
+ * `transfer-encoding`, `expectation`, `upgrade-refused` for any `Upgrade` but to `switchesTo` (lower case).
  */
 export function checkRequestHeaders(raw: RawHeaders, switchesTo?: string): void {
   if (raw.length / 2 > MAX_HEADERS) {
@@ -50,20 +70,34 @@ export function checkRequestHeaders(raw: RawHeaders, switchesTo?: string): void 
   const seen = new Set<string>();
   for (let index = 0; index < raw.length; index += 2) {
     const name = (raw[index] ?? "").toLowerCase();
-    if (SINGLE.has(name)) {
+    const plain = plainName(name);
+    if (plain !== name && isSingle(plain)) {
+      // CGI and WSGI servers cannot tell `content_type` from `content-type`, nor `content.type`.
+      throw new Refusal("header-underscore-twin", 400, `the header ${name} can be taken for another`);
+    }
+    if (isSingle(name)) {
       if (seen.has(name)) throw new Refusal("header-duplicate", 400, `the header ${name} is given twice`);
       seen.add(name);
-    } else if (name.includes("_") && SINGLE.has(name.replaceAll("_", "-"))) {
-      // CGI and WSGI servers cannot tell `content_type` from `content-type`.
-      throw new Refusal("header-underscore-twin", 400, `the header ${name} can be taken for another`);
     }
     if (name === "transfer-encoding" && raw[index + 1]?.toLowerCase() !== "chunked") {
       throw new Refusal("transfer-encoding", 400, "the only transfer encoding is chunked");
+    }
+    if (name === "expect" && raw[index + 1]?.toLowerCase() !== "100-continue") {
+      throw new Refusal("expectation", 417, "the only expectation is 100-continue");
     }
     if (name === "upgrade" && raw[index + 1]?.toLowerCase() !== switchesTo) {
       throw new Refusal("upgrade-refused", 501, "the relay does not switch to this protocol here");
     }
   }
+}
+
+/** `name` (lower case) as servers see it that put headers into variables: every other character is one. */
+export function plainName(name: string): string {
+  return /[^a-z0-9-]/.test(name) ? name.replaceAll(/[^a-z0-9-]/g, "-") : name;
+}
+
+function isSingle(name: string): boolean {
+  return SINGLE.has(name) || name.startsWith(MCP_PARAMETER);
 }
 
 /** The single value of `name` (lower case), or undefined. Call after `checkRequestHeaders`. */

@@ -24,6 +24,7 @@ export interface NextHop {
 const TIMEOUTS = new Set(["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_CONNECT_TIMEOUT", "UND_ERR_BODY_TIMEOUT"]);
 /** Once we rewrite a body these say the wrong thing about it. */
 const ABOUT_THE_BYTES = new Set([
+  DECISION_HEADER.toLowerCase(),
   "accept-ranges",
   "content-digest",
   "content-length",
@@ -109,8 +110,13 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
-    // RFC 9110 §15.2: informational answers come before the one that is recorded; none was asked for.
-    if (this.#over || status < 200) return;
+    if (this.#over) return;
+    if (status === 101) {
+      this.#fail(new Refusal("upstream-response", 502, "the service switched to a protocol that was not asked for"));
+      return;
+    }
+    // RFC 9110 §15.2: no answer yet. Nothing of it was decided on, so nothing of it goes on.
+    if (status < 200) return;
     const raw = textHeaders(controller.rawHeaders);
     const type = headerText(raw, "content-type");
     try {

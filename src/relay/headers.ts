@@ -1,4 +1,4 @@
-import type { RawHeaders } from "../http/request-headers.js";
+import { plainName, type RawHeaders } from "../http/request-headers.js";
 
 export const DECISION_HEADER = "Agentid-Decision";
 /** In-process ticket from our outbound to our inbound leg; see `calls-in-flight.ts`. */
@@ -6,30 +6,37 @@ export const TICKET_HEADER = "agentid-ticket";
 
 /** What only a relay may say of a caller, and headers that replace the decided method or path. Removed from whatever callers send. */
 const ASSERTED_BY_RELAYS = new Set([
+  "cf-connecting-ip",
   "client-cert",
   "client-cert-chain",
+  "client-ip",
+  "fastly-client-ip",
   "forwarded",
+  "remote-addr",
   "remote-user",
-  "ssl-client-cert",
-  "ssl-client-s-dn",
-  "ssl-client-verify",
   "true-client-ip",
   "txn-token",
   "via",
+  "x-authenticated-user",
   "x-client-cert",
+  "x-client-ip",
   "x-client-spiffe-id",
+  "x-cluster-client-ip",
+  "x-forwarded",
+  "x-host",
   "x-http-method",
   "x-http-method-override",
+  "x-http-host-override",
   "x-method-override",
-  "x-original-host",
-  "x-original-method",
-  "x-original-uri",
-  "x-original-url",
   "x-real-ip",
   "x-remote-user",
   "x-rewrite-url",
-  "x-ssl-client-cert",
+  "x-spiffe-id",
+  "x-webauth-user",
 ]);
+/** Families of them: Envoy's, nginx' and Apache's names for a client's certificate, oauth2-proxy's for its user. */
+const ASSERTED_FAMILY =
+  /^(?:agentid|ssl-client|x-auth-request|x-envoy|x-forwarded|x-original|x-ssl-client|x-tls-client)-/;
 
 /** RFC 9110 §7.6.1: meant for this connection only. `te`, `trailer`: trailers are dropped, so none is asked for or announced. */
 const HOP_BY_HOP = new Set([
@@ -37,6 +44,8 @@ const HOP_BY_HOP = new Set([
   "expect",
   "http2-settings",
   "keep-alive",
+  // No standard knows it: a CGI service would take it for its environment's HTTP_PROXY.
+  "proxy",
   "proxy-authenticate",
   "proxy-authorization",
   "proxy-connection",
@@ -77,8 +86,8 @@ export function forwardableResponseHeaders(raw: RawHeaders, alsoDropped?: Readon
 }
 
 function isAssertedByRelays(name: string): boolean {
-  const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
-  return plain.startsWith("x-forwarded-") || plain.startsWith("agentid-") || ASSERTED_BY_RELAYS.has(plain);
+  const plain = plainName(name);
+  return ASSERTED_BY_RELAYS.has(plain) || ASSERTED_FAMILY.test(plain) || (plain !== name && HOP_BY_HOP.has(plain));
 }
 
 function namedByConnection(raw: RawHeaders): Set<string> | undefined {

@@ -32,6 +32,11 @@ export type McpGate = "rule" | "reach" | "never";
 const NONE: JsonObject = Object.freeze(Object.create(null) as JsonObject);
 const ENVELOPE = new Set(["jsonrpc", "id", "method", "params", "result", "error"]);
 
+const ID = 'the member "id" must be a string or an integer';
+/** White space at an end, and controls anywhere: what one server trims, another compares. */
+const UNCLEAN_NAME = /^\s|\s$|\p{Cc}/u;
+const PARAMETER = "mcp-param-";
+
 export function gateOf(message: McpMessage): McpGate {
   if (message.kind === "response") return "reach";
   const known = message.kind === "notification" ? isMcpNotification(message.method) : isMcpRequest(message.method);
@@ -69,10 +74,12 @@ function messageOf(json: JsonObject): McpMessage {
   if (params !== undefined && !isObject(params)) throw invalid('the member "params" must be an object');
   if (method === "tools/call") checkToolCall(params ?? NONE, id);
   if (id === undefined) return { kind: "notification", method, params: params ?? NONE, json };
-  if (typeof id !== "string" && !(typeof id === "number" && Number.isInteger(id))) {
-    throw invalid('the member "id" must be a string or an integer');
-  }
+  if (!isId(id)) throw invalid(ID);
   return { kind: "request", id, method, params: params ?? NONE, json };
+}
+
+function isId(id: Json): id is JsonRpcId {
+  return typeof id === "string" || (typeof id === "number" && Number.isInteger(id));
 }
 
 function responseOf(json: JsonObject): McpMessage {
@@ -80,6 +87,8 @@ function responseOf(json: JsonObject): McpMessage {
   if (answers !== 1 || json.params !== undefined || json.id === undefined) {
     throw invalid("the body is neither a request nor a response");
   }
+  // JSON-RPC 2.0 §5: null where the server's own request could not be read.
+  if (!isId(json.id) && !(json.id === null && json.error !== undefined)) throw invalid(ID);
   return { kind: "response", json };
 }
 
@@ -93,11 +102,13 @@ function checkToolCall(params: JsonObject, id: Json | undefined): void {
     }
   }
   if (typeof params.name !== "string" || params.name === "") throw invalid('"tools/call" needs the "name" of a tool');
+  if (UNCLEAN_NAME.test(params.name)) throw invalid("the name of a tool holds a control or ends in white space");
   if (params.arguments !== undefined && !isObject(params.arguments)) throw invalid('"arguments" must be an object');
 }
 
-/** MCP 2026-07-28, Streamable HTTP, Server Validation: `Mcp-Method`, `Mcp-Name` and `MCP-Protocol-Version` must equal the body. */
+/** MCP 2026-07-28, Streamable HTTP, Server Validation: `Mcp-Method`, `Mcp-Name`, `Mcp-Param-*` and `MCP-Protocol-Version` must equal the body. */
 function checkHeaders(message: McpMessage, headers: RawHeaders): void {
+  checkParameters(message, headers);
   const method = headerOf(headers, "mcp-method");
   const name = headerOf(headers, "mcp-name");
   if (message.kind === "response") {
@@ -112,6 +123,25 @@ function checkHeaders(message: McpMessage, headers: RawHeaders): void {
   if (inBody !== undefined && version !== undefined && inBody !== version) throw mismatch("MCP-Protocol-Version");
 }
 
+/** Which argument `Mcp-Param-X` repeats stands in the tool's schema, which only the service knows; that it repeats one can be told here. */
+function checkParameters(message: McpMessage, headers: RawHeaders): void {
+  let values: ReadonlySet<string> | undefined;
+  for (let index = 0; index < headers.length; index += 2) {
+    const name = headers[index] ?? "";
+    if (!name.toLowerCase().startsWith(PARAMETER)) continue;
+    values ??= scalarsIn(toolOf(message)?.args ?? NONE);
+    const value = decodedHeader(headers[index + 1] ?? "");
+    if (value === undefined || !values.has(value)) throw mismatch(name);
+  }
+}
+
+function scalarsIn(json: Json, found = new Set<string>()): Set<string> {
+  if (json === null) return found;
+  if (typeof json !== "object") return found.add(String(json));
+  for (const member of Object.values(json)) scalarsIn(member, found);
+  return found;
+}
+
 function namedBy(method: string, params: JsonObject): Json | undefined {
   if (method === "resources/read" || method.startsWith("resources/")) return params.uri;
   return method.startsWith("tasks/") ? params.taskId : params.name;
@@ -121,8 +151,11 @@ function namedBy(method: string, params: JsonObject): Json | undefined {
 function decodedHeader(value: string): string | undefined {
   const encoded = /^=\?base64\?([A-Za-z0-9+/]*={0,2})\?=$/.exec(value);
   if (!encoded) return value;
+  const bytes = Buffer.from(encoded[1] ?? "", "base64");
+  // Other bits behind the last byte, or no padding: what one decoder takes, another does not.
+  if (bytes.toString("base64") !== encoded[1]) return undefined;
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.from(encoded[1] ?? "", "base64"));
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     return undefined;
   }

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
 import { Refusal } from "../http/refusal.js";
-import { checkRequestHeaders, headerOf } from "../http/request-headers.js";
+import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import type { Clock } from "../platform/clock.js";
 import type { Exchange, StepResult } from "./exchange.js";
 import { parseMcpMessage } from "./mcp-message.js";
@@ -16,7 +16,7 @@ const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIO
 export function parseRequest(names: () => ListenerNames): (exchange: Exchange) => StepResult {
   return (exchange) => {
     const { rawHeaders, method = "", url = "" } = exchange.request;
-    checkRequestHeaders(rawHeaders, exchange.webSocket && "websocket");
+    checkRequestHead(exchange.request, exchange.webSocket && "websocket");
     checkHostAndOrigin(rawHeaders, names());
     if (exchange.webSocket !== undefined) checkWebSocketHandshake(exchange);
     if (!METHODS.has(method)) throw new Refusal("method-refused", 501, `the relay does not carry ${method}`);

@@ -39,16 +39,27 @@ export function parseRequestTarget(raw: string): RequestTarget {
 function decodePath(path: string): string {
   if (path.includes("\\")) throw refused("target-backslash", "the path holds a backslash");
   if (path.includes(";")) throw refused("target-parameter", 'the path holds ";": servers disagree about what it means');
-  if (path.includes("#")) throw refused("target-fragment", "the request target holds a fragment");
   if (!PATH.test(path)) throw refused("target-character", "the path holds a character that must be percent-encoded");
   if (path.includes("//")) throw refused("target-empty-segment", 'the path holds "//"');
   checkEscapes(path);
   for (const segment of path.split("/")) {
     if (segment === "." || segment === "..") throw refused("target-dot-segment", 'the path holds "." or ".."');
-    // Windows file systems and some routers drop a trailing dot.
-    if (segment.endsWith(".")) throw refused("target-trailing-dot", "a path segment ends with a dot");
+    // Windows file systems and some routers drop a trailing dot, and a trailing space.
+    if (/(?:\.|%20)$/.test(segment)) throw refused("target-trailing-dot", "a path segment ends with a dot or a space");
   }
-  return decodeUtf8(path, "path");
+  const decoded = decodeUtf8(path, "path");
+  checkCharacters(decoded);
+  return decoded;
+}
+
+function checkCharacters(decoded: string): void {
+  if (/\p{Cc}/u.test(decoded)) throw refused("target-encoded-control", "the path holds an encoded control");
+  for (const character of decoded.match(/[^\0-\x7f]/gu) ?? []) {
+    // A server that normalises (UAX #15) makes "/" of a full-width solidus, and ".." of a two-dot leader.
+    if (/[\0-\x7f]/.test(character.normalize("NFKC"))) {
+      throw refused("target-look-alike", `the path holds ${JSON.stringify(character)}, which can be taken for ASCII`);
+    }
+  }
 }
 
 function checkEscapes(path: string): void {
@@ -56,7 +67,6 @@ function checkEscapes(path: string): void {
     const digits = path.slice(at + 1, at + 3);
     if (!/^[0-9A-Fa-f]{2}$/.test(digits)) throw refused("target-escape", 'the path holds "%" without two hex digits');
     const byte = Number.parseInt(digits, 16);
-    if (byte < 0x20 || byte === 0x7f) throw refused("target-encoded-control", "the path holds an encoded control");
     const character = String.fromCharCode(byte);
     if (character === "/" || character === "\\" || character === ";") {
       throw refused("target-encoded-separator", `the path holds an encoded "${character}"`);
@@ -88,14 +98,21 @@ function parseQuery(query: string): Readonly<Record<string, string>> {
   if (query.includes("\\")) throw refused("target-backslash", "the query holds a backslash");
   if (!QUERY.test(query)) throw refused("target-character", "the query holds a character that must be percent-encoded");
   const parameters: Record<string, string> = Object.create(null) as Record<string, string>;
+  const readings = new Set<string>();
+  const lists = new Set<string>();
   for (const part of query.split("&")) {
     if (part === "") continue;
     const equals = part.indexOf("=");
     const key = decodeParameter(equals === -1 ? part : part.slice(0, equals));
-    if (key in parameters) {
-      // First wins, last wins or a list: each server has its own answer, so a rule about `query.x` would have none.
+    // First wins, last wins or a list: each server has its own answer, so a rule about `query.x` would have none. Some take `X` and `x[]` for it too.
+    const folded = key.toLowerCase();
+    const bracket = folded.indexOf("[");
+    const base = bracket === -1 ? folded : folded.slice(0, bracket);
+    if (readings.has(folded) || readings.has(base) || (base === folded && lists.has(base))) {
       throw refused("query-duplicate-key", `the query holds ${JSON.stringify(key)} twice`);
     }
+    readings.add(folded);
+    if (base !== folded) lists.add(base);
     parameters[key] = equals === -1 ? "" : decodeParameter(part.slice(equals + 1));
   }
   return parameters;

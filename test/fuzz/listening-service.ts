@@ -7,12 +7,17 @@ import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
 import { shop } from "../relay/running-relay.js";
 import { readStrictly, type StrictRequest } from "./strict-http.js";
 
-/** A service that keeps every byte it gets, reads them strictly, and answers each request. */
-export async function runListeningService(name: string) {
+const ARRIVED = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\narrived";
+
+export type ListeningService = Awaited<ReturnType<typeof runListeningService>>;
+
+/** A service that keeps every byte it gets, reads them strictly, and answers each request: with `answer.bytes`, whatever they are. */
+export async function runListeningService(name: string, protocol: RunningService["protocol"] = "http") {
   const directory = mkdtempSync(join(tmpdir(), "agentid-fuzz-"));
   const path = join(directory, "s.sock");
   const arrived: StrictRequest[] = [];
   const faults: string[] = [];
+  const answer = { bytes: ARRIVED };
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
@@ -26,8 +31,10 @@ export async function runListeningService(name: string) {
         unread = Buffer.from(rest, "latin1");
         for (const request of requests) {
           arrived.push(request);
-          const body = request.method === "HEAD" ? "" : "arrived";
-          socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n${body}`);
+          const { bytes } = answer;
+          socket.write(
+            Buffer.from(request.method === "HEAD" ? bytes.replace(/(?<=\r\n\r\n).*/s, "") : bytes, "latin1"),
+          );
         }
       } catch (thrown) {
         faults.push((thrown as Error).message);
@@ -38,14 +45,15 @@ export async function runListeningService(name: string) {
   await new Promise<void>((resolve) => server.listen(path, resolve));
   const service: RunningService = {
     name,
-    id: SpiffeId.of(shop, `services/${name}`),
-    protocol: "http",
+    id: SpiffeId.of(shop, `${protocol === "mcp" ? "mcp" : "services"}/${name}`),
+    protocol,
     listenPort: undefined,
     upstream: { kind: "unix", path },
   };
   return {
     service,
     arrived,
+    answer,
     /** What no strict reader can read. */
     faults,
     close() {

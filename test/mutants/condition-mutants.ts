@@ -144,6 +144,6 @@ export const conditionMutants: readonly Mutant[] = [
     file: "src/http/strict-json.ts",
     find: "if (folded.size > MAX_KEYS) throw",
     replace: "if (folded.size < 0) throw",
-    tests: ["test/relay/mcp.test.ts"],
+    tests: ["test/relay/bad-inputs/requests.test.ts"],
   },
 ];

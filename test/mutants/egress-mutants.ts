@@ -199,14 +199,6 @@ export const egressMutants: readonly Mutant[] = [
     tests: calls,
   },
   {
-    id: "relay-interim-answers",
-    check: "an answer that is only announced does not stand for the answer",
-    file: "src/relay/forward.ts",
-    find: " || status < 200",
-    replace: "",
-    tests: calls,
-  },
-  {
     id: "egress-redacted-length",
     check: "what frames an answer is no secret",
     file: "src/relay/injected-headers.ts",

@@ -1,6 +1,7 @@
 import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { authzenMutants } from "./authzen-mutants.ts";
+import { badInputMutants } from "./bad-input-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { conditionMutants } from "./condition-mutants.ts";
 import { durableMutants } from "./durable-mutants.ts";
@@ -182,7 +183,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/http/host-check.ts",
     find: "if (host === undefined || !allowed.hosts.has(host.toLowerCase())) {",
     replace: "if (false) {",
-    tests: ["test/relay/bad-requests.test.ts"],
+    tests: ["test/relay/bad-inputs/requests.test.ts"],
   },
   {
     id: "relay-origin",
@@ -190,7 +191,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/http/host-check.ts",
     find: "if (origin !== undefined && !allowed.origins.has(origin.toLowerCase())) {",
     replace: "if (false) {",
-    tests: ["test/relay/bad-requests.test.ts"],
+    tests: ["test/relay/bad-inputs/requests.test.ts"],
   },
   {
     id: "relay-asserted-identity",
@@ -206,7 +207,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/relay/request-target.ts",
     find: 'if (segment === "." || segment === "..") throw',
     replace: "if (false) throw",
-    tests: ["test/relay/bad-requests.test.ts", "test/relay/readings.test.ts"],
+    tests: ["test/relay/bad-inputs/requests.test.ts", "test/relay/readings.test.ts"],
   },
   {
     id: "mcp-header-lies",
@@ -214,7 +215,7 @@ export const mutants: readonly Mutant[] = [
     file: "src/relay/mcp-message.ts",
     find: 'if (method !== undefined && method !== message.method) throw mismatch("Mcp-Method");',
     replace: "",
-    tests: ["test/relay/bad-requests.test.ts", "test/relay/mcp.test.ts"],
+    tests: ["test/relay/bad-inputs/requests.test.ts"],
   },
   {
     id: "deny-wins",
@@ -430,6 +431,7 @@ export const mutants: readonly Mutant[] = [
   ...launchMutants,
   ...liarMutants,
   ...authzenMutants,
+  ...badInputMutants,
   ...clientMutants,
   ...conditionMutants,
   ...egressMutants,

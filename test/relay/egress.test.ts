@@ -137,7 +137,7 @@ describe("what the caller sends along", () => {
   const sent = [
     ["Authorization", "Bearer mine"],
     ["X-Api-Key", "mine"],
-    ["x_api_key", "mine"],
+    ["x_auth_token", "mine"],
     ["Api-Key", "mine"],
     ["Cookie", "session=mine"],
     ["X-Forwarded-For", "10.0.0.1"],
@@ -172,7 +172,7 @@ describe("what the caller sends along", () => {
   it("keeps its own where the target has none, and nothing says more of it than it did", async () => {
     expect((await raw("plain", "/")).status).toBe(200);
     expect(names()?.sort()).toEqual([
-      ...["api-key", "authorization", "connection", "cookie", "host", "x-api-key", "x-custom", "x_api_key"],
+      ...["api-key", "authorization", "connection", "cookie", "host", "x-api-key", "x-custom", "x_auth_token"],
     ]);
     expect(fetched).toEqual([]);
   });

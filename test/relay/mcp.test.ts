@@ -137,168 +137,22 @@ it("opens no session for a caller that no rule lets do anything", async () => {
   await (await connected()).close();
 });
 
-describe("messages that could be read in two ways", () => {
+it("sends on what was decided, not the caller's bytes", async () => {
+  let forwarded = "";
+  payments.answer = (request, response) => {
+    request.on("data", (chunk) => {
+      forwarded += chunk;
+    });
+    request.on("end", () => response.setHeader("Content-Type", "application/json").end("{}"));
+  };
   const call = { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "get_invoice", arguments: { id: 1 } } };
   const good = JSON.stringify(call);
-  const post = (body: string | Buffer, headers: Record<string, string> = {}) =>
-    fetch(`${running.urlOf("payments")}/mcp`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "application/json, text/event-stream", ...headers },
-      body,
-    });
-
-  const keys = (count: number) => Array.from({ length: count }, (_, index) => `"k${index}":0`).join(",");
-
-  interface BadMessage {
-    readonly what: string;
-    readonly body: string | Buffer;
-    readonly headers?: Record<string, string>;
-    readonly status: number;
-    readonly rule: string;
-    readonly code?: number;
-  }
-  const json = (what: string, body: string | Buffer, rule: string): BadMessage => ({
-    what,
-    body,
-    status: 400,
-    rule,
-    code: -32700,
+  await fetch(`${running.urlOf("payments")}/mcp`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Accept: "application/json, text/event-stream" },
+    body: good.replaceAll(":", " :\n ").replace("get_invoice", "get\\u005finvoice"),
   });
-  const rpc = (what: string, body: unknown, rule = "jsonrpc-invalid"): BadMessage => ({
-    ...{ what, body: typeof body === "string" ? body : JSON.stringify(body), status: 400, rule, code: -32600 },
-  });
-  const lie = (what: string, headers: Record<string, string>): BadMessage => ({
-    ...{ what, body: good, headers, status: 400, rule: "mcp-header-mismatch", code: -32020 },
-  });
-
-  const bad: readonly BadMessage[] = [
-    json("a key given twice", good.replace('"id":1}', '"id":1,"id":2}'), "json-duplicate-key"),
-    json("the method given twice", good.replace("{", '{"method":"ping",'), "json-duplicate-key"),
-    json("a key given twice, once escaped", good.replace('"name"', '"n\\u0061me":"x","name"'), "json-duplicate-key"),
-    json("keys that differ by case (Go)", good.replace('"name"', '"Name":"drop_tables","name"'), "json-ambiguous-key"),
-    json(
-      "keys that fold alike (the long s)",
-      good.replace('"params"', '"param\u017f":{},"params"'),
-      "json-ambiguous-key",
-    ),
-    json("__proto__", good.replace('{"id":1}', '{"__proto__":{"id":1}}'), "json-ambiguous-key"),
-    json("an integer beyond 2^53", good.replace('"id":1}', '"id":9007199254740993}'), "json-number"),
-    json("a number beyond a double", good.replace('"id":1}', '"id":1e400}'), "json-number"),
-    json("a lone surrogate", good.replace("get_invoice", "get_\\ud800"), "json-surrogate"),
-    json("nesting deeper than 64", good.replace('"id":1}', `"id":${"[".repeat(70)}${"]".repeat(70)}}`), "json-depth"),
-    json("an object of 10,001 keys", good.replace('"id":1}', `"id":1,${keys(10_000)}}`), "json-keys"),
-    json("two documents", good + good, "json-malformed"),
-    json("a comment", `${good}//`, "json-malformed"),
-    json("single quotes", "{'a':1}", "json-malformed"),
-    json("an unescaped line feed", good.replace("get_", "get\n"), "json-malformed"),
-    json("an open string", '{"jsonrpc":"2', "json-malformed"),
-    json("nothing", "", "json-malformed"),
-    json("a byte order mark", `\ufeff${good}`, "json-bom"),
-    json("UTF-16", Buffer.from(good, "utf16le"), "json-malformed"),
-    json("invalid UTF-8", Buffer.from(good.replace("get_invoice", "get_\xff"), "latin1"), "json-utf8"),
-    rpc("a batch", [call], "jsonrpc-batch"),
-    rpc("tools/call without id", { ...call, id: undefined }),
-    rpc("an id of null", { ...call, id: null }),
-    rpc("a fractional id", { ...call, id: 1.5 }),
-    rpc("no version", { ...call, jsonrpc: undefined }),
-    rpc("an unknown member of the envelope", { ...call, Method: undefined, methods: "x" }),
-    rpc("a request with a result", { ...call, result: {} }),
-    rpc("params as a list", { ...call, params: ["get_invoice"] }),
-    rpc("a tool without name", { ...call, params: {} }),
-    rpc("a tool's name in another case", { ...call, params: { Name: "get_invoice" } }),
-    rpc("arguments as text", { ...call, params: { name: "get_invoice", arguments: "{}" } }),
-    rpc("a bare string", '"tools/call"'),
-    lie("Mcp-Method that lies", { "Mcp-Method": "ping" }),
-    lie("Mcp-Name that lies", { "Mcp-Name": "drop_tables" }),
-    lie("an encoded Mcp-Name that lies", { "Mcp-Name": `=?base64?${Buffer.from("drop_tables").toString("base64")}?=` }),
-    { what: "a form", body: good, headers: { "Content-Type": "text/plain" }, status: 415, rule: "content-type" },
-    {
-      what: "another charset",
-      body: good,
-      headers: { "Content-Type": "application/json; charset=utf-7" },
-      status: 415,
-      rule: "content-type",
-    },
-    {
-      what: "an encoded body",
-      body: good,
-      headers: { "Content-Encoding": "gzip" },
-      status: 415,
-      rule: "content-encoding",
-    },
-    {
-      what: "more than 4 MiB",
-      body: good.replace('"id":1}', `"id":1,"x":"${"x".repeat(5_000_000)}"}`),
-      status: 413,
-      rule: "body-too-large",
-    },
-    {
-      what: "an unknown method",
-      body: JSON.stringify({ ...call, method: "tools/delete" }),
-      status: 200,
-      rule: "default",
-      code: -32601,
-    },
-    {
-      what: "a method with a space",
-      body: JSON.stringify({ ...call, method: "tools/call " }),
-      status: 200,
-      rule: "default",
-      code: -32601,
-    },
-    {
-      what: "a method in another case",
-      body: JSON.stringify({ ...call, method: "Tools/Call" }),
-      status: 200,
-      rule: "default",
-      code: -32601,
-    },
-    {
-      what: "a tool's name in another case",
-      body: good.replace("get_invoice", "Get_Invoice"),
-      status: 200,
-      rule: "default",
-      code: -32602,
-    },
-    {
-      what: "a resource that no rule allows",
-      body: JSON.stringify({ ...call, method: "resources/read", params: { uri: "a:b" } }),
-      status: 200,
-      rule: "default",
-      code: 403,
-    },
-  ];
-
-  it.each(bad)("refuses $what", async ({ body, headers, status, rule, code }) => {
-    payments.answer = paymentsServer("json", executed);
-    const arrived = payments.arrived.length;
-    const control = await post(good, { "Mcp-Method": "tools/call", "Mcp-Name": "get_invoice" });
-    expect(await control.json()).toMatchObject({ id: 1, result: { content: [{ text: "invoice 1" }] } });
-    expect(payments.arrived.length).toBe(arrived + 1);
-
-    const answer = await post(body, headers);
-    const problem = (await answer.json()) as { error?: { code: number } };
-    const recorded = running.record.entries.findLast(({ kind }) => kind === "decision");
-    expect({ status: answer.status, rule: recorded?.fields.rule, code: problem.error?.code }).toEqual({
-      status,
-      rule,
-      code,
-    });
-    expect(recorded?.fields.verdict).toBe("DENY");
-    expect(payments.arrived.length).toBe(arrived + 1);
-  });
-
-  it("sends on what was decided, not the caller's bytes", async () => {
-    let forwarded = "";
-    payments.answer = (request, response) => {
-      request.on("data", (chunk) => {
-        forwarded += chunk;
-      });
-      request.on("end", () => response.setHeader("Content-Type", "application/json").end("{}"));
-    };
-    await post(good.replaceAll(":", " :\n ").replace("get_invoice", "get\\u005finvoice"));
-    expect(forwarded).toBe(good);
-  });
+  expect(forwarded).toBe(good);
 });
 
 it("refuses plain HTTP at an MCP service", async () => {

@@ -31,7 +31,13 @@ export function exchangeRaw(socket: Socket, bytes: string | Buffer): Promise<Raw
   });
 }
 
-function isComplete(received: string): boolean {
+/** Interim answers (RFC 9110 §15.2) are none yet. */
+function final(received: string): string {
+  return received.replace(/^(?:HTTP\/1\.1 1\d\d [^\r]*\r\n(?:[^\r]+\r\n)*\r\n)+/, "");
+}
+
+function isComplete(all: string): boolean {
+  const received = final(all);
   const end = received.indexOf("\r\n\r\n");
   if (end === -1) return false;
   const length = /^content-length: (\d+)/im.exec(received.slice(0, end))?.[1];
@@ -39,7 +45,8 @@ function isComplete(received: string): boolean {
   return /^transfer-encoding: chunked/im.test(received.slice(0, end)) && received.endsWith("0\r\n\r\n");
 }
 
-function parse(received: string): RawAnswer {
+function parse(all: string): RawAnswer {
+  const received = final(all);
   const end = received.indexOf("\r\n\r\n");
   const head = received.slice(0, end === -1 ? undefined : end);
   const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(head)?.[1] ?? 0);

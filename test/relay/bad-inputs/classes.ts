@@ -1,0 +1,21 @@
+import { browser } from "./browser.js";
+import { framing } from "./framing.js";
+import { hopByHop } from "./hop-by-hop.js";
+import { hostConfusion } from "./host-confusion.js";
+import { jsonDifferentials } from "./json-differentials.js";
+import { mcpMessages } from "./mcp-messages.js";
+import { pathConfusion } from "./path-confusion.js";
+import { spoofedIdentity } from "./spoofed-identity.js";
+import type { VectorClass } from "./vector.js";
+
+/** What is wrong with a request. */
+export const requestClasses: readonly VectorClass[] = [
+  pathConfusion,
+  hostConfusion,
+  framing,
+  hopByHop,
+  spoofedIdentity,
+  jsonDifferentials,
+  mcpMessages,
+  browser,
+];
