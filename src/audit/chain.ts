@@ -14,6 +14,8 @@ export interface ChainedLine {
   /** The entry as it is written, without the newline. */
   readonly line: string;
   readonly hash: string;
+  /** Length of the line in UTF-8. */
+  readonly bytes: number;
 }
 
 /** `fields` as they stand in the line of an entry. Throws AuditError `audit-entry-invalid`. */
@@ -60,10 +62,11 @@ export function chainedLine(
   const tail = `"kind":${JSON.stringify(kind)},"prev":"${prev}","sequence":${sequence},"time":"${time}"}`;
   const digest = hash("sha256", `${head},${tail}`, "hex");
   const line = `${head},"hash":"${digest}",${tail}`;
-  if (Buffer.byteLength(line) > MAX_ENTRY_BYTES) {
+  const bytes = Buffer.byteLength(line);
+  if (bytes > MAX_ENTRY_BYTES) {
     throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is larger than ${MAX_ENTRY_BYTES} bytes`);
   }
-  return { line, hash: digest };
+  return { line, hash: digest, bytes };
 }
 
 /** What a line says of itself, read from its end, where everything has a known shape. */

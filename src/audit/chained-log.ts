@@ -264,8 +264,8 @@ class ChainedLog implements AuditLogFile {
   }
 
   #write(kind: AuditKind, fields: AuditFields, prev: string): string {
-    const { line, hash } = chainedLine(this.#sequence, this.#time(), kind, canonicalFields(kind, fields), prev);
-    this.#writeLines([line], hash);
+    const { line, hash, bytes } = chainedLine(this.#sequence, this.#time(), kind, canonicalFields(kind, fields), prev);
+    this.#writeLines(`${line}\n`, { entries: 1, bytes: bytes + 1 }, hash);
     return hash;
   }
 
@@ -276,26 +276,28 @@ class ChainedLog implements AuditLogFile {
     this.#waiting = [];
     try {
       this.#checkFile();
-      const lines: string[] = [];
+      let lines = "";
+      let bytes = 0;
       const written: { readonly entry: WaitingEntry; readonly receipt: AuditReceipt }[] = [];
       let head = this.#head;
       for (const entry of waiting) {
         const { kind, fields, time } = entry;
-        const sequence = this.#sequence + lines.length;
+        const sequence = this.#sequence + written.length;
         try {
           // Who asks for the same thing many times is recorded as many times, with the same fields.
           if (fields !== this.#fields) this.#canonical = canonicalFields(kind, fields);
           this.#fields = fields;
-          const { line, hash } = chainedLine(sequence, time, kind, this.#canonical, head);
-          lines.push(line);
+          const { line, hash, bytes: length } = chainedLine(sequence, time, kind, this.#canonical, head);
+          lines += `${line}\n`;
+          bytes += length + 1;
           head = hash;
           written.push({ entry, receipt: { sequence, hash } });
         } catch (thrown) {
           entry.reject(thrown);
         }
       }
-      if (lines.length === 0) return;
-      this.#writeLines(lines, head);
+      if (written.length === 0) return;
+      this.#writeLines(lines, { entries: written.length, bytes }, head);
       this.#sync(false);
       for (const { entry, receipt } of written) entry.resolve(receipt);
     } catch (thrown) {
@@ -304,17 +306,16 @@ class ChainedLog implements AuditLogFile {
   }
 
   /** `head` is the hash of the last line. */
-  #writeLines(lines: readonly string[], head: string): void {
-    const bytes = Buffer.from(`${lines.join("\n")}\n`);
+  #writeLines(lines: string, { entries, bytes }: { entries: number; bytes: number }, head: string): void {
     try {
-      const written = writeSync(this.#fd, bytes);
-      if (written !== bytes.length) throw new Error(`only ${written} of ${bytes.length} bytes were written`);
+      const written = writeSync(this.#fd, lines);
+      if (written !== bytes) throw new Error(`only ${written} of ${bytes} bytes were written`);
     } catch (cause) {
       this.#torn = true;
       throw unwritable(cause);
     }
-    this.#bytes += bytes.length;
-    this.#sequence += lines.length;
+    this.#bytes += bytes;
+    this.#sequence += entries;
     this.#head = head;
   }
 

@@ -58,7 +58,8 @@ export function prepareHttpListener(
   let draining = false;
   server.prependListener("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
     answering.set(socket, response);
-    response.once("close", () => answering.delete(socket));
+    // `on`: it closes once, and of each call what `once` wraps around is garbage.
+    response.on("close", () => answering.delete(socket));
     if (draining) endAfter(response, socket);
   });
   // Node would answer 417 by itself, on no record.

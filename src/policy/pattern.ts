@@ -73,7 +73,13 @@ function parseSegments(text: string, parts: readonly string[]): SegmentPattern {
 export function matchesSegments(pattern: SegmentPattern, segments: readonly string[]): boolean {
   const fixed = pattern.segments.length;
   if (pattern.rest ? segments.length <= fixed : segments.length !== fixed) return false;
-  return pattern.segments.every((segment, index) => matchesName(segment, segments[index] ?? ""));
+  // For each rule that is asked about each call: a closure would be garbage for each of them.
+  let index = 0;
+  for (const segment of pattern.segments) {
+    if (!matchesName(segment, segments[index] ?? "")) return false;
+    index += 1;
+  }
+  return true;
 }
 
 /** True only if every path that `inner` matches is matched by `outer` too. */

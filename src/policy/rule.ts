@@ -109,7 +109,7 @@ function speaksOfAction(rule: Rule, request: RuledRequest): boolean {
   if (rule.actions !== undefined && !matchesAny(rule.actions, request.action)) return false;
   if (rule.paths !== undefined) {
     if (request.path === undefined) return false;
-    if (!rule.paths.some((pattern) => matchesSegments(pattern, request.pathSegments))) return false;
+    if (!matchesAnyPath(rule.paths, request.pathSegments)) return false;
   }
   if (rule.uris !== undefined && !speaksOfUri(rule, rule.uris, request.uri)) return false;
   return rule.prompts === undefined || matchesAny(rule.prompts, request.prompt);
@@ -127,8 +127,16 @@ function speaksOfUri(rule: Rule, uris: readonly SegmentPattern[], uri: UriParts 
     .some((pattern) => matchesSegments(pattern, place) || matchesSegments(pattern, segments));
 }
 
+// Loops, here and below: each call asks several rules, and a closure for each question is garbage for each of them.
 function matchesAny(patterns: readonly NamePattern[], name: string | undefined): boolean {
-  return name !== undefined && patterns.some((pattern) => matchesName(pattern, name));
+  if (name === undefined) return false;
+  for (const pattern of patterns) if (matchesName(pattern, name)) return true;
+  return false;
+}
+
+function matchesAnyPath(patterns: readonly SegmentPattern[], segments: readonly string[]): boolean {
+  for (const pattern of patterns) if (matchesSegments(pattern, segments)) return true;
+  return false;
 }
 
 /** Does the rule concern everything between its subjects and its resources, with no further question? */
@@ -150,7 +158,9 @@ export function isUnconditional(rule: Rule): boolean {
 }
 
 export function speaksOf(patterns: readonly IdentityPattern[] | undefined, identity: IdentityParts): boolean {
-  return patterns === undefined || patterns.some((pattern) => matchesIdentity(pattern, identity));
+  if (patterns === undefined) return true;
+  for (const pattern of patterns) if (matchesIdentity(pattern, identity)) return true;
+  return false;
 }
 
 /** One line that says all that the rule does: `allow small-refunds: agents/billing → mcp/payments tools issue_refund when args.amount <= 1000`. */

@@ -226,7 +226,7 @@ function holdOpenFor(
   const expired = () => connected.peer.notAfter.getTime() <= parts.clock.now();
   if (expired()) response.setHeader("Connection", "close");
   connected.running += 1;
-  response.once("close", () => {
+  response.on("close", () => {
     connected.running -= 1;
     if (connected.running === 0 && expired()) socket.end();
   });

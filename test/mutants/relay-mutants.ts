@@ -54,4 +54,12 @@ export const relayMutants: readonly Mutant[] = [
     replace: "",
     tests: ["test/audit/canonical.test.ts"],
   },
+  {
+    id: "presented-chain-linked",
+    check: "what a peer presents beside its chain is not taken for a part of it",
+    file: "src/spiffe/presented-chain.ts",
+    find: "others.find((other) => subject.checkIssued(other))",
+    replace: "others[0]",
+    tests: ["test/spiffe/presented-chain.test.ts"],
+  },
 ];
