@@ -34,7 +34,13 @@ export interface HttpClient {
   /** The executable, by which it has its identity `agents/IDENTITY`. */
   readonly exe: string;
   readonly identity: string;
-  readonly can: { readonly chunked: boolean; readonly cookies: boolean; readonly stream: boolean };
+  readonly can: {
+    readonly chunked: boolean;
+    readonly cookies: boolean;
+    readonly stream: boolean;
+    /** Requests with different methods and headers in one run. */
+    readonly mix: boolean;
+  };
   /** Makes the requests one after the other, in one process and session. */
   ask(requests: readonly Asked[]): Promise<readonly Answered[]>;
   /** Prints the lines of an endless answer as they come. */
@@ -84,7 +90,7 @@ function curlClient(exe: string): HttpClient {
     name: "curl",
     exe: realpathSync(exe),
     identity: "curl",
-    can: { chunked: true, cookies: true, stream: true },
+    can: { chunked: true, cookies: true, stream: true, mix: true },
     async ask(requests) {
       const cwd = folder();
       const args = requests.flatMap(({ method, url, headers = {}, file, chunked }, index) => [
@@ -119,12 +125,14 @@ function wgetClient(exe: string): HttpClient {
     name: "wget",
     exe: realpathSync(exe),
     identity: "wget",
-    can: { chunked: false, cookies: true, stream: false },
+    can: { chunked: false, cookies: true, stream: false, mix: false },
     async ask(requests) {
       const { method = "GET", headers = {}, file } = requests[0] ?? {};
       const cwd = folder();
       const args = [
-        ...["-nv", "-S", "-O", "body", "--content-on-error", "--max-redirect=0", "--tries=1", `--method=${method}`],
+        ...["-nv", "-S", "-O", "body", "--max-redirect=0", "--tries=1", `--method=${method}`],
+        // With it, wget waits for the body of a 304, which has none; it does so without the relay as well.
+        ...("If-None-Match" in headers ? [] : ["--content-on-error"]),
         ...Object.entries(headers).map(([name, value]) => `--header=${name}: ${value}`),
         ...(file === undefined ? [] : [`--body-file=${file}`]),
         ...requests.map(({ url }) => url),
@@ -188,7 +196,7 @@ export function answersOf({ code, stdout, stderr }: Finished): readonly Answered
 
 function fetchClient(): HttpClient {
   const about = { name: "Node's fetch", exe: realpathSync(process.execPath), identity: "node" };
-  const can = { chunked: true, cookies: false, stream: true };
+  const can = { chunked: true, cookies: false, stream: true, mix: true };
   return scripted({ ...about, can }, [process.execPath, join(here, "client.mjs")]);
 }
 
@@ -204,7 +212,7 @@ async function pythonClients(): Promise<readonly HttpClient[]> {
   const [version = "", exe = ""] = stdout.trim().split(" ");
   const packages = join(made.directory, "lib", `python${version}`, "site-packages");
   if (!existsSync(packages)) throw new Error(`requests and httpx were installed for another Python than ${exe}`);
-  const can = { chunked: true, cookies: true, stream: true };
+  const can = { chunked: true, cookies: true, stream: true, mix: true };
   return ["requests", "httpx"].map((name) =>
     scripted({ name, exe, identity: "python", can }, [usersPython ?? "", join(here, "client.py"), name], {
       PYTHONPATH: packages,
@@ -216,6 +224,6 @@ async function goClient(): Promise<readonly HttpClient[]> {
   const go = await prepareGo("go-http-client");
   if ("missing" in go) throw new Error(go.missing);
   const { exePath } = go.workload;
-  const can = { chunked: true, cookies: true, stream: true };
+  const can = { chunked: true, cookies: true, stream: true, mix: true };
   return [scripted({ name: "Go's net/http", exe: exePath, identity: "go", can }, [exePath, "call"])];
 }

@@ -18,4 +18,4 @@ for (const { method, url, headers, file, chunked, stream } of JSON.parse(await t
     failure: answer.status < 400 ? null : `${answer.status} ${answer.statusText}`,
   });
 }
-console.log(JSON.stringify(answers));
+process.stdout.write(`${JSON.stringify(answers)}\n`);
