@@ -42,6 +42,10 @@ func main() {
 		err = dial(ctx, arguments[0], spiffeid.RequireFromString(arguments[1]))
 	case "fetch-bundle":
 		err = fetchBundle(ctx, arguments[0], spiffeid.RequireFromString(arguments[1]), arguments[2])
+	case "call":
+		err = call(ctx, optional(arguments, 0))
+	case "load":
+		err = load(ctx, arguments[0], arguments[1:])
 	case "serve-bundle":
 		err = serveBundle(ctx)
 	default:
@@ -51,6 +55,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func optional(arguments []string, index int) string {
+	if index < len(arguments) {
+		return arguments[index]
+	}
+	return ""
 }
 
 func say(fields map[string]any) {
