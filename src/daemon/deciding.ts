@@ -10,6 +10,7 @@ import { socketPathIn } from "../platform/directories.js";
 import { identityParts, matchesIdentity } from "../policy/pattern.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import type { Rule } from "../policy/rule.js";
+import { egressService } from "../relay/running-service.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Attesting } from "./attesting.js";
 import type { Foundation } from "./foundation.js";
@@ -52,9 +53,11 @@ export async function startDeciding(
     launchedBy: (name) => launches.chainsOf(name),
     services: () => {
       const { services, egress } = foundation.project.config;
-      return [...services, ...egress.map((target) => ({ ...target, protocol: "http" as const }))].map(
-        ({ name, id, protocol }) => ({ name, id: id.toString(), protocol }),
-      );
+      return [...services, ...egress.map((target) => egressService(target))].map(({ name, id, protocol }) => ({
+        name,
+        id: id.toString(),
+        protocol,
+      }));
     },
     entities: () => policy().set.entities,
     actionsOn: (type) => actionsNamed(policy().set.rules, type),

@@ -3,11 +3,12 @@ import { CodedError } from "../coded-error.js";
 import { derivedPort } from "../http/listen.js";
 import type { NetworkView } from "../platform/platform.js";
 import { type CallerPools, createCallerPools, type MutualTlsTarget } from "./caller-pools.js";
+import { openConnectProxy } from "./connect-proxy.js";
 import { connectEgress, type EgressConnection } from "./egress-connection.js";
 import type { RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
 import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
-import { decidesOutbound, type RunningService } from "./running-service.js";
+import { decidesOutbound, isTunnelled, type RunningService } from "./running-service.js";
 import { openTcpInboundLeg } from "./tcp-inbound.js";
 import { openTcpOutboundLeg, type TcpLeg } from "./tcp-outbound.js";
 import { createTickets, type Tickets } from "./tickets.js";
@@ -33,8 +34,10 @@ export interface Relay {
   update(services: readonly RunningService[]): Promise<void>;
   /** Undefined for a service that is not running. */
   addressesOf(name: string): ServiceAddresses | undefined;
-  /** Base URL of the outbound leg of an egress target; undefined where there is none of this name. */
+  /** Base URL of the outbound leg of an egress target, or of the proxy where it is reached by CONNECT; undefined where there is none of this name. */
   egressUrlOf(name: string): string | undefined;
+  /** Where CONNECT is taken: `http://127.0.0.1:21234`; undefined where no target is reached by it. */
+  proxyUrl(): string | undefined;
   /** The ports of both legs of each service, where callers find it. */
   ports(): readonly number[];
   /**
@@ -56,6 +59,15 @@ interface ServiceLegs {
   readonly target: () => MutualTlsTarget;
 }
 
+interface ProxyLeg {
+  readonly leg: OutboundLeg & TcpLeg;
+  /** As the configuration says it. */
+  readonly listenPort: number | undefined;
+}
+
+/** Its derived port follows from this, which is no name of a service. */
+const PROXY_PORT = "(proxy)";
+
 const ANSWER_TIMEOUT_MS = 300_000;
 
 export function createRelay(parts: RelayParts): Relay {
@@ -63,6 +75,9 @@ export function createRelay(parts: RelayParts): Relay {
   const tickets = createTickets();
   const pools = createCallerPools({ ...parts, answerTimeoutMs });
   const legs = new Map<string, ServiceLegs>();
+  /** Egress targets, by whatever way they are reached. */
+  let targets: readonly RunningService[] = [];
+  let proxy: ProxyLeg | undefined;
   let subscriptions: (() => void)[] = [];
   let closed = false;
   let updating: Promise<unknown> = Promise.resolve();
@@ -85,6 +100,7 @@ export function createRelay(parts: RelayParts): Relay {
   function checkCallers(): void {
     pools.retainIdentities((id) => parts.registry.find(id.toString()) !== undefined && !parts.registry.isRevoked(id));
     for (const { outbound } of legs.values()) outbound.recheckCallers();
+    proxy?.leg.recheckCallers();
   }
 
   /** One after the other: a reload that comes during another must find its outcome. */
@@ -94,8 +110,9 @@ export function createRelay(parts: RelayParts): Relay {
     return next;
   }
 
-  async function change(services: readonly RunningService[]): Promise<void> {
+  async function change(all: readonly RunningService[]): Promise<void> {
     if (closed) throw new CodedError("relay-closed", "the relay is closed");
+    const services = all.filter((service) => !isTunnelled(service));
     const opened: ServiceLegs[] = [];
     const replaced = new Map<string, RunningService>();
     try {
@@ -105,10 +122,11 @@ export function createRelay(parts: RelayParts): Relay {
         else {
           // The old legs of a service that moves must let go of its port first.
           if (old !== undefined) await closeLegs(service.name, old, 0);
-          const taken = [...legs.values(), ...opened].map(({ outbound }) => outbound.port);
+          const taken = [...portsOf([...legs.values(), ...opened]), ...(proxy === undefined ? [] : [proxy.leg.port])];
           opened.push(await openLegs(parts, service, { pools, tickets, answerTimeoutMs, taken }));
         }
       }
+      await changeProxy(all, portsOf([...legs.values(), ...opened]));
     } catch (error) {
       await Promise.all(opened.map((one) => endLegs(one, 0)));
       throw error;
@@ -120,9 +138,33 @@ export function createRelay(parts: RelayParts): Relay {
       inbound?.recheckDecisions?.();
       outbound.recheckDecisions?.();
     }
+    proxy?.leg.recheckDecisions();
     const wanted = new Set(services.map(({ name }) => name));
     const gone = [...legs].filter(([name]) => !wanted.has(name));
     await Promise.all(gone.map(([name, one]) => closeLegs(name, one, 0)));
+  }
+
+  /** One listener for all targets that are reached by CONNECT; it stays where it is as long as there is one, and its port the same. */
+  async function changeProxy(all: readonly RunningService[], taken: readonly number[]): Promise<void> {
+    const before = targets;
+    const [first] = all.filter(isTunnelled);
+    if (first !== undefined && proxy !== undefined && proxy.listenPort === first.listenPort) {
+      targets = outside(all);
+      return;
+    }
+    const old = proxy;
+    proxy = undefined;
+    await old?.leg.close(0);
+    targets = outside(all);
+    if (first === undefined) return;
+    try {
+      const port = first.listenPort ?? freeDerivedPort(parts.projectDirectory, PROXY_PORT, taken);
+      const leg = await openConnectProxy(parts, { port, any: first, services: () => targets });
+      proxy = { leg, listenPort: first.listenPort };
+    } catch (error) {
+      targets = before;
+      throw error;
+    }
   }
 
   async function closeLegs(name: string, one: ServiceLegs, graceMs: number): Promise<void> {
@@ -130,6 +172,8 @@ export function createRelay(parts: RelayParts): Relay {
     if (one.egress === undefined) pools.retireTarget(one.target());
     await endLegs(one, graceMs);
   }
+
+  const proxyUrl = () => (proxy === undefined ? undefined : `http://127.0.0.1:${proxy.leg.port}`);
 
   return {
     async start(services) {
@@ -148,16 +192,21 @@ export function createRelay(parts: RelayParts): Relay {
     },
     egressUrlOf(name) {
       const one = legs.get(name);
+      if (one === undefined && targets.some((target) => target.name === name && isTunnelled(target))) return proxyUrl();
       return one?.egress === undefined ? undefined : `http://127.0.0.1:${one.outbound.port}`;
     },
-    ports: () =>
-      [...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),
+    proxyUrl,
+    ports: () => [
+      ...[...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),
+      ...(proxy === undefined ? [] : [proxy.leg.port]),
+    ],
     listenInside(network, descriptors) {
       const on = (port: number) => descriptors.get(port) ?? [];
       const ends = [...legs.values()].flatMap(({ outbound, inbound }) => [
         outbound.listenInside(network, on(outbound.port)),
         ...(inbound ? [inbound.listenInside(on(inbound.port))] : []),
       ]);
+      if (proxy !== undefined) ends.push(proxy.leg.listenInside(network, on(proxy.leg.port)));
       return async () => {
         await Promise.all(ends.map((end) => end()));
       };
@@ -167,12 +216,22 @@ export function createRelay(parts: RelayParts): Relay {
       await updating;
       watchIdentities();
       // Callers first: what they wait for still runs behind them.
-      await Promise.all([...legs.values()].map(({ outbound }) => outbound.close(graceMs)));
+      await Promise.all(
+        [proxy?.leg, ...[...legs.values()].map(({ outbound }) => outbound)].map((leg) => leg?.close(graceMs)),
+      );
       await pools.destroy();
       await Promise.all([...legs.values()].map((one) => endLegs(one, graceMs)));
       legs.clear();
     },
   };
+}
+
+function portsOf(legs: readonly ServiceLegs[]): readonly number[] {
+  return legs.map(({ outbound }) => outbound.port);
+}
+
+function outside(services: readonly RunningService[]): readonly RunningService[] {
+  return services.filter(({ upstream }) => upstream.kind === "egress");
 }
 
 async function openLegs(
