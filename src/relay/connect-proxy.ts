@@ -97,7 +97,12 @@ export async function openConnectProxy(
     return bound;
   };
   const close = async (graceMs: number): Promise<void> => {
+    // Before the listeners cut what is left: a tunnel that is cut must not look complete.
+    const cut = setTimeout(() => {
+      for (const { connection } of proxy.tunnels) connection.breakOff("relay-closed");
+    }, graceMs);
     await Promise.all([...listeners].map((listener) => listener.close(graceMs)));
+    clearTimeout(cut);
   };
 
   let port: number;
