@@ -3,6 +3,7 @@ import { authorityMutants } from "./authority-mutants.ts";
 import { authzenMutants } from "./authzen-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { conditionMutants } from "./condition-mutants.ts";
+import { connectMutants } from "./connect-mutants.ts";
 import { durableMutants } from "./durable-mutants.ts";
 import { egressMutants } from "./egress-mutants.ts";
 import { engineMutants } from "./engine-mutants.ts";
@@ -431,6 +432,7 @@ export const mutants: readonly Mutant[] = [
   ...authzenMutants,
   ...clientMutants,
   ...conditionMutants,
+  ...connectMutants,
   ...egressMutants,
   ...durableMutants,
   ...engineMutants,
