@@ -248,7 +248,13 @@ describe("what permits more (WIDENED) and what does not", () => {
     ["open to the inside", one(), one(", private: true"), true, "~ egress.a.private: false → true"],
     ["closed to the inside", one(", private: true"), one(), false, "~ egress.a.private: true → false"],
     ["another port here", one(", listen: 18080"), one(", listen: 18081"), false, "~ egress.a.listen: 18080 → 18081"],
-    ["whole connections", one(), one(", connect: true"), true, "~ egress.a: https://a.test → https://a.test by CONNECT"],
+    [
+      "whole connections",
+      one(),
+      one(", connect: true"),
+      true,
+      "~ egress.a: https://a.test → https://a.test by CONNECT",
+    ],
     ["requests alone", one(", connect: true"), one(), true, "~ egress.a: https://a.test by CONNECT → https://a.test"],
     [
       "another port of the proxy",

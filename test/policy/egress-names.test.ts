@@ -46,7 +46,8 @@ egress: { github: { url: https://api.github.com, connect: true }, openai: { url:
     const { problems } = policySetOf([{ file: "policies/a.yaml", bytes: Buffer.from(rules) }], byHost);
     return problems.map(problemLine).join("\n");
   };
-  for (const scope of ["to: github", "to: egress/github, action: connect", 'to: "egress/*"']) expect(said(scope)).toBe("");
+  for (const scope of ["to: github", "to: egress/github, action: connect", 'to: "egress/*"'])
+    expect(said(scope)).toBe("");
   for (const more of ["method: GET", "path: /repos/**", "tools: [x]"]) {
     expect(said(`to: github, ${more}`), more).toMatch(/github is reached by CONNECT, which can only decide by host/);
   }
