@@ -71,7 +71,7 @@ export function needsMoreThanConnect(target: {
   return undefined;
 }
 
-export const ONLY_BY_HOST = "CONNECT can only decide by host";
+const ONLY_BY_HOST = "CONNECT can only decide by host";
 
 /** RFC 9110 §5.6.2. */
 const TOKEN = /^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/;

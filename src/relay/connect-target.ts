@@ -66,6 +66,6 @@ export function targetAt({ host, port }: Authority, services: readonly RunningSe
 }
 
 /** Where launched programs find the address of a service. */
-export function urlVariable(name: string): string {
+function urlVariable(name: string): string {
   return `AGENTID_URL_${name.toUpperCase().replaceAll("-", "_")}`;
 }

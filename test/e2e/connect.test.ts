@@ -107,7 +107,7 @@ egress:
     }
     const [, plain] = await runs("curl -sS http://evil.test/");
     expect(plain).toContain("AGENTID_URL_NAME");
-    const denied = dev.events.filter(({ event, verdict }) => event === "call" && verdict === "DENY");
+    const denied = dev.events.filter((event) => event.event === "call").filter(({ verdict }) => verdict === "DENY");
     expect(denied.map(({ rule }) => rule)).toEqual(["default", "target-unknown", "target-unknown", "connect-only"]);
     expect(denied.map(({ caller }) => caller)).toEqual(Array(4).fill("agents/writer"));
     const [first] = denied;
