@@ -104,6 +104,13 @@ function whyRemoved(name: string, value: string, dropped: ReadonlySet<string>): 
   return IS_SECRET.some((pattern) => pattern.test(value)) ? "its value looks like a secret" : undefined;
 }
 
+/** HTTPS_PROXY, all_proxy, NO_PROXY, npm_config_https_proxy. */
+function isProxy(name: string): boolean {
+  return (
+    /(^|_)(HTTP|HTTPS|FTP|SOCKS|SOCKS5|WS|WSS|ALL|NO)_?PROXY$/i.test(name) || /^npm_config_(no)?proxy$/i.test(name)
+  );
+}
+
 /** `env` without what loads code or looks like a secret, except what the grant keeps, and with what the grant sets. */
 export function launchedEnvironment(
   env: Readonly<Record<string, string | undefined>>,
@@ -111,10 +118,13 @@ export function launchedEnvironment(
 ): Record<string, string> {
   const kept = new Set(grant.keepEnv);
   const dropped = new Set((grant.dropEnv ?? []).map((name) => name.toUpperCase()));
+  // Where we set a proxy, another one would be a way around it.
+  const proxied = Object.keys(grant.setEnv).some(isProxy);
   const launched: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {
-    if (value !== undefined && (kept.has(name) || whyRemoved(name, value, dropped) === undefined))
-      launched[name] = value;
+    if (value === undefined) continue;
+    const stays = !(proxied && isProxy(name)) && whyRemoved(name, value, dropped) === undefined;
+    if (kept.has(name) || stays) launched[name] = value;
   }
   return { ...launched, ...grant.setEnv };
 }

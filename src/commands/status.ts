@@ -33,9 +33,9 @@ function statusText(status: StatusReport): string {
       return `  ${name.padEnd(12)} ${state.padEnd(8)} ${url}  mutual TLS ${mtls}  → ${upstream}${around}`;
     }),
     ...(status.egress === undefined ? [] : ["egress"]),
-    ...(status.egress ?? []).map(({ name, url, target, secrets }) => {
+    ...(status.egress ?? []).map(({ name, url, target, secrets, byConnect }) => {
       const added = secrets.length === 0 ? "" : `  with the secret ${secrets.join(", ")}`;
-      return `  ${name.padEnd(12)} ${url}  → ${target}${added}`;
+      return `  ${name.padEnd(12)} ${byConnect === true ? "CONNECT " : ""}${url}  → ${target}${added}`;
     }),
   ];
   for (const { spiffeId, name, until } of status.revoked ?? []) {

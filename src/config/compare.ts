@@ -118,6 +118,7 @@ function egressChanges(old: Config, next: Config): readonly Change[] {
         ...differing(`${at}.listen`, was.listenPort, is.listenPort, false),
       ];
     }),
+    ...differing("proxy.listen", old.proxyPort, next.proxyPort, false),
     ...sources.flatMap((name) => {
       const [was, is] = [ownOf(old.secrets, name), ownOf(next.secrets, name)];
       return differing(`secrets.${name}`, was && describeSource(was), is && describeSource(is), is !== undefined);

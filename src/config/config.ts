@@ -13,6 +13,8 @@ export interface Config {
   readonly services: readonly ServiceConfig[];
   /** What lies outside and may be called. */
   readonly egress: readonly EgressTarget[];
+  /** Where CONNECT is taken; derived where the file does not say. */
+  readonly proxyPort?: number;
   /** Where each secret is that `egress` names. */
   readonly secrets: Readonly<Record<string, SecretSourceConfig>>;
   /** Absolute path of the policies folder. */
@@ -283,6 +285,8 @@ export interface EgressTarget {
   /** It may be at an address that is not public. */
   readonly private: boolean;
   readonly listenPort: number | undefined;
+  /** Callers reach it with their own TLS, by CONNECT: it is decided by its host alone. */
+  readonly connect?: boolean;
 }
 
 export interface InjectedHeader {

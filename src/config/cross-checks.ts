@@ -29,6 +29,7 @@ export function crossChecks(source: YamlSource): readonly ConfigProblem[] {
     ...serviceReferences(source),
     ...defaultIdentities(source),
     ...egressNames(source),
+    ...connectTargets(source),
     ...unusedSecrets(source),
     ...listenPorts(source),
     ...listenSockets(source),
@@ -176,6 +177,8 @@ function listenPorts(source: YamlSource): readonly ConfigProblem[] {
   const entries = ["services", "egress"].flatMap((section) =>
     entriesOf(source, section).map(([name, entry]) => [section, name, entry] as const),
   );
+  const proxy = valueAt(source.value, ["proxy", "listen"]);
+  if (typeof proxy === "number") firstAt.set(proxy, "proxy");
   return entries.flatMap(([section, name, entry]) => {
     const listen = valueAt(entry, ["listen"]);
     const at = [section, name, "listen", ...(isMapping(listen) ? ["port"] : [])];
@@ -227,6 +230,24 @@ function egressNames(source: YamlSource): readonly ConfigProblem[] {
 
 function variableOf(name: string): string {
   return name.toUpperCase().replaceAll("-", "_");
+}
+
+/** CONNECT names a host and a port: two targets there could not be told apart. */
+function connectTargets(source: YamlSource): readonly ConfigProblem[] {
+  const targets = entriesOf(source, "egress").filter(([, entry]) => valueAt(entry, ["connect"]) === true);
+  const firstAt = new Map<string, string>();
+  const twice = targets.flatMap(([name, entry]) => {
+    const url = valueAt(entry, ["url"]);
+    if (typeof url !== "string") return [];
+    const first = firstAt.get(url);
+    if (first === undefined) firstAt.set(url, name);
+    return first === undefined
+      ? []
+      : [source.problem(["egress", name, "url"], `CONNECT to this host is that of egress.${first} already`)];
+  });
+  const unused = valueAt(source.value, ["proxy"]) !== undefined && targets.length === 0;
+  if (!unused) return twice;
+  return [source.problem(["proxy"], "no target below egress says `connect: true`, so nothing listens here", "key")];
 }
 
 /** A source that no header asks for is most likely misspelt, and the header would ask the keychain. */

@@ -13,7 +13,8 @@ export function describeTarget(target: EgressTarget): string {
     return `${name}: ${JSON.stringify(shown.join(""))}`;
   });
   const ca = target.ca === undefined ? "" : `, authorities in ${target.ca}`;
-  return `${urlOfTarget(target)}${headers.length === 0 ? "" : ` with ${headers.join(", ")}`}${ca}`;
+  const how = target.connect === true ? " by CONNECT" : "";
+  return `${urlOfTarget(target)}${how}${headers.length === 0 ? "" : ` with ${headers.join(", ")}`}${ca}`;
 }
 
 /** `keychain`, `OPENAI_API_KEY in /shop/.env.local`, `command op read …`. */

@@ -4,6 +4,7 @@ import {
   checkInjectedHeader,
   checkInjectedValue,
   checkSecretName,
+  needsMoreThanConnect,
   needsPrivate,
   SECRET_NAME_PATTERN,
 } from "./egress-values.js";
@@ -61,12 +62,32 @@ export const egressTarget = z
         examples: [18443],
       })
       .optional(),
+    connect: z
+      .boolean()
+      .meta({
+        description:
+          "Programs reach the target with their own TLS, by CONNECT through `HTTPS_PROXY`. Host and port are all that is decided by: no `header`, no `ca`, no path in `url`, and rules have the one action `connect`.",
+        default: false,
+      })
+      .optional(),
   })
   .superRefine((target, context) => {
     if (checkEgressUrl(target.url) !== undefined) return;
+    const more = target.connect === true ? needsMoreThanConnect(target) : undefined;
+    if (more !== undefined) context.addIssue({ code: "custom", message: more.why, path: [more.key] });
     const wrong = needsPrivate(target.url, target.private === true);
     if (wrong !== undefined) context.addIssue({ code: "custom", message: wrong, path: ["url"] });
   });
+
+/** The listener for CONNECT. */
+export const proxy = z.strictObject({
+  listen: z
+    .int()
+    .min(1)
+    .max(65_535)
+    .meta({ description: "Its loopback port; without it as for services.", examples: [18080] })
+    .optional(),
+});
 
 /** One entry below `secrets`. */
 export const secretSource = z

@@ -54,6 +54,25 @@ export function needsPrivate(text: string, isPrivate: boolean): string | undefin
   return `${url.hostname} is no public address (${is}): only with \`private: true\``;
 }
 
+/** What a target that says `connect` asks for and cannot have; its address is what `checkEgressUrl` accepts. */
+export function needsMoreThanConnect(target: {
+  readonly url: string;
+  readonly header?: unknown;
+  readonly ca?: unknown;
+  readonly listen?: unknown;
+}): { readonly key: "url" | "header" | "ca" | "listen"; readonly why: string } | undefined {
+  const { protocol, pathname } = new URL(target.url);
+  const no = (key: "url" | "header" | "ca" | "listen", why: string) => ({ key, why: `${ONLY_BY_HOST}: ${why}` });
+  if (protocol !== "https:") return no("url", "what is not TLS would be open to whoever carries it; write https://");
+  if (pathname !== "/") return no("url", "a path is not seen, so none can be asked for");
+  if (target.header !== undefined) return no("header", "the caller's TLS is not opened, so nothing can be added");
+  if (target.ca !== undefined) return no("ca", "it is the caller who verifies the target");
+  if (target.listen !== undefined) return no("listen", "one port serves all such targets; write proxy: { listen: … }");
+  return undefined;
+}
+
+const ONLY_BY_HOST = "CONNECT can only decide by host";
+
 /** RFC 9110 §5.6.2. */
 const TOKEN = /^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/;
 const NOT_INJECTED = new Set([

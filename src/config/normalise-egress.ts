@@ -26,6 +26,7 @@ export function egressOf(
       ca: entry.ca === undefined ? undefined : resolve(projectDirectory, entry.ca),
       private: entry.private ?? false,
       listenPort: entry.listen,
+      ...(entry.connect === true && { connect: true }),
     };
   });
 }

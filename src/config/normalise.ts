@@ -67,6 +67,7 @@ export function normalise(written: ConfigFile, origin: ConfigOrigin, identityNam
     identities,
     services,
     egress: egressOf(written.egress, trustDomain, projectDirectory),
+    ...(written.proxy?.listen !== undefined && { proxyPort: written.proxy.listen }),
     secrets: secretsOf(written, projectDirectory),
     policiesDirectory: resolve(projectDirectory, written.policies ?? "policies"),
     policy: policyConfigOf(written.policy, projectDirectory),

@@ -63,6 +63,7 @@ const ENVIRONMENT = `## What programs find in their environment
 | \`AGENTID_ADDRESS_NAME\` | the same | \`host:port\` of a \`tcp\` service instead of a URL, of a \`grpc\` one beside it |
 | \`AGENTID_SOCKET_NAME\` | the same, outside a sandbox | path of the Unix socket of a service with \`listen: { unix: … }\` |
 | \`AGENTID_MTLS_NAME\` | the same | \`host:port\` where the relay takes mutual TLS for the service, from agents that use their SVID themselves |
+| \`HTTPS_PROXY\`, \`HTTP_PROXY\`, \`NO_PROXY\` and in lower case, \`NODE_USE_ENV_PROXY\` | the same, where a target says \`connect\` | where CONNECT is taken |
 | \`SPIFFE_ENDPOINT_SOCKET\` | the same | address of the Workload API |
 `;
 

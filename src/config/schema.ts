@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { authzen } from "./authzen-schema.js";
 import { durable } from "./durable-schema.js";
-import { egressTarget, secrets } from "./egress-schema.js";
+import { egressTarget, proxy, secrets } from "./egress-schema.js";
 import { federation, oidc } from "./federation-schema.js";
 import { identity } from "./identity-schema.js";
 import { lifetimes } from "./lifetimes-schema.js";
@@ -44,6 +44,12 @@ export const configFile = z
         description:
           "What lies outside and may be called, by name; nothing else is reachable through the relay. Callers find a target in `AGENTID_URL_NAME`, rules know it as `egress/NAME`.",
         propertyNames: { pattern: SERVICE_NAME_PATTERN.source },
+      })
+      .optional(),
+    proxy: proxy
+      .meta({
+        description:
+          "Where programs that know proxies reach the targets that say `connect`, by `HTTPS_PROXY`. It listens where there is such a target.",
       })
       .optional(),
     secrets: secrets.optional(),

@@ -53,6 +53,7 @@ export const status = z.object({
         url: z.string().describe("loopback base URL for callers"),
         target: z.string(),
         secrets: z.array(z.string()).describe("names"),
+        byConnect: z.literal(true).optional().describe("reached by CONNECT only; `url` is that of the proxy"),
       }),
     )
     .optional()

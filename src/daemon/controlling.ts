@@ -8,6 +8,7 @@ import type { Foundation } from "./foundation.js";
 import type { Issuing } from "./issuing.js";
 import { createLaunching } from "./launching.js";
 import { followProject } from "./project-reload.js";
+import { proxyEnvironment } from "./proxy-environment.js";
 import type { Relaying } from "./relaying.js";
 import { createRevoking } from "./revoking.js";
 import { createSandboxes } from "./sandboxes.js";
@@ -85,11 +86,11 @@ export async function startControlling(foundation: Foundation, parts: Parts): Pr
       }),
     ),
     ...Object.fromEntries(
-      foundation.project.config.egress.map(({ name }) => [
-        `AGENTID_URL_${variableOf(name)}`,
-        relaying.relay.egressUrlOf(name) ?? "",
-      ]),
+      foundation.project.config.egress
+        .filter(({ connect }) => connect !== true)
+        .map(({ name }) => [`AGENTID_URL_${variableOf(name)}`, relaying.relay.egressUrlOf(name) ?? ""]),
     ),
+    ...proxyEnvironment(relaying.relay.proxyUrl()),
   });
   const revoking = createRevoking({
     ...issuing,

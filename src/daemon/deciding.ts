@@ -11,6 +11,7 @@ import { identityParts, matchesIdentity } from "../policy/pattern.js";
 import { ruledAs } from "../policy/policy-names.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import type { Rule } from "../policy/rule.js";
+import { egressService } from "../relay/running-service.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Attesting } from "./attesting.js";
 import type { Foundation } from "./foundation.js";
@@ -53,9 +54,11 @@ export async function startDeciding(
     launchedBy: (name) => launches.chainsOf(name),
     services: () => {
       const { services, egress } = foundation.project.config;
-      return [...services, ...egress.map((target) => ({ ...target, protocol: "http" as const }))].map(
-        ({ name, id, protocol }) => ({ name, id: id.toString(), protocol: ruledAs(protocol) }),
-      );
+      return [...services, ...egress.map((target) => egressService(target))].map(({ name, id, protocol }) => ({
+        name,
+        id: id.toString(),
+        protocol: ruledAs(protocol),
+      }));
     },
     entities: () => policy().set.entities,
     actionsOn: (type) => actionsNamed(policy().set.rules, type),

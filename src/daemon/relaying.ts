@@ -94,11 +94,11 @@ export async function startRelaying(
   });
   undo.push(() => services.stop());
 
-  const behindRelay = ({ services: configured, egress }: Config): readonly RunningService[] => [
+  const behindRelay = ({ services: configured, egress, proxyPort }: Config): readonly RunningService[] => [
     ...configured.map((service) =>
       reachable(service, services.socketOf, (name) => socketPathIn(folders.runtime, `s-${name}`)),
     ),
-    ...egress.map(egressService),
+    ...egress.map((target) => egressService(target, proxyPort)),
   ];
 
   function decideBy(project: Project): void {

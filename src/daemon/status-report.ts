@@ -81,6 +81,7 @@ export function statusReport(sources: StatusSources): Status {
         url: sources.relay.egressUrlOf(target.name) ?? "",
         target: urlOfTarget(target),
         secrets: [...new Set(target.headers.flatMap(secretsIn))],
+        ...(target.connect === true && { byConnect: true as const }),
       })),
     }),
     ...(sources.reload.pending && { pendingReload: sources.reload.pending }),

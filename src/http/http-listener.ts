@@ -49,10 +49,13 @@ export function prepareHttpListener(
   });
   // Node would silently drop headers beyond its own count; ours is checked and refused.
   server.maxHeadersCount = 0;
-  server.on("connect", (_request: IncomingMessage, socket: Duplex) => {
-    refused(socket, "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
-    endWith(socket, 501, "Not Implemented", "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
-  });
+  // The one listener for CONNECT has set its own before.
+  if (server.listenerCount("connect") === 0) {
+    server.on("connect", (_request: IncomingMessage, socket: Duplex) => {
+      refused(socket, "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
+      endWith(socket, 501, "Not Implemented", "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
+    });
+  }
   /** The answer that is under way on a connection. */
   const answering = new Map<Duplex, ServerResponse>();
   let draining = false;
@@ -160,8 +163,15 @@ export function listenInsideOn(
 }
 
 /** Ends a connection on which no request can be answered with one canned answer. */
-export function endWith(socket: Duplex, status: number, title: string, code: string, detail: string): void {
-  const body = JSON.stringify({ type: `about:blank#${code}`, title, status, code, detail });
+export function endWith(
+  socket: Duplex,
+  status: number,
+  title: string,
+  code: string,
+  detail: string,
+  more: Readonly<Record<string, string | undefined>> = {},
+): void {
+  const body = JSON.stringify({ type: `about:blank#${code}`, title, status, code, detail, ...more });
   socket.end(
     `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );

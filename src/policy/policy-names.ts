@@ -26,6 +26,8 @@ export interface NamedService {
   readonly identity: string;
   readonly protocol: "http" | "mcp" | "tcp";
   readonly labels?: Labels;
+  /** An egress target that is reached by CONNECT. */
+  readonly byHost?: true;
   /** Its tools, where `agentid.lock` pins them. */
   readonly tools?: Readonly<Record<string, PinnedTool>>;
 }
@@ -43,7 +45,11 @@ export function policyNamesOf(config: Config, lock: Lock = { identities: {} }): 
         ...(service.labels !== undefined && { labels: service.labels }),
         ...pinned(service.name, lock),
       })),
-      ...config.egress.map(({ name, id }) => ({ name, identity: id.name, protocol: "http" as const })),
+      ...config.egress.map(({ name, id, connect }) =>
+        connect === true
+          ? { name, identity: id.name, protocol: "tcp" as const, byHost: true as const }
+          : { name, identity: id.name, protocol: "http" as const },
+      ),
     ],
     labels: new Map(config.identities.flatMap(({ name, labels }) => (labels === undefined ? [] : [[name, labels]]))),
     shadowed: config.identities.filter(({ shadow }) => shadow === true).map(({ name }) => name),

@@ -1,5 +1,6 @@
 import { CONNECT } from "./access-request-of.js";
 import { type IdentityPattern, matchesName, parseNamePattern, parsePathPattern, parseUriPattern } from "./pattern.js";
+import type { NamedService } from "./policy-names.js";
 import type { Rule } from "./rule.js";
 import type { ResourceText, ScopeText, SubjectText } from "./rule-file-schema.js";
 import { type RuleNames, SERVICE_TYPES } from "./rule-names.js";
@@ -238,6 +239,12 @@ export function checkProtocols(rule: Rule, scope: ScopeText, { yaml, names, path
 function checkTcp(rule: Rule, scope: ScopeText, { yaml, names, path }: Pick<Place, "yaml" | "names" | "path">): void {
   const services = names.servicesAmong(rule.to);
   const [service] = services;
+  const asked = rule.condition?.references.find(([root = ""]) => root === "request" || root === "args");
+  if (asked !== undefined && services.some(({ byHost }) => byHost === true) && services.every(isTcp)) {
+    const message = `CONNECT can only decide by host: ${service?.name} has no ${asked.join(".")}`;
+    yaml.problem("policy-rule", path, message, "a target without `connect` is decided request by request");
+    return;
+  }
   const connects = rule.actions?.some(({ text }) => text === CONNECT) === true;
   const onlyConnects = connects && rule.actions?.every(({ text }) => text === CONNECT) === true;
   const inside = [rule.tools, rule.paths, rule.uris, rule.prompts].some((part) => part !== undefined);
@@ -246,14 +253,18 @@ function checkTcp(rule: Rule, scope: ScopeText, { yaml, names, path }: Pick<Plac
     return;
   }
   if (service === undefined) return;
-  if (services.every(({ protocol }) => protocol === "tcp")) {
+  if (services.every(isTcp)) {
     const other = rule.resourceType !== undefined && rule.resourceType !== "tcp";
     const speaksOfConnect = rule.actions === undefined || rule.actions.some((name) => matchesName(name, CONNECT));
     if (speaksOfConnect && !inside && !other) return;
     const key = TCP_HAS_NOT.find((each) => scope[each] !== undefined);
-    const what = other
-      ? `no ${rule.resourceType} service`
-      : `a tcp service and has no ${key === "tools" ? "tools" : "methods, paths or tools"}`;
+    const [byHost] = services.filter((one) => one.byHost === true);
+    const what =
+      byHost !== undefined
+        ? "reached by CONNECT, which can only decide by host"
+        : other
+          ? `no ${rule.resourceType} service`
+          : `a tcp service and has no ${key === "tools" ? "tools" : "methods, paths or tools"}`;
     const hint = "its one action is connect: write action: connect, or leave it out";
     yaml.problem("policy-rule", [...path, ...(key === undefined ? [] : [key])], `${service.name} is ${what}`, hint);
     return;
@@ -264,6 +275,10 @@ function checkTcp(rule: Rule, scope: ScopeText, { yaml, names, path }: Pick<Plac
     const message = `${service.name} is an ${service.protocol} service, and connect is the action of tcp services`;
     yaml.problem("policy-rule", [...path, key], message, service.protocol === "mcp" ? "use tools" : "use method");
   }
+}
+
+function isTcp({ protocol }: NamedService): boolean {
+  return protocol === "tcp";
 }
 
 const TCP_HAS_NOT = ["tools", "path", "method", "action", "resource"] as const;

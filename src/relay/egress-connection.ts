@@ -37,27 +37,15 @@ export function connectEgress(
   let context: SecureContext | undefined;
   const trusted = () => (context ??= secureContextFor(target));
   const connector: buildConnector.connector = (_options, callback) => {
-    const late = new AbortController();
-    let settle: (outcome: Socket | Error) => void = (outcome) => {
-      settle = (another) => (another instanceof Error ? undefined : another.destroy());
-      clearTimeout(timer);
-      if (outcome instanceof Error) callback(outcome, null);
-      else callback(null, outcome);
-    };
-    const timer = setTimeout(() => {
-      late.abort();
-      settle(
-        new Refusal("upstream-timeout", 504, `${target.name}: ${target.host} did not take the connection in time`),
-      );
-    }, CONNECT_TIMEOUT_MS);
-    addressesOf(target, resolve)
-      .then((addresses) =>
-        openSocket(target, addresses, target.scheme === "https" ? trusted() : undefined, late.signal),
-      )
-      .then(
-        (socket) => settle(socket),
-        (error: Error) => settle(error),
-      );
+    reach(
+      target,
+      resolve,
+      () => (target.scheme === "https" ? trusted() : undefined),
+      (outcome) => {
+        if (outcome instanceof Error) callback(outcome, null);
+        else callback(null, outcome);
+      },
+    );
   };
   const pool = new Pool(urlOfTarget({ ...target, basePath: "" }), {
     connect: connector,
@@ -74,6 +62,51 @@ export function connectEgress(
     retire: () => void pool.close(),
     destroy: () => pool.destroy(),
   };
+}
+
+/**
+ * A plain connection to where `target` is, for callers who speak their own TLS with it. Rejects with Refusal `address-refused`, `upstream-unreachable`,
+ * `upstream-timeout`.
+ */
+export function connectTunnel(target: EgressTarget, resolve: Resolve = resolveBySystem): Promise<Socket> {
+  return new Promise((connected, failed) => {
+    reach(
+      target,
+      resolve,
+      () => undefined,
+      (outcome) => {
+        if (outcome instanceof Error) return failed(outcome);
+        // Until its bytes are relayed nobody else listens.
+        outcome.on("error", () => outcome.destroy());
+        connected(outcome);
+      },
+    );
+  });
+}
+
+/** Calls `done` once, within the time that a connection may take; what comes later is closed. */
+function reach(
+  target: EgressTarget,
+  resolve: Resolve,
+  trusted: () => SecureContext | undefined,
+  done: (outcome: Socket | Error) => void,
+): void {
+  const late = new AbortController();
+  let settle: (outcome: Socket | Error) => void = (outcome) => {
+    settle = (another) => (another instanceof Error ? undefined : another.destroy());
+    clearTimeout(timer);
+    done(outcome);
+  };
+  const timer = setTimeout(() => {
+    late.abort();
+    settle(new Refusal("upstream-timeout", 504, `${target.name}: ${target.host} did not take the connection in time`));
+  }, CONNECT_TIMEOUT_MS);
+  addressesOf(target, resolve)
+    .then((addresses) => openSocket(target, addresses, trusted(), late.signal))
+    .then(
+      (socket) => settle(socket),
+      (error: Error) => settle(error),
+    );
 }
 
 /**
@@ -149,7 +182,8 @@ function openSocket(
     if (all === true || first === undefined) callback(null, [...addresses]);
     else callback(null, first.address, first.family);
   };
-  const to = { host, port, lookup: pinned, autoSelectFamily: true };
+  const allowHalfOpen = target.connect === true;
+  const to = { host, port, lookup: pinned, autoSelectFamily: true, allowHalfOpen };
   return new Promise((resolve, reject) => {
     const socket =
       secureContext === undefined

@@ -7,11 +7,12 @@ import { type CallerConnections, createCallerConnections } from "./caller-connec
 import { type CallerPools, createCallerPools } from "./caller-pools.js";
 import { type CallerSessions, createCallerSessions } from "./caller-sessions.js";
 import type { MutualTlsTarget } from "./caller-tls.js";
+import { openConnectProxy } from "./connect-proxy.js";
 import { connectEgress, type EgressConnection } from "./egress-connection.js";
 import { answerTimeoutOf, type RelayParts } from "./exchange.js";
 import { type InboundLeg, openInboundLeg } from "./inbound.js";
 import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
-import { decidesOutbound, type RunningService } from "./running-service.js";
+import { decidesOutbound, isTunnelled, type RunningService } from "./running-service.js";
 import { openTcpInboundLeg } from "./tcp-inbound.js";
 import { openTcpOutboundLeg, type TcpLeg } from "./tcp-outbound.js";
 import { createTickets, type Tickets } from "./tickets.js";
@@ -37,8 +38,10 @@ export interface Relay {
   update(services: readonly RunningService[]): Promise<void>;
   /** Undefined for a service that is not running. */
   addressesOf(name: string): ServiceAddresses | undefined;
-  /** Base URL of the outbound leg of an egress target; undefined where there is none of this name. */
+  /** Base URL of the outbound leg of an egress target, or of the proxy where it is reached by CONNECT; undefined where there is none of this name. */
   egressUrlOf(name: string): string | undefined;
+  /** Where CONNECT is taken: `http://127.0.0.1:21234`; undefined where no target is reached by it. */
+  proxyUrl(): string | undefined;
   /** The ports of both legs of each service, where callers find it. */
   ports(): readonly number[];
   /**
@@ -60,6 +63,15 @@ interface ServiceLegs {
   readonly target: () => MutualTlsTarget;
 }
 
+interface ProxyLeg {
+  readonly leg: OutboundLeg & TcpLeg;
+  /** As the configuration says it. */
+  readonly listenPort: number | undefined;
+}
+
+/** Its derived port follows from this, which is no name of a service. */
+const PROXY_PORT = "(proxy)";
+
 export function createRelay(parts: RelayParts): Relay {
   const answerTimeoutMs = answerTimeoutOf(parts);
   const tickets = createTickets();
@@ -67,6 +79,9 @@ export function createRelay(parts: RelayParts): Relay {
   const connections = createCallerConnections(parts);
   const sessions = createCallerSessions({ svids: parts.svids, connections });
   const legs = new Map<string, ServiceLegs>();
+  /** Egress targets, by whatever way they are reached. */
+  let targets: readonly RunningService[] = [];
+  let proxy: ProxyLeg | undefined;
   let subscriptions: (() => void)[] = [];
   let closed = false;
   let updating: Promise<unknown> = Promise.resolve();
@@ -91,6 +106,7 @@ export function createRelay(parts: RelayParts): Relay {
     pools.retainIdentities(isKnown);
     connections.retainIdentities(isKnown);
     for (const { outbound } of legs.values()) outbound.recheckCallers();
+    proxy?.leg.recheckCallers();
   }
 
   /** One after the other: a reload that comes during another must find its outcome. */
@@ -100,8 +116,9 @@ export function createRelay(parts: RelayParts): Relay {
     return next;
   }
 
-  async function change(services: readonly RunningService[]): Promise<void> {
+  async function change(all: readonly RunningService[]): Promise<void> {
     if (closed) throw new CodedError("relay-closed", "the relay is closed");
+    const services = all.filter((service) => !isTunnelled(service));
     const opened: ServiceLegs[] = [];
     const replaced = new Map<string, RunningService>();
     try {
@@ -111,12 +128,13 @@ export function createRelay(parts: RelayParts): Relay {
         else {
           // The old legs of a service that moves must let go of its port first.
           if (old !== undefined) await closeLegs(service.name, old, 0);
-          const taken = [...legs.values(), ...opened].map(({ outbound }) => outbound.port);
+          const taken = [...portsOf([...legs.values(), ...opened]), ...(proxy === undefined ? [] : [proxy.leg.port])];
           opened.push(
             await openLegs(parts, service, { pools, connections, sessions, tickets, answerTimeoutMs, taken }),
           );
         }
       }
+      await changeProxy(all, portsOf([...legs.values(), ...opened]));
     } catch (error) {
       await Promise.all(opened.map((one) => endLegs(one, 0)));
       throw error;
@@ -128,9 +146,33 @@ export function createRelay(parts: RelayParts): Relay {
       inbound?.recheckDecisions?.();
       outbound.recheckDecisions?.();
     }
+    proxy?.leg.recheckDecisions();
     const wanted = new Set(services.map(({ name }) => name));
     const gone = [...legs].filter(([name]) => !wanted.has(name));
     await Promise.all(gone.map(([name, one]) => closeLegs(name, one, 0)));
+  }
+
+  /** One listener for all targets that are reached by CONNECT; it stays where it is as long as there is one, and its port the same. */
+  async function changeProxy(all: readonly RunningService[], taken: readonly number[]): Promise<void> {
+    const before = targets;
+    const [first] = all.filter(isTunnelled);
+    if (first !== undefined && proxy !== undefined && proxy.listenPort === first.listenPort) {
+      targets = outside(all);
+      return;
+    }
+    const old = proxy;
+    proxy = undefined;
+    await old?.leg.close(0);
+    targets = outside(all);
+    if (first === undefined) return;
+    try {
+      const port = first.listenPort ?? freeDerivedPort(parts.projectDirectory, PROXY_PORT, taken);
+      const leg = await openConnectProxy(parts, { port, any: first, services: () => targets });
+      proxy = { leg, listenPort: first.listenPort };
+    } catch (error) {
+      targets = before;
+      throw error;
+    }
   }
 
   async function closeLegs(name: string, one: ServiceLegs, graceMs: number): Promise<void> {
@@ -141,6 +183,8 @@ export function createRelay(parts: RelayParts): Relay {
     }
     await endLegs(one, graceMs);
   }
+
+  const proxyUrl = () => (proxy === undefined ? undefined : `http://127.0.0.1:${proxy.leg.port}`);
 
   return {
     async start(services) {
@@ -159,16 +203,21 @@ export function createRelay(parts: RelayParts): Relay {
     },
     egressUrlOf(name) {
       const one = legs.get(name);
+      if (one === undefined && targets.some((target) => target.name === name && isTunnelled(target))) return proxyUrl();
       return one?.egress === undefined ? undefined : `http://127.0.0.1:${one.outbound.port}`;
     },
-    ports: () =>
-      [...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),
+    proxyUrl,
+    ports: () => [
+      ...[...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),
+      ...(proxy === undefined ? [] : [proxy.leg.port]),
+    ],
     listenInside(network, descriptors) {
       const on = (port: number) => descriptors.get(port) ?? [];
       const ends = [...legs.values()].flatMap(({ outbound, inbound }) => [
         outbound.listenInside(network, on(outbound.port)),
         ...(inbound ? [inbound.listenInside(on(inbound.port))] : []),
       ]);
+      if (proxy !== undefined) ends.push(proxy.leg.listenInside(network, on(proxy.leg.port)));
       return async () => {
         await Promise.all(ends.map((end) => end()));
       };
@@ -178,13 +227,23 @@ export function createRelay(parts: RelayParts): Relay {
       await updating;
       watchIdentities();
       // Callers first: what they wait for still runs behind them.
-      await Promise.all([...legs.values()].map(({ outbound }) => outbound.close(graceMs)));
+      await Promise.all(
+        [proxy?.leg, ...[...legs.values()].map(({ outbound }) => outbound)].map((leg) => leg?.close(graceMs)),
+      );
       await pools.destroy();
       connections.destroy();
       await Promise.all([...legs.values()].map((one) => endLegs(one, graceMs)));
       legs.clear();
     },
   };
+}
+
+function portsOf(legs: readonly ServiceLegs[]): readonly number[] {
+  return legs.map(({ outbound }) => outbound.port);
+}
+
+function outside(services: readonly RunningService[]): readonly RunningService[] {
+  return services.filter(({ upstream }) => upstream.kind === "egress");
 }
 
 async function openLegs(

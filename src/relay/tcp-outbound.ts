@@ -125,7 +125,7 @@ export function maxOf({ connections }: RunningService): number {
 }
 
 /** The same program of the same process, and still first of all the identity that the connection was opened as. */
-function isStill(parts: RelayParts, { exchange }: OpenConnection, caller: Caller): boolean {
+export function isStill(parts: RelayParts, { exchange }: OpenConnection, caller: Caller): boolean {
   const first = passesRecheck(caller) ? entitlementOf(parts.registry, caller) : undefined;
   return first !== undefined && exchange.caller?.id.equals(first.identity.id) === true;
 }

@@ -181,6 +181,42 @@ describe("names and ports", () => {
   ])("%s %s is refused", (egress, more, said) => expect(problemsOf(yaml(egress, more)).join("\n")).toMatch(said));
 });
 
+describe("a target that is reached by CONNECT", () => {
+  const byConnect = (more = "", at = "https://api.test") => target(`url: "${at}", connect: true${more}`);
+
+  it("is decided by its host, on one port for all such targets", () => {
+    const text = yaml("{ a: { url: https://a.test:8443, connect: true } }", "proxy: { listen: 18080 }\n");
+    expect(problemsOf(text)).toEqual([]);
+    expect(parse(text)).toMatchObject({ proxyPort: 18_080, egress: [{ connect: true, host: "a.test", port: 8443 }] });
+    expect(parse(byConnect()).egress[0]).toMatchObject({ connect: true, port: 443 });
+    expect(parse(target("url: https://api.test, connect: false")).egress[0]).not.toHaveProperty("connect");
+  });
+
+  it.each([
+    ["a header", byConnect(", header: { X-A: b }"), /CONNECT can only decide by host: .*nothing can be added/],
+    ["authorities", byConnect(", ca: ca.pem"), /CONNECT can only decide by host: .*caller who verifies/],
+    ["a path", byConnect("", "https://api.test/v1"), /CONNECT can only decide by host: a path/],
+    ["a port of its own", byConnect(", listen: 18080"), /CONNECT can only decide by host: one port.*proxy:/],
+    ["no TLS", byConnect(", private: true", "http://127.0.0.1"), /CONNECT can only decide by host: .*https/],
+    ["an address inside", byConnect("", "https://10.0.0.1"), /only with `private: true`/],
+  ])("that asks for %s says at load what is wrong", (_what, text, said) => {
+    expect(problemsOf(text).join("\n")).toMatch(said);
+    expect(problemsOf(byConnect())).toEqual([]);
+  });
+
+  it("has an address of its own, and the proxy one that is used", () => {
+    const twice = "{ a: { url: https://a.test, connect: true }, b: { url: https://a.test, connect: true } }";
+    expect(problemsOf(yaml(twice)).join("\n")).toMatch(/CONNECT to this host is that of egress\.a already/);
+    expect(problemsOf(yaml("{ a: { url: https://a.test, connect: true }, b: { url: https://a.test } }"))).toEqual([]);
+    expect(problemsOf(yaml("{ a: { url: https://a.test } }", "proxy: {}\n")).join("\n")).toMatch(/nothing listens/);
+    const taken = yaml(
+      "{ a: { url: https://a.test, connect: true }, b: { url: https://b.test, listen: 18080 } }",
+      "proxy: { listen: 18080 }\n",
+    );
+    expect(problemsOf(taken).join("\n")).toMatch(/port 18080 is already that of proxy/);
+  });
+});
+
 describe("what permits more (WIDENED) and what does not", () => {
   const one = (more = "") => yaml(`{ a: { url: https://a.test${more} } }`);
   const keyed = (source = "") =>
@@ -212,6 +248,21 @@ describe("what permits more (WIDENED) and what does not", () => {
     ["open to the inside", one(), one(", private: true"), true, "~ egress.a.private: false → true"],
     ["closed to the inside", one(", private: true"), one(), false, "~ egress.a.private: true → false"],
     ["another port here", one(", listen: 18080"), one(", listen: 18081"), false, "~ egress.a.listen: 18080 → 18081"],
+    [
+      "whole connections",
+      one(),
+      one(", connect: true"),
+      true,
+      "~ egress.a: https://a.test → https://a.test by CONNECT",
+    ],
+    ["requests alone", one(", connect: true"), one(), true, "~ egress.a: https://a.test by CONNECT → https://a.test"],
+    [
+      "another port of the proxy",
+      one(", connect: true"),
+      yaml("{ a: { url: https://a.test, connect: true } }", "proxy: { listen: 18080 }\n"),
+      false,
+      "proxy.listen: 18080",
+    ],
     ["a secret from a file", keyed(), keyed("{ file: .env, key: K }"), true, "~ secrets.k: keychain → K in /shop/.env"],
     ["another key of the file", keyed("{ file: .env, key: K }"), keyed("{ file: .env, key: L }"), true, "~ secrets.k"],
     ["another command", keyed("{ command: [a] }"), keyed("{ command: [a, b] }"), true, '→ command ["a","b"]'],

@@ -82,3 +82,19 @@ describe("what a launch's grant says", () => {
     expect(env).toEqual({ AGENTID_CONTROL: "new" });
   });
 });
+
+describe("the owner's own proxies", () => {
+  const own = ["HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "FTP_PROXY", "socks_proxy", "npm_config_proxy"];
+  const names = [...own, "npm_config_https_proxy", "NPM_CONFIG_NOPROXY", "no_proxy", "WSS_PROXY", "YARN_HTTPS_PROXY"];
+  const ours = { setEnv: { HTTPS_PROXY: "http://127.0.0.1:20001" } };
+
+  it.each(names)("%s is a way around ours, and stays where there is none", (name) => {
+    expect(kept(name, "http://proxy.test", ours)).toBe(false);
+    expect(kept(name, "http://proxy.test", { ...ours, keepEnv: [name] })).toBe(true);
+    expect(kept(name, "http://proxy.test")).toBe(true);
+  });
+
+  it.each(["PROXY_HOME", "PROXYCHAINS_CONF", "MY_PROXY_LIST", "PATH"])("%s is none", (name) => {
+    expect(kept(name, "x", ours)).toBe(true);
+  });
+});

@@ -4,6 +4,7 @@ import { authzenMutants } from "./authzen-mutants.ts";
 import { badInputMutants } from "./bad-input-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { conditionMutants } from "./condition-mutants.ts";
+import { connectMutants } from "./connect-mutants.ts";
 import { durableMutants } from "./durable-mutants.ts";
 import { egressMutants } from "./egress-mutants.ts";
 import { engineMutants } from "./engine-mutants.ts";
@@ -434,6 +435,7 @@ export const mutants: readonly Mutant[] = [
   ...badInputMutants,
   ...clientMutants,
   ...conditionMutants,
+  ...connectMutants,
   ...egressMutants,
   ...durableMutants,
   ...engineMutants,
