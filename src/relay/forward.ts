@@ -111,11 +111,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
     if (this.#over) return;
-    if (status === 101) {
-      this.#fail(new Refusal("upstream-response", 502, "the service switched to a protocol that was not asked for"));
-      return;
-    }
-    // RFC 9110 §15.2: no answer yet. Nothing of it was decided on, so nothing of it goes on.
+    // RFC 9110 §15.2: no answer yet. Nothing of it was decided on, so nothing of it goes on. A switch of protocols that was not asked for is an error of undici's.
     if (status < 200) return;
     const raw = textHeaders(controller.rawHeaders);
     const type = headerText(raw, "content-type");

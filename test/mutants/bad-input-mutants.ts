@@ -407,7 +407,6 @@ export const badInputMutants: readonly Mutant[] = [
   ).map(in_("src/relay/request-steps.ts")),
   ...(
     [
-      ["answer-switch", "a protocol that was not asked for is no answer", "if (status === 101) {", "if (false) {"],
       ["answer-interim", "an interim answer is none", "    if (status < 200) return;\n", ""],
       [
         "answer-decision-beside-list",
