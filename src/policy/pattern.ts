@@ -113,7 +113,7 @@ export function segmentsOfPath(path: string): readonly string[] {
 
 // The relay forwards what it decided on; the decision point still refuses what two servers could read as two paths.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are exactly what must not be in a path
-const AMBIGUOUS_PATH = /^[^/]|\/\/|\/\.{1,2}(?:\/|$)|%(?:2[ef]|5c|00)|[\\\u0000-\u0020\u007f]/i;
+const AMBIGUOUS_PATH = /^[^/]|\/\/|\/\.{1,2}(?:\/|$)|%(?:2[ef]|5c|00)|[\\\u0000-\u001f\u007f]| (?:\/|$)/i;
 
 /** False for a path that some server could read as another one: dot segments, `//`, backslash, encoded `/`, `.` or `\`, control characters. */
 export function isNormalisedPath(path: string): boolean {

@@ -32,6 +32,11 @@ it("carries an allowed call through both legs as the caller that the kernel name
   );
 });
 
+it("carries a path with a blank in it as it was written", async () => {
+  const response = await fetch(`${running.urlOf("invoices")}/v1/last%20year`);
+  expect([response.status, await response.text()]).toEqual([200, "you asked for /v1/last%20year"]);
+});
+
 it("tells the service of the caller's certificate, and takes nobody else's word for it (RFC 9440)", async () => {
   const forged = { "client-cert": ":AAAA:", client_cert: ":AAAA:", "client-cert-chain": ":AAAA:" };
   const response = await fetch(`${running.urlOf("invoices")}/v1/invoices`, { headers: forged });
