@@ -21,7 +21,7 @@ reload: confrim
       'agentid.yaml:4:5  identities.agents/biling.lanch: unknown key "lanch"; did you mean "launch"?',
       'agentid.yaml:5:30  identities.agents/planner.service: no service "paymnts"; did you mean "payments"?',
       'agentid.yaml:7:22  services.payments.mcp.comand: unknown key "comand"; did you mean "command"?',
-      'agentid.yaml:8:1  outside: unknown key "outside"; known here: trustDomain, identities, services, egress, secrets, policies, policy, lifetimes, upstreamAuthority, federation, oidc, authzen, telemetry, durable, reload, keys',
+      'agentid.yaml:8:1  outside: unknown key "outside"; known here: trustDomain, identities, services, egress, proxy, secrets, policies, policy, lifetimes, upstreamAuthority, federation, oidc, authzen, telemetry, durable, reload, …',
       'agentid.yaml:9:9  reload: must be confirm or auto; did you mean "confirm"?',
     ]);
   });
