@@ -5,6 +5,7 @@ import type { RunningCall } from "./durable-calls.js";
 import { isEventStream, responseInEvent, responseWithoutId } from "./durable-mcp.js";
 import { keptHeaders } from "./durable-replay.js";
 import { type Exchange, filled, type RelayParts } from "./exchange.js";
+import type { AnswerHeaders } from "./forward.js";
 import { cutEvents, type EventCutter } from "./server-sent-events.js";
 
 /** Where a request goes on. */
@@ -21,14 +22,14 @@ const WITHOUT_BODY = new Set([204, 304]);
 export function keepAnswer(
   parts: RelayParts,
   exchange: Exchange,
-  { dispatcher, call }: { dispatcher: Onward; call: RunningCall },
+  { dispatcher, ...kept }: { dispatcher: Onward; call: RunningCall; answerHeaders: AnswerHeaders },
 ): Onward {
   return {
     dispatch(options, handler) {
       try {
-        return dispatcher.dispatch(options, new AnswerKeeper(parts, exchange, call, handler));
+        return dispatcher.dispatch(options, new AnswerKeeper(parts, exchange, kept, handler));
       } catch (thrown) {
-        void call.unsent();
+        void kept.call.unsent();
         throw thrown;
       }
     },
@@ -39,6 +40,8 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
   readonly #parts: RelayParts;
   readonly #exchange: Exchange;
   readonly #call: RunningCall;
+  /** What the caller may not see is not kept either. */
+  readonly #answerHeaders: AnswerHeaders;
   readonly #inner: Dispatcher.DispatchHandler;
   /** What the inner handler steers by. */
   readonly #toward: Dispatcher.DispatchController;
@@ -65,10 +68,16 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
   /** While the store writes. */
   #storing: Promise<void> | undefined;
 
-  constructor(parts: RelayParts, exchange: Exchange, call: RunningCall, inner: Dispatcher.DispatchHandler) {
+  constructor(
+    parts: RelayParts,
+    exchange: Exchange,
+    { call, answerHeaders }: { call: RunningCall; answerHeaders: AnswerHeaders },
+    inner: Dispatcher.DispatchHandler,
+  ) {
     this.#parts = parts;
     this.#exchange = exchange;
     this.#call = call;
+    this.#answerHeaders = answerHeaders;
     this.#inner = inner;
     this.#toward = this.#steering();
   }
@@ -173,7 +182,7 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
   }
 
   #answer(body: Buffer): KeptAnswer {
-    return { status: this.#status, headers: keptHeaders(this.#headers), body };
+    return { status: this.#status, headers: this.#answerHeaders(keptHeaders(this.#headers)), body };
   }
 
   get #requestId() {

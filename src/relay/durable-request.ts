@@ -7,6 +7,7 @@ import type { Json, JsonObject } from "../http/strict-json.js";
 import { matchesName, matchesSegments, parseNamePattern, parsePathPattern, segmentsOfPath } from "../policy/pattern.js";
 import type { Onward } from "./durable-answer.js";
 import { type Exchange, filled } from "./exchange.js";
+import type { AnswerHeaders } from "./forward.js";
 import { type McpMessage, toolOf } from "./mcp-message.js";
 
 /** A request with a key, read as a whole. */
@@ -17,7 +18,7 @@ export interface DurableRequest {
   /** Whether it may be sent once more where nobody knows what became of the first time. */
   readonly mayRepeat: boolean;
   /** Set once it may be sent: what looks on at its answer. */
-  observe: ((onward: Onward) => Onward) | undefined;
+  observe: ((onward: Onward, answerHeaders?: AnswerHeaders) => Onward) | undefined;
 }
 
 /** RFC 9110 §9.2.1: these change nothing, and an answer given again would only be an old one. */

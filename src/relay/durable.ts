@@ -115,9 +115,9 @@ async function send(
     return "answered";
   }
   let dispatched = false;
-  asked.observe = (dispatcher) => {
+  asked.observe = (dispatcher, answerHeaders = (headers) => [...headers]) => {
     dispatched = true;
-    return keepAnswer(parts, exchange, { dispatcher, call });
+    return keepAnswer(parts, exchange, { dispatcher, call, answerHeaders });
   };
   try {
     return await goOn(exchange);

@@ -8,6 +8,9 @@ import type { Exchange, RelayParts } from "./exchange.js";
 import { DECISION_HEADER, forwardableResponseHeaders } from "./headers.js";
 import type { BodyRewriter } from "./mcp-tool-list.js";
 
+/** The headers of an answer (flat list) as the caller may see them, now or when the answer is given again. */
+export type AnswerHeaders = (headers: readonly string[]) => string[];
+
 /** What goes to the next hop: exactly what was decided. */
 export interface NextHop {
   readonly dispatcher: Pick<Dispatcher, "dispatch">;
@@ -15,8 +18,7 @@ export interface NextHop {
   /** Flat list of names and values. */
   readonly headers: string[];
   readonly body: Buffer | Readable | null;
-  /** The headers of the answer (flat list) as the caller may see them. */
-  readonly answerHeaders?: (headers: readonly string[]) => string[];
+  readonly answerHeaders?: AnswerHeaders;
   /** Chooses how the body of the answer is rewritten, by its content type. */
   readonly rewriterFor?: ((status: number, contentType: string) => BodyRewriter | undefined) | undefined;
 }

@@ -1,7 +1,7 @@
 import { Refusal } from "../http/refusal.js";
 import type { Onward } from "./durable-answer.js";
 import { type Exchange, filled, type RelayParts } from "./exchange.js";
-import type { NextHop } from "./forward.js";
+import type { AnswerHeaders, NextHop } from "./forward.js";
 import { forwardableRequestHeaders } from "./headers.js";
 import { type BodyRewriter, jsonToolListRewriter, sseToolListRewriter } from "./mcp-tool-list.js";
 import { hasBody } from "./request-steps.js";
@@ -23,9 +23,10 @@ const WITH_TRACE = new Map(
 export function nextHop(
   parts: RelayParts,
   exchange: Exchange,
-  to: { dispatcher: Onward; host: string; added: readonly string[] },
+  to: { dispatcher: Onward; host: string; added: readonly string[]; answerHeaders?: AnswerHeaders },
 ): NextHop {
   const { durable, message, request } = exchange;
+  const { dispatcher, answerHeaders } = to;
   const decidedHere = exchange.decision !== undefined && exchange.service.protocol === "mcp";
   const span = exchange.span?.();
   const dropped = decidedHere ? DROPPED_FOR_MCP : durable === undefined ? NOTHING : DROPPED_FOR_KEPT;
@@ -33,11 +34,12 @@ export function nextHop(
   headers.push("Host", to.host, ...to.added);
   if (span !== undefined) headers.push(...traceHeaders(span));
   return {
-    dispatcher: durable?.observe?.(to.dispatcher) ?? to.dispatcher,
+    dispatcher: durable?.observe?.(dispatcher, answerHeaders) ?? dispatcher,
     path: filled(exchange.target, "target").raw,
     headers,
     body: message === undefined ? bodyOf(exchange) : Buffer.from(JSON.stringify(tracedMessage(message, span))),
     rewriterFor: decidedHere ? toolListRewriter(parts, exchange) : undefined,
+    ...(answerHeaders !== undefined && { answerHeaders }),
   };
 }
 

@@ -20,12 +20,12 @@ export function sendOut(parts: RelayParts, current: () => EgressConnection): Ste
     if (parts.decisionPoint() !== decidedBy || current() !== connection) {
       throw new Refusal("not-ready", 503, "the configuration changed while the secret was fetched: call again");
     }
-    const hop = nextHop(parts, exchange, { dispatcher, host, added: [] });
+    const { redact: answerHeaders } = injection;
+    const hop = nextHop(parts, exchange, { dispatcher, host, added: [], answerHeaders });
     await forward(parts, exchange, {
       ...hop,
       headers: [...withoutCredentials(hop.headers, target.headers), ...injection.headers],
       path: `${target.basePath}${hop.path}`,
-      answerHeaders: (headers) => injection.redact(headers),
     });
     return "answered";
   };

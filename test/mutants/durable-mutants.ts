@@ -98,6 +98,14 @@ export const durableMutants: readonly Mutant[] = [
     tests: [CALLS],
   },
   {
+    id: "durable-kept-as-seen",
+    check: "what a caller may not see of an answer is not kept, nor given again",
+    file: "src/relay/durable-answer.ts",
+    find: "this.#answerHeaders(keptHeaders(this.#headers))",
+    replace: "keptHeaders(this.#headers)",
+    tests: ["test/relay/egress.test.ts"],
+  },
+  {
     id: "durable-decided-anew",
     check: "whoever asks again is decided first",
     file: "src/relay/inbound.ts",

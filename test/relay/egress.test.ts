@@ -1,12 +1,25 @@
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { createCallStore } from "../../src/durable/call-store.js";
+import { systemClock } from "../../src/platform/clock.js";
+import { createDurableCalls } from "../../src/relay/durable-calls.js";
 import { injectionOf } from "../../src/relay/injected-headers.js";
 import { egressService } from "../../src/relay/running-service.js";
 import { SecretError } from "../../src/secrets/secret-error.js";
+import { storeThread } from "./durable-relay.js";
 import { type Outside, runOutside, secret, target } from "./outside.js";
 import { sendRaw } from "./raw-http.js";
 import { identity, type RunningRelay, runRelay } from "./running-relay.js";
+
+/** In memory. */
+const answers = createCallStore({
+  path: undefined,
+  maxBytes: 1024 * 1024,
+  keepMs: () => 60_000,
+  clock: systemClock,
+  thread: storeThread,
+});
 
 const SECRET = "sk-outside/0123456789+abcdef==";
 const RULES = `rules:
@@ -32,8 +45,9 @@ const openai = (more: Parameters<typeof target>[2] = {}) =>
 beforeAll(async () => {
   outside = await runOutside();
 });
-afterAll(() => {
+afterAll(async () => {
   outside.close();
+  await answers.close();
   expect(seen.length).toBeGreaterThan(0);
   expect(JSON.stringify(seen)).not.toContain(SECRET);
 });
@@ -54,6 +68,7 @@ beforeEach(async () => {
     rules: RULES,
     change: (parts) => ({
       ...parts,
+      durable: createDurableCalls(answers, (message) => seen.push(message)),
       secrets: {
         valueOf: (name) => {
           fetched.push(name);
@@ -259,6 +274,18 @@ describe("the secret", () => {
       ["x-echo", "Bearer [redacted]"],
       ["x-other", "stays"],
     ]);
+  });
+
+  it("is not kept with the answer to a call with a key, nor given again with it", async () => {
+    outside.answer = (_request, response) => response.writeHead(200, { "X-Echo": `Bearer ${SECRET}` }).end("outside");
+    const ask = async () => {
+      const response = await call("/chat/x", { method: "POST", body: "{}", headers: { "Idempotency-Key": "k" } });
+      expect(await response.text()).toBe("outside");
+      return ["idempotency-replayed", "x-echo"].map((name) => response.headers.get(name));
+    };
+    expect(await ask()).toEqual([null, "Bearer [redacted]"]);
+    expect(await ask()).toEqual(["true", "Bearer [redacted]"]);
+    expect(outside.arrived).toHaveLength(1);
   });
 });
 
