@@ -158,6 +158,14 @@ export const egressMutants: readonly Mutant[] = [
     tests: calls,
   },
   {
+    id: "egress-no-websocket",
+    check: "no WebSocket goes to an outside target",
+    file: "src/relay/websocket.ts",
+    find: 'service.upstream.kind !== "egress" && ',
+    replace: "",
+    tests: calls,
+  },
+  {
     id: "egress-redacted",
     check: "headers of an answer do not give the secret back",
     file: "src/relay/send-out.ts",

@@ -276,6 +276,20 @@ describe("the secret", () => {
     ]);
   });
 
+  it("is asked for by no WebSocket: none goes out", async () => {
+    const port = Number(new URL(running.urlOf("openai")).port);
+    const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+    const answer = await sendRaw(
+      port,
+      [
+        ...["GET /models HTTP/1.1", `Host: 127.0.0.1:${port}`, ...upgrade],
+        ...["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""],
+      ].join("\r\n"),
+    );
+    expect([answer.status, outside.arrived, fetched]).toEqual([501, [], []]);
+    expect((await call("/models")).status).toBe(200);
+  });
+
   it("is not kept with the answer to a call with a key, nor given again with it", async () => {
     outside.answer = (_request, response) => response.writeHead(200, { "X-Echo": `Bearer ${SECRET}` }).end("outside");
     const ask = async () => {
