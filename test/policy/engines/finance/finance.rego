@@ -44,6 +44,18 @@ hung if count([1 | some i in numbers.range(1, 3000); some j in numbers.range(1, 
 
 calls_out if http.send({"method": "GET", "url": "https://example.com/"}).status_code == 200
 
+# Takes long and no memory: members of a set are only compared. The last comparison fails for each of 40^6.
+endless if {
+	some a, b, c, d, e, f
+	digits[a]
+	digits[b]
+	digits[c]
+	digits[d]
+	digits[e]
+	digits[f]
+	f == input.context.product
+}
+
 # What an http.send in a negation would permit, were its failure taken for false.
 not_called_out if not calls_out
 
@@ -55,3 +67,5 @@ prints if {
 listed if input.subject.id in data.finance.agents
 
 now_text := time.now_ns()
+
+digits := {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40}
