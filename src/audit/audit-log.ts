@@ -1,16 +1,18 @@
+import type { PreparedFields } from "./prepared-fields.js";
+
 /**
  * The record. An entry is written to the log file before the answer it is about goes out (D20), so it survives `kill -9` of the daemon;
  * the file is synced in groups at least every 50 ms, and at once for `sync: true`.
  */
 export interface AuditLog {
   /** Appends and returns the entry's place. Throws CodedError `audit-unwritable`; callers then deny. */
-  append(kind: AuditKind, fields: AuditFields, options?: { sync?: boolean }): AuditReceipt;
+  append(kind: AuditKind, fields: AuditFields | PreparedFields, options?: { sync?: boolean }): AuditReceipt;
   /**
    * Appends in one write with what else is appended so in this turn of the event loop, after the first: a file system takes as long for one entry as for many.
    * Resolves when the entry is in the file; rejects with CodedError `audit-unwritable`, callers then deny. Entries are in the order of the calls,
    * those of `append` among them. `fields` must not change afterwards: the same object is brought into its canonical form once.
    */
-  appendInTurn(kind: AuditKind, fields: AuditFields): Promise<AuditReceipt>;
+  appendInTurn(kind: AuditKind, fields: AuditFields | PreparedFields): Promise<AuditReceipt>;
   /** Entries from `sequence` (0-based) on, oldest first, in the form they were written. */
   read(fromSequence: number, limit: number): Promise<readonly AuditEntry[]>;
   readonly size: number;

@@ -3,6 +3,7 @@ import { canonicalize } from "json-canonicalize";
 import { messageOf } from "../coded-error.js";
 import { AuditError } from "./audit-error.js";
 import type { AuditEntry, AuditFields, AuditKind, AuditValue } from "./audit-log.js";
+import { PreparedFields } from "./prepared-fields.js";
 
 /** What the first entry of a chain names as the entry before it. */
 export const GENESIS = "0".repeat(64);
@@ -19,12 +20,35 @@ export interface ChainedLine {
 }
 
 /** `fields` as they stand in the line of an entry. Throws AuditError `audit-entry-invalid`. */
-export function canonicalFields(kind: AuditKind, fields: AuditFields): string {
+export function canonicalFields(kind: AuditKind, fields: AuditFields | PreparedFields): string {
+  if (fields instanceof PreparedFields) return fields.canonical;
   try {
     return isInOrder(fields) ? JSON.stringify(fields) : canonicalize(fields);
   } catch (cause) {
     throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is not JSON: ${messageOf(cause)}`, { cause });
   }
+}
+
+/** Texts that differ in the one place where a member varies. */
+const MARKS = { one: "x", other: "y" };
+/** JSON writes these characters as they are. */
+const PLAIN = /^[\w-]+$/;
+
+/**
+ * Fields that differ in the text of one `member` alone, such as the id of a decision: what is the same in all of them is brought into its canonical form once.
+ * Throws AuditError `audit-entry-invalid`, and so does what it returns for a text that JSON would have to escape.
+ */
+export function preparedFields(kind: AuditKind, fields: AuditFields, member: string): (text: string) => PreparedFields {
+  const one = canonicalFields(kind, { ...fields, [member]: MARKS.one });
+  const other = canonicalFields(kind, { ...fields, [member]: MARKS.other });
+  let at = 0;
+  while (one[at] === other[at]) at += 1;
+  const head = one.slice(0, at);
+  const tail = one.slice(at + MARKS.one.length);
+  return (text) => {
+    if (!PLAIN.test(text)) throw new AuditError("audit-entry-invalid", `${member} of a prepared entry is not plain`);
+    return new PreparedFields(head + text + tail);
+  };
 }
 
 /**

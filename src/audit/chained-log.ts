@@ -16,6 +16,7 @@ import type { Clock } from "../platform/clock.js";
 import { AuditError } from "./audit-error.js";
 import type { AuditEntry, AuditFields, AuditKind, AuditLog, AuditReceipt } from "./audit-log.js";
 import { canonicalFields, chainedLine, GENESIS } from "./chain.js";
+import type { PreparedFields } from "./prepared-fields.js";
 import { readEntries } from "./read-entries.js";
 import { segmentName, segmentNumber, segmentsInSync } from "./segments.js";
 import { digestOfFile, inspectTail } from "./tail.js";
@@ -64,7 +65,7 @@ export async function openAuditLog(directory: string, options: AuditLogOptions):
 /** An entry that is written at the end of this turn of the event loop, and who waits for that. */
 interface WaitingEntry {
   readonly kind: AuditKind;
-  readonly fields: AuditFields;
+  readonly fields: AuditFields | PreparedFields;
   readonly time: string;
   readonly resolve: (receipt: AuditReceipt) => void;
   readonly reject: (thrown: unknown) => void;
@@ -96,7 +97,7 @@ class ChainedLog implements AuditLogFile {
   #timeAt = Number.NaN;
   #timeText = "";
   /** Those of the last entry that was written in a turn, and their canonical form. */
-  #fields: AuditFields | undefined;
+  #fields: AuditFields | PreparedFields | undefined;
   #canonical = "";
 
   constructor(directory: string, options: AuditLogOptions) {
@@ -140,7 +141,7 @@ class ChainedLog implements AuditLogFile {
     }
   }
 
-  append(kind: AuditKind, fields: AuditFields, options: { sync?: boolean } = {}): AuditReceipt {
+  append(kind: AuditKind, fields: AuditFields | PreparedFields, options: { sync?: boolean } = {}): AuditReceipt {
     this.#writeWaiting();
     this.#requireOpen();
     this.#checkFile();
@@ -150,7 +151,7 @@ class ChainedLog implements AuditLogFile {
     return { sequence, hash };
   }
 
-  appendInTurn(kind: AuditKind, fields: AuditFields): Promise<AuditReceipt> {
+  appendInTurn(kind: AuditKind, fields: AuditFields | PreparedFields): Promise<AuditReceipt> {
     return new Promise((resolve, reject) => {
       this.#requireOpen();
       if (this.#inTurn === 0) this.#beginTurn();
@@ -263,7 +264,7 @@ class ChainedLog implements AuditLogFile {
     return this.#timeText;
   }
 
-  #write(kind: AuditKind, fields: AuditFields, prev: string): string {
+  #write(kind: AuditKind, fields: AuditFields | PreparedFields, prev: string): string {
     const { line, hash, bytes } = chainedLine(this.#sequence, this.#time(), kind, canonicalFields(kind, fields), prev);
     this.#writeLines(`${line}\n`, { entries: 1, bytes: bytes + 1 }, hash);
     return hash;

@@ -2,6 +2,7 @@ import type { Clock } from "../platform/clock.js";
 import { AuditError } from "./audit-error.js";
 import type { AuditFields, AuditKind, AuditLog, AuditReceipt } from "./audit-log.js";
 import { canonicalFields, chainedLine, GENESIS, parseEntry } from "./chain.js";
+import type { PreparedFields } from "./prepared-fields.js";
 
 /**
  * A log with the same chain that keeps its newest `keep` entries in memory and nothing on disk, for `--ephemeral` and `keys: memory`.
@@ -14,7 +15,7 @@ export function createMemoryAuditLog(options: { clock: Clock; keep?: number }): 
   let head = GENESIS;
   let closed = false;
 
-  function append(kind: AuditKind, fields: AuditFields): AuditReceipt {
+  function append(kind: AuditKind, fields: AuditFields | PreparedFields): AuditReceipt {
     if (closed) throw new AuditError("audit-closed", "the audit log is closed");
     const sequence = dropped + lines.length;
     const time = new Date(options.clock.now()).toISOString();

@@ -56,13 +56,10 @@ export function prepareHttpListener(
       endWith(socket, 501, "Not Implemented", "upgrade-refused", "CONNECT is refused: the relay is no forward proxy");
     });
   }
-  /** The answer that is under way on a connection. */
-  const answering = new Map<Duplex, ServerResponse>();
+  const answers = createAnswers();
   let draining = false;
   server.prependListener("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
-    answering.set(socket, response);
-    // `on`: it closes once, and of each call what `once` wraps around is garbage.
-    response.on("close", () => answering.delete(socket));
+    answers.begin(socket, response);
     if (draining) endAfter(response, socket);
   });
   // Node would answer 417 by itself, on no record.
@@ -71,7 +68,7 @@ export function prepareHttpListener(
   });
   server.on("clientError", (error: Error, socket: Duplex) => {
     const code = codeOf(error);
-    const current = answering.get(socket);
+    const current = answers.underWayOn(socket);
     if (current !== undefined) {
       // The body of a request broke off. An answer that is complete goes out and closes the connection; one under way cannot be trusted to fit.
       if (!current.writableEnded) socket.destroy();
@@ -102,12 +99,47 @@ export function prepareHttpListener(
       };
       if (!server.listening) return cut();
       draining = true;
-      for (const [socket, response] of answering) endAfter(response, socket);
+      answers.forEach((response, socket) => endAfter(response, socket));
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const timer = setTimeout(cut, graceMs);
       await closed;
       clearTimeout(timer);
+    },
+  };
+}
+
+/** The answers that are under way, one on a connection. */
+interface Answers {
+  begin(socket: Duplex, response: ServerResponse): void;
+  underWayOn(socket: Duplex): ServerResponse | undefined;
+  forEach(visit: (response: ServerResponse, socket: Duplex) => void): void;
+}
+
+/**
+ * Members come and go with connections, not with calls. A map of V8 that something is taken out of and put into again and again is copied each time it has
+ * filled with holes, and each former copy keeps the next one alive: once one of them is old, all calls since then survive young collections.
+ */
+function createAnswers(): Answers {
+  const connections = new Map<Duplex, { response: ServerResponse | undefined }>();
+  const begun = (socket: Duplex) => {
+    const connection = { response: undefined };
+    connections.set(socket, connection);
+    socket.once("close", () => connections.delete(socket));
+    return connection;
+  };
+  return {
+    begin(socket, response) {
+      const connection: { response: ServerResponse | undefined } = connections.get(socket) ?? begun(socket);
+      connection.response = response;
+      // `on`: it closes once, and of each call what `once` wraps around is garbage.
+      response.on("close", () => {
+        connection.response = undefined;
+      });
+    },
+    underWayOn: (socket) => connections.get(socket)?.response,
+    forEach(visit) {
+      for (const [socket, { response }] of connections) if (response !== undefined) visit(response, socket);
     },
   };
 }

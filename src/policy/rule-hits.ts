@@ -34,6 +34,8 @@ export class RuleHits {
   guards: Hit[] | undefined;
   /** Rules in shadow that speak of the request. */
   shadowed: Hit[] | undefined;
+  /** No rule that speaks of the request asked for anything besides: the same request has the same verdict at any time. */
+  restsOnRequest = true;
   /** Conditions that are evaluated elsewhere. */
   pending: Promise<void>[] | undefined;
   /** Those conditions: what they read may be large. */
@@ -66,6 +68,7 @@ export class RuleHits {
   readonly consider = (ranked: RankedRule): void => {
     const { rule } = ranked;
     if (differenceOf(rule, this.#ruled) !== undefined) return;
+    if (rule.terms.length > 0 || rule.condition !== undefined || rule.limit !== undefined) this.restsOnRequest = false;
     const unmet = rule.terms.length === 0 ? undefined : this.#unmetTerm(rule);
     if (unmet !== undefined || rule.condition === undefined) {
       this.#note(ranked, unmet, undefined);

@@ -3,6 +3,7 @@ import type { AccessRequest, Obligation, ShadowOutcome } from "./access-request.
 import { considerRules } from "./considered-rules.js";
 import type { JudgeUse, PolicyEngine, RuleDraw, Verdict } from "./engine.js";
 import type { Entities } from "./entities.js";
+import { isKept } from "./kept-request.js";
 import { createLimitCounts, type LimitCounts } from "./limit-counts.js";
 import { distinctObligations } from "./obligations.js";
 import { type IdentityParts, identityParts } from "./pattern.js";
@@ -42,11 +43,20 @@ export function createRulesEngine(rules: readonly Rule[], options: RulesEngineOp
   const shadowed = new Set(names.shadowed);
   const limits = options.limits ?? createLimitCounts(clock);
 
+  /** Verdicts on kept requests, where nothing else was looked at: no time, no counts, no entities. */
+  const standing = new WeakMap<AccessRequest, Verdict>();
+
   const judge = (request: AccessRequest, use: JudgeUse): Verdict | Promise<Verdict> => {
+    const stands = standing.get(request);
+    if (stands !== undefined) return stands;
     const ruled = ruledRequest(request);
     const hits = new RuleHits(request, ruled, factsOf(request), labels, limits);
     index.forRequest(ruled, hits.consider);
-    if (hits.pending === undefined) return concluded(ruled, hits, use);
+    if (hits.pending === undefined) {
+      const verdict = concluded(ruled, hits, use);
+      if (hits.restsOnRequest && isKept(request)) standing.set(request, verdict);
+      return verdict;
+    }
     return hits.settled().then(() => concluded(ruled, hits, use));
   };
 

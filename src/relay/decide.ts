@@ -1,8 +1,9 @@
 import type { AccessRequest, Decision, HttpFacts } from "../policy/access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "../policy/access-request-of.js";
 import { answerJsonRpcError, answerProblem, answerToolDenial } from "./answer.js";
-import { recordDecision, relayDecision, showEnd } from "./decision-record.js";
+import { type RecordedCall, type RecordedCalls, recordDecision, relayDecision, showEnd } from "./decision-record.js";
 import { type Call, type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
+import { KnownCalls } from "./known-calls.js";
 import { gateOf, toolOf } from "./mcp-message.js";
 
 /** HTTP status with JSON-RPC denials of whole methods: outside the codes that JSON-RPC and MCP reserve (−32768…−32000). */
@@ -12,9 +13,10 @@ const INVALID_PARAMS = -32602;
 
 /** The step that asks the decision point, records its answer, and answers where that is a denial. */
 export function decideAndRecord(parts: RelayParts): Step {
-  const enforce = (exchange: Exchange, { decision: made, request }: Decided): Promise<StepResult> => {
-    const decision = withoutObligations(made);
-    return recordDecision(parts, exchange, decision, request).then(() => {
+  const calls: RecordedCalls = new KnownCalls();
+  const enforce = (exchange: Exchange, made: Decided, known: RecordedCall | undefined): Promise<StepResult> => {
+    const decision = withoutObligations(made.decision);
+    return recordDecision(parts, exchange, decision, made.request, known).then(() => {
       if (decision.allowed) return undefined;
       answerDenial(exchange, decision);
       showEnd(parts, exchange, { status: exchange.response.statusCode });
@@ -22,11 +24,17 @@ export function decideAndRecord(parts: RelayParts): Step {
     });
   };
   return (exchange) => {
-    const asked =
-      exchange.service.protocol === "mcp"
-        ? decideMcp(parts, exchange)
-        : decideHttp(parts, exchange, goneFrom(exchange));
-    return asked instanceof Promise ? asked.then((decided) => enforce(exchange, decided)) : enforce(exchange, asked);
+    if (exchange.service.protocol === "mcp") {
+      const asked = decideMcp(parts, exchange);
+      return asked instanceof Promise
+        ? asked.then((made) => enforce(exchange, made, undefined))
+        : enforce(exchange, asked, undefined);
+    }
+    const known = calls.find(exchange, parts.decisionPoint(), () => httpQuestion(exchange));
+    const asked = decided(parts, known?.request ?? httpQuestion(exchange), goneFrom(exchange));
+    return asked instanceof Promise
+      ? asked.then((made) => enforce(exchange, made, known))
+      : enforce(exchange, asked, known);
   };
 }
 
@@ -63,19 +71,22 @@ export function withoutObligations(decision: Decision): Decision {
   return { ...decision, allowed: false, conditional: true, reason: `${decision.rule} requires ${needed}` };
 }
 
-/** Asks the decision point about a request of HTTP, or a call of gRPC. */
-export function decideHttp(parts: RelayParts, exchange: Call, hasGone: () => boolean): Decided | Promise<Decided> {
-  const target = filled(exchange.target, "target");
-  const request = httpAccessRequest({
-    ...subjectOf(exchange),
-    service: exchange.service.id.toString(),
-    method: exchange.request.method ?? "",
+/** Asks the decision point about a call of gRPC. */
+export function decideGrpc(parts: RelayParts, call: Call, hasGone: () => boolean): Decided | Promise<Decided> {
+  return decided(parts, httpQuestion(call), hasGone);
+}
+
+function httpQuestion(call: Call): AccessRequest {
+  const target = filled(call.target, "target");
+  return httpAccessRequest({
+    ...subjectOf(call),
+    service: call.service.id.toString(),
+    method: call.request.method ?? "",
     path: target.path,
     query: target.query,
-    ...(exchange.webSocket !== undefined && { protocol: "websocket" }),
-    ...(exchange.service.protocol === "grpc" && { protocol: "grpc" }),
+    ...(call.webSocket !== undefined && { protocol: "websocket" }),
+    ...(call.service.protocol === "grpc" && { protocol: "grpc" }),
   });
-  return decided(parts, request, hasGone);
 }
 
 function decideMcp(parts: RelayParts, exchange: Exchange): Decided | Promise<Decided> {

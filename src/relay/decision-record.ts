@@ -11,6 +11,7 @@ import { ownDecision } from "../policy/own-decision.js";
 import { requestDigest } from "../policy/replay.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
+import type { KnownCall, KnownCalls } from "./known-calls.js";
 import { toolOf } from "./mcp-message.js";
 
 const MAX_SUMMARY = 300;
@@ -44,9 +45,12 @@ export function recordDecision(
   exchange: Recorded,
   decision: Decision,
   request: AccessRequest | undefined,
+  known?: RecordedCall,
 ): Promise<void> {
-  const seen = seenOf(parts, exchange);
-  const appended = parts.audit.appendInTurn("decision", decisionFields(exchange, decision, request, seen));
+  const seen = known === undefined ? seenOf(parts, exchange) : known.seen(() => seenOf(parts, exchange));
+  const fieldsOf = () => decisionFields(exchange, decision, request, seen);
+  const fields = known === undefined ? fieldsOf() : known.fieldsOf(decision, fieldsOf);
+  const appended = parts.audit.appendInTurn("decision", fields);
   return appended.then(() => show(parts, exchange, decision, request, seen), refuseUnwritten);
 }
 
@@ -71,6 +75,9 @@ export function recordDenial(parts: RelayParts, exchange: Recorded, { code, mess
 
 /** The call as people see it. */
 type Seen = Omit<DecidedCall, "decision" | "request">;
+/** What is known of a call that was made before. */
+export type RecordedCall = KnownCall<Seen>;
+export type RecordedCalls = KnownCalls<Seen>;
 
 function seenOf(parts: RelayParts, exchange: Recorded): Seen {
   const { caller, service } = exchange;

@@ -5,7 +5,7 @@ import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import type { Clock } from "../platform/clock.js";
 import type { Exchange, StepResult } from "./exchange.js";
 import { parseMcpMessage } from "./mcp-message.js";
-import { parseRequestTarget } from "./request-target.js";
+import { requestTarget } from "./request-target.js";
 import { checkWebSocketHandshake } from "./websocket.js";
 
 const MAX_MCP_BODY_BYTES = 4 * 1024 * 1024;
@@ -20,7 +20,7 @@ export function parseRequest(names: () => ListenerNames): (exchange: Exchange) =
     checkHostAndOrigin(rawHeaders, names());
     if (exchange.webSocket !== undefined) checkWebSocketHandshake(exchange);
     if (!METHODS.has(method)) throw new Refusal("method-refused", 501, `the relay does not carry ${method}`);
-    exchange.target = parseRequestTarget(url);
+    exchange.target = requestTarget(url);
     return undefined;
   };
 }

@@ -18,6 +18,22 @@ const QUERY = /^[A-Za-z0-9\-._~!$&'()*+,=:@/?%[\]{}|^`;]*$/;
 const PLAIN_PATH = /^(?:\/[A-Za-z0-9\-_~!$&'()*+,=:@]+)*\/?$/;
 const NO_QUERY: Readonly<Record<string, string>> = Object.freeze({});
 
+/** Targets of late, and what they were found to be: programs ask for the same few again and again. */
+const known = new Map<string, RequestTarget>();
+const MAX_KNOWN = { targets: 1_024, characters: 256 };
+
+/** `parseRequestTarget`, which depends on nothing but `raw`. The same object for the same target, as long as it is remembered. */
+export function requestTarget(raw: string): RequestTarget {
+  const found = known.get(raw);
+  if (found !== undefined) return found;
+  const parsed = parseRequestTarget(raw);
+  if (raw.length <= MAX_KNOWN.characters) {
+    if (known.size >= MAX_KNOWN.targets) known.clear();
+    known.set(raw, Object.freeze({ ...parsed, query: Object.freeze(parsed.query) }));
+  }
+  return known.get(raw) ?? parsed;
+}
+
 /**
  * Parses an origin-form request target (RFC 9112 §3.2.1). Whatever two parsers could read differently is refused, never repaired:
  * an upstream must not see another path than the policy saw. Throws Refusal (400) with one code for each cause.

@@ -81,7 +81,7 @@ export function verifyPath(
     }
     const key = issuer.x509.publicKey;
     if (!strongEnough(key)) return fail(depth, "x509-svid-signature-algorithm", "an issuer's key is too weak");
-    if (!subject.x509.verify(key)) return fail(depth, "x509-svid-signature", "a signature is wrong");
+    if (!hasSigned(issuer, subject)) return fail(depth, "x509-svid-signature", "a signature is wrong");
     return true;
   }
 
@@ -105,6 +105,21 @@ export function verifyPath(
   const path = mayStand(leaf, 0) && extend([leaf]);
   if (path !== undefined) return path;
   throw furthest?.error ?? new X509SvidError("x509-svid-issuer-unknown", "the certificate leads to no authority");
+}
+
+/** Whose key was found to have signed which certificates: their bytes say so at any time. */
+const signatures = new WeakMap<ParsedCertificate, WeakSet<ParsedCertificate>>();
+
+function hasSigned(issuer: ParsedCertificate, subject: ParsedCertificate): boolean {
+  let signed = signatures.get(issuer);
+  if (signed?.has(subject)) return true;
+  if (!subject.x509.verify(issuer.x509.publicKey)) return false;
+  if (signed === undefined) {
+    signed = new WeakSet();
+    signatures.set(issuer, signed);
+  }
+  signed.add(subject);
+  return true;
 }
 
 function strongEnough(key: KeyObject): boolean {

@@ -1,7 +1,7 @@
 import type { X509Certificate } from "node:crypto";
 import { contentOf, element, encode, readElements, TAG } from "./der.js";
+import { readCertificate } from "./known-certificates.js";
 import { SpiffeId } from "./spiffe-id.js";
-import { parseCertificate } from "./x509-certificate.js";
 
 /*
  * The agents that launched a sub-agent, in its X.509-SVID: one `description` (X.520 §6.5.1) each in the subject, nearest first. SPIFFE gives the subject
@@ -23,7 +23,7 @@ export function launchChainSubject(launchedBy: readonly string[]): Buffer {
 
 /** The SPIFFE IDs of the agents that launched the holder of `certificate` (DER, or what is parsed already), nearest first. What else a subject says is somebody else's. Throws X509SvidError. */
 export function launchChainOf(certificate: Buffer | X509Certificate): readonly string[] {
-  const { subject } = parseCertificate(certificate);
+  const { subject } = readCertificate(certificate);
   return readElements(contentOf(subject, TAG.sequence)).flatMap((name) =>
     readElements(name.content).flatMap((attribute) => {
       const [type, value] = readElements(attribute.content);

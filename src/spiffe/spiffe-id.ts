@@ -66,6 +66,8 @@ export class SpiffeId {
   readonly trustDomain: TrustDomain;
   /** `""` for the trust domain's own ID, else `/agents/billing`. */
   readonly path: string;
+  /** Asked for many times in each call. */
+  #text: string | undefined;
 
   private constructor(trustDomain: TrustDomain, path: string) {
     this.trustDomain = trustDomain;
@@ -120,7 +122,8 @@ export class SpiffeId {
   }
 
   toString(): string {
-    return SCHEME + this.trustDomain.name + this.path;
+    this.#text ??= SCHEME + this.trustDomain.name + this.path;
+    return this.#text;
   }
 
   toJSON(): string {

@@ -1,5 +1,6 @@
 import type { X509Certificate } from "node:crypto";
 import { verifyPath } from "./certificate-path.js";
+import { keepCertificate, readCertificate } from "./known-certificates.js";
 import { SpiffeId, SpiffeIdError, type TrustDomain } from "./spiffe-id.js";
 import { type ParsedCertificate, parseCertificate } from "./x509-certificate.js";
 import { X509SvidError } from "./x509-svid-error.js";
@@ -35,7 +36,7 @@ export function verifyX509Svid(
   if (chain.length > MAX_CHAIN_LENGTH) {
     throw new X509SvidError("x509-svid-chain-too-long", `more than ${MAX_CHAIN_LENGTH} certificates were presented`);
   }
-  const [leaf, ...intermediates] = chain.map((one) => parseCertificate(one));
+  const [leaf, ...intermediates] = chain.map((one) => readCertificate(one));
   if (leaf === undefined) throw new X509SvidError("x509-svid-chain-empty", "no certificate was presented");
   const id = checkLeaf(leaf);
   const authorities = authoritiesOf(id.trustDomain);
@@ -44,6 +45,7 @@ export function verifyX509Svid(
     throw new X509SvidError("x509-svid-trust-domain-unknown", `no trust bundle for ${id.trustDomain}`);
   }
   const path = verifyPath(leaf, intermediates, authorities.map(parseAuthority), now.getTime());
+  for (const certificate of [leaf, ...intermediates]) keepCertificate(certificate);
   return { id, leaf: leaf.x509, notAfter: new Date(Math.min(...path.map((certificate) => certificate.notAfter))) };
 }
 

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { canonicalize } from "json-canonicalize";
 import { expect, test } from "vitest";
 import type { AuditFields } from "../../src/audit/audit-log.js";
-import { canonicalFields } from "../../src/audit/chain.js";
+import { canonicalFields, preparedFields } from "../../src/audit/chain.js";
 
 /** Names that sort in another way as numbers, in UTF-16 and by code point. */
 const name = fc.oneof(fc.string(), fc.constantFrom("", "1", "9", "10", "a", "A", "é", "￿", "😀", "b"));
@@ -49,3 +49,28 @@ test.each([
 test("a member without a value is none", () => {
   expect(canonicalFields("call", { a: 1, b: undefined, c: [undefined] } as never)).toBe('{"a":1,"c":[null]}');
 });
+
+test("prepared fields are what the same fields are when they are written one by one", () => {
+  fc.assert(
+    fc.property(
+      fc.dictionary(name, value, { maxKeys: 8 }),
+      name,
+      fc.stringMatching(/^[\w-]{1,20}$/),
+      (given, member, text) => {
+        const fields = given as AuditFields;
+        const written = preparedFields("decision", fields, member)(text);
+        expect(written.canonical).toBe(canonicalize({ ...fields, [member]: text }));
+        expect(canonicalFields("decision", written)).toBe(written.canonical);
+      },
+    ),
+  );
+});
+
+test.each(['a"b', "a\\b", "", "a\nb", "é", '","verdict":"ALLOW'])(
+  "a text that JSON writes in another way is refused: %j",
+  (text) => {
+    const prepared = preparedFields("decision", { verdict: "DENY" }, "decision");
+    expect(prepared("plain-1").canonical).toBe('{"decision":"plain-1","verdict":"DENY"}');
+    expect(() => prepared(text)).toThrow(expect.objectContaining({ code: "audit-entry-invalid" }));
+  },
+);

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { CallerLaunch } from "../../src/attestation/caller.js";
-import type { AuditEntry, AuditLog } from "../../src/audit/audit-log.js";
+import type { AuditEntry, AuditFields, AuditLog } from "../../src/audit/audit-log.js";
+import { canonicalFields } from "../../src/audit/chain.js";
 import { CodedError } from "../../src/coded-error.js";
 import type { IdentityConfig, LaunchConfig, Lifetimes } from "../../src/config/config.js";
 import { createTrustBundles } from "../../src/identity/bundles.js";
@@ -78,8 +79,9 @@ function createTestAuditLog(clock: Clock): TestAuditLog {
   return {
     entries,
     writable: true,
-    append(kind, fields) {
+    append(kind, given) {
       if (!this.writable) throw new CodedError("audit-unwritable", "the disk is full");
+      const fields = JSON.parse(canonicalFields(kind, given)) as AuditFields;
       const hash = createHash("sha256").update(JSON.stringify(fields)).digest("hex");
       const entry = { sequence: entries.length, time: new Date(clock.now()).toISOString(), kind, fields, hash };
       entries.push(entry);

@@ -2,6 +2,7 @@ import type { Mutant } from "./mutants.ts";
 
 const RECORD_FIRST = "test/relay/record-first.test.ts";
 const CONNECTIONS = "test/relay/connections.test.ts";
+const KNOWN = "test/relay/known-calls.test.ts";
 
 /** Of the way of a call through the relay. */
 export const relayMutants: readonly Mutant[] = [
@@ -9,9 +10,9 @@ export const relayMutants: readonly Mutant[] = [
     id: "relay-decision-recorded-first",
     check: "D20: nothing is forwarded before the decision is in the record",
     file: "src/relay/decide.ts",
-    find: "return recordDecision(parts, exchange, decision, request).then(() => {",
+    find: "return recordDecision(parts, exchange, decision, made.request, known).then(() => {",
     replace:
-      "recordDecision(parts, exchange, decision, request).catch(() => {}); return Promise.resolve().then(() => {",
+      "recordDecision(parts, exchange, decision, made.request, known).catch(() => {}); return Promise.resolve().then(() => {",
     tests: [RECORD_FIRST],
   },
   {
@@ -29,6 +30,70 @@ export const relayMutants: readonly Mutant[] = [
     find: "if (exchange.response.destroyed || exchange.request.socket.destroyed) {",
     replace: "if (false) {",
     tests: [RECORD_FIRST],
+  },
+  {
+    id: "known-call-caller",
+    check: "what is known of a caller's call is known of no other caller",
+    file: "src/relay/known-calls.ts",
+    find: "opens, id, launchedBy.join(), evidence",
+    replace: "opens, launchedBy.join(), evidence",
+    tests: [KNOWN],
+  },
+  {
+    id: "known-call-launchers",
+    check: "a call of a sub-agent is not one of its launcher's own",
+    file: "src/relay/known-calls.ts",
+    find: "opens, id, launchedBy.join(), evidence",
+    replace: "opens, id, evidence",
+    tests: [KNOWN],
+  },
+  {
+    id: "known-call-evidence",
+    check: "a call on weaker evidence is another call",
+    file: "src/relay/known-calls.ts",
+    find: "launchedBy.join(), evidence, detail]",
+    replace: "launchedBy.join(), detail]",
+    tests: [KNOWN],
+  },
+  {
+    id: "known-call-method",
+    check: "a call of another method is another call",
+    file: "src/relay/known-calls.ts",
+    find: "const key = [request.method, target.raw",
+    replace: "const key = [target.raw",
+    tests: [KNOWN],
+  },
+  {
+    id: "known-call-websocket",
+    check: "opening a WebSocket is another call than reading the same path",
+    file: "src/relay/known-calls.ts",
+    find: "target.raw, opens, id",
+    replace: "target.raw, id",
+    tests: [KNOWN],
+  },
+  {
+    id: "known-call-policy",
+    check: "what is known under one policy is not known under the next",
+    file: "src/relay/known-calls.ts",
+    find: "if (this.#point !== point || this.#service !== call.service) {",
+    replace: "if (this.#service !== call.service) {",
+    tests: [KNOWN],
+  },
+  {
+    id: "known-call-record",
+    check: "the record says of each decision what it was, not what the last was",
+    file: "src/relay/known-calls.ts",
+    find: "if (this.#decided === undefined || !sameButId(this.#decided.like, decision)) {",
+    replace: "if (this.#decided === undefined) {",
+    tests: [KNOWN],
+  },
+  {
+    id: "standing-verdict-terms",
+    check: "a verdict that a time, a count or a value decided is worked out each time",
+    file: "src/policy/rule-hits.ts",
+    find: "if (rule.terms.length > 0 || rule.condition !== undefined || rule.limit !== undefined) this.restsOnRequest = false;",
+    replace: "",
+    tests: ["test/policy/standing-verdicts.test.ts"],
   },
   {
     id: "relay-connection-limit",

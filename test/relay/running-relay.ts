@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { createCallerAttestor } from "../../src/attestation/attestor.js";
 import { executableDigests } from "../../src/attestation/hash-cache.js";
 import { createLaunchRegistry } from "../../src/attestation/launches.js";
-import type { AuditEntry, AuditLog } from "../../src/audit/audit-log.js";
+import type { AuditEntry, AuditFields, AuditLog } from "../../src/audit/audit-log.js";
+import { canonicalFields } from "../../src/audit/chain.js";
 import { CodedError } from "../../src/coded-error.js";
 import type { IdentityConfig } from "../../src/config/config.js";
 import type { NewEvent } from "../../src/control-api/events.js";
@@ -168,8 +169,9 @@ function createTestRecord(clock: Clock): TestRecord {
   const record: TestRecord = {
     entries,
     writable: true,
-    append(kind, fields) {
+    append(kind, given) {
       if (!record.writable) throw new CodedError("audit-unwritable", "the disk is full");
+      const fields = JSON.parse(canonicalFields(kind, given)) as AuditFields;
       const entry = { sequence: entries.length, time: new Date(clock.now()).toISOString(), kind, fields, hash: "" };
       entries.push(entry);
       return { sequence: entry.sequence, hash: entry.hash };

@@ -1,5 +1,5 @@
 import { X509Certificate } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { TrustDomain } from "../../src/spiffe/spiffe-id.js";
 import { parseX509Chain, verifyX509Svid, type X509SvidErrorCode } from "../../src/spiffe/x509-svid.js";
 import { X509SvidError } from "../../src/spiffe/x509-svid-error.js";
@@ -253,5 +253,36 @@ describe("concatenated DER (XR-3)", () => {
       "another tag": Buffer.of(0x04, 0x00),
     };
     for (const [what, bytes] of Object.entries(wrong)) expect(code(bytes), what).toBe("x509-svid-malformed");
+  });
+});
+
+describe("a chain that was good before", () => {
+  it("is good without verifying its signatures again, whoever presents it", async () => {
+    const leaf = await makeLeaf(root);
+    const checks = vi.spyOn(X509Certificate.prototype, "verify");
+    try {
+      for (const _ of [1, 2, 3]) expect(verify([leaf]).id.toString()).toBe("spiffe://shop.local/agents/billing");
+      // As bytes elsewhere in memory, and as TLS hands it over.
+      verifyX509Svid([Buffer.from(leaf.der)], bundleOf(root), NOW);
+      verifyX509Svid([new X509Certificate(leaf.der)], bundleOf(root), NOW);
+      expect(checks).toHaveBeenCalledTimes(1);
+    } finally {
+      checks.mockRestore();
+    }
+  });
+
+  it("is refused when it has run out, when its authority is gone, and with one octet changed", async () => {
+    const leaf = await makeLeaf(root);
+    expect(refusal([leaf])).toBe("accepted");
+    expect(refusal([leaf], [root], new Date(NOW.getTime() + 100 * 24 * HOUR))).toBe("x509-svid-expired");
+    expect(refusal([leaf], [await makeAuthority()])).not.toBe("accepted");
+    const forged = Buffer.from(leaf.der);
+    forged[forged.length - 1] = (forged.at(-1) ?? 0) ^ 1;
+    for (const _ of [1, 2]) {
+      expect(() => verifyX509Svid([forged], bundleOf(root), NOW)).toThrow(
+        expect.objectContaining({ code: "x509-svid-signature" }),
+      );
+    }
+    expect(refusal([leaf])).toBe("accepted");
   });
 });

@@ -32,7 +32,7 @@ function start() {
     audit: {
       append: () => ({ sequence: 0, hash: "" }),
       async appendInTurn(_kind, fields) {
-        recorded.push(fields);
+        recorded.push(fields as AuditFields);
         return { sequence: 0, hash: "" };
       },
     },

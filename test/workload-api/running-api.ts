@@ -6,7 +6,8 @@ import { createCallerAttestor } from "../../src/attestation/attestor.js";
 import type { CallerAttestor } from "../../src/attestation/caller.js";
 import { executableDigests } from "../../src/attestation/hash-cache.js";
 import { createLaunchRegistry } from "../../src/attestation/launches.js";
-import type { AuditEntry, AuditLog } from "../../src/audit/audit-log.js";
+import type { AuditEntry, AuditFields, AuditLog } from "../../src/audit/audit-log.js";
+import { canonicalFields } from "../../src/audit/chain.js";
 import { createMemoryAuditLog } from "../../src/audit/memory-log.js";
 import { CodedError } from "../../src/coded-error.js";
 import type { IdentityConfig, RequiredFacts } from "../../src/config/config.js";
@@ -169,7 +170,8 @@ function createTestRecord(clock: Clock): TestRecord {
     append(kind, fields, options) {
       if (!this.writable) throw new CodedError("audit-unwritable", "the record cannot be written: no space left");
       const receipt = log.append(kind, fields, options);
-      entries.push({ ...receipt, time: new Date(clock.now()).toISOString(), kind, fields });
+      const written = JSON.parse(canonicalFields(kind, fields)) as AuditFields;
+      entries.push({ ...receipt, time: new Date(clock.now()).toISOString(), kind, fields: written });
       return receipt;
     },
     async appendInTurn(kind, fields) {

@@ -151,7 +151,7 @@ func (c *connection) call(head []byte) error {
 	return err
 }
 
-// Each caller has a connection of its own and goes on until `more` is false.
+// Each caller has a connection of its own; they start when all are open.
 func callers(count int, run func(*connection) error) error {
 	var failed error
 	var once sync.Once
@@ -176,7 +176,8 @@ func callers(count int, run func(*connection) error) error {
 	return failed
 }
 
-// Open loop: a call is due at its time whether or not earlier ones have ended, and its latency counts from when it was let go.
+// Open loop: a call is due at its time whether or not earlier ones have ended, and its latency counts from when it was let go. The clock starts
+// when all connections are open: what it costs to open one is another mode's business.
 func atFixedRate() (any, error) {
 	total := int(float64(*rate) * *seconds)
 	warm := total / 4
@@ -185,7 +186,7 @@ func atFixedRate() (any, error) {
 		counts bool
 	}
 	due := make(chan started, total+warm)
-	go func() {
+	letGo := func() {
 		defer close(due)
 		begin := time.Now()
 		for sent := 0; sent < total+warm; {
@@ -199,10 +200,12 @@ func atFixedRate() (any, error) {
 				_ = syscall.Nanosleep(&wait, nil)
 			}
 		}
-	}()
+	}
+	var open sync.Once
 	var lock sync.Mutex
 	latencies := make([]time.Duration, 0, total)
 	err := callers(*connections, func(c *connection) error {
+		open.Do(func() { go letGo() })
 		head := c.head("GET", path, -1)
 		for next := range due {
 			if err := c.call(head); err != nil {
