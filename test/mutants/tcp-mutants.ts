@@ -85,7 +85,7 @@ export const tcpMutants: readonly Mutant[] = [
   {
     id: "tcp-server-identity",
     check: "the caller's bytes go only to the service that is meant",
-    file: "src/relay/tcp-ends.ts",
+    file: "src/relay/caller-tls.ts",
     find: "if (!peer.id.equals(target.expected)) {",
     replace: "if (false) {",
     tests: ["test/relay/tcp-callers.test.ts"],
