@@ -156,7 +156,7 @@ async function carry(
     endGently(socket);
     return;
   }
-  const exchange = newTcpExchange("inbound", service);
+  const exchange = newTcpExchange("inbound", service, parts);
   const connection = new OpenConnection(exchange, tlsEnd(socket, raw), parts.clock);
   const admitted: Admitted = { connection, peer };
   open.add(admitted);
@@ -164,6 +164,7 @@ async function carry(
   try {
     const process = await ticketOf(parts, leg.tickets, socket, peer);
     const { detail = "", evidence = "certificate" } = process ?? {};
+    exchange.parent = process?.trace;
     const { id, certificateSha256 } = peer;
     // Only our own authority says which of our agents launched somebody.
     const launchedBy = id.memberOf(service.id.trustDomain) ? peer.launchedBy : [];

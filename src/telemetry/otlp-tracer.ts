@@ -41,6 +41,7 @@ export function createOtlpTracer(options: {
         traceparent: formatTraceParent({ traceId, spanId, flags: traceFlags }),
         tracestate: state,
         end({ name, errorType, attributes }) {
+          if (!span.isRecording()) return;
           span.updateName(name);
           for (const [key, value] of Object.entries(attributes)) if (value !== undefined) span.setAttribute(key, value);
           if (errorType !== undefined) {
