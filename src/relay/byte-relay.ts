@@ -66,7 +66,9 @@ export class ByteRelay {
       sink.once("drain", goOn);
     });
     goOn();
-    source.once("end", () => sink.end());
+    // Who has nothing to say may have ended before anybody listened.
+    if (source.readableEnded) sink.end();
+    else source.once("end", () => sink.end());
     source.once("error", (error) => this.breakOff(`${from === 0 ? "caller" : "service"}-broke-off: ${codeOf(error)}`));
     source.once("close", () => {
       // Whoever is at the other end closes by an end or an error: without either it was closed here.

@@ -36,6 +36,7 @@ import type { RunningService } from "./running-service.js";
 import { plainEnd } from "./tcp-ends.js";
 import { decideConnection, newTcpExchange, recordEnd, recordRefusal, type TcpExchange } from "./tcp-exchange.js";
 import { breakOffIfDenied, isStill, type TcpLeg } from "./tcp-outbound.js";
+import { traceConnection } from "./tcp-tracing.js";
 import { parentIn } from "./tracing.js";
 
 /** What the listener is called where a message names it. */
@@ -146,6 +147,7 @@ async function carry(
     ...newTcpExchange("outbound", proxy.itself, parts),
     ...{ request: { method: "CONNECT" }, parent: parentIn(request.rawHeaders) },
   };
+  traceConnection(exchange);
   let tunnel: Tunnel | undefined;
   let service: End | undefined;
   try {

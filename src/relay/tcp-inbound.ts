@@ -17,6 +17,7 @@ import { boundConnections, connectToService, tcpListener, tlsEnd } from "./tcp-e
 import { decideConnection, endGently, newTcpExchange, recordEnd, recordRefusal } from "./tcp-exchange.js";
 import { breakOffIfDenied, maxOf, type TcpLeg } from "./tcp-outbound.js";
 import { ALPN, readPreface } from "./tcp-protocol.js";
+import { traceConnection } from "./tcp-tracing.js";
 import type { CallingProcess, Tickets } from "./tickets.js";
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
@@ -165,6 +166,7 @@ async function carry(
     const process = await ticketOf(parts, leg.tickets, socket, peer);
     const { detail = "", evidence = "certificate" } = process ?? {};
     exchange.parent = process?.trace;
+    traceConnection(exchange);
     const { id, certificateSha256 } = peer;
     // Only our own authority says which of our agents launched somebody.
     const launchedBy = id.memberOf(service.id.trustDomain) ? peer.launchedBy : [];

@@ -21,7 +21,7 @@ import { decidesOutbound, type RunningService } from "./running-service.js";
 import { boundConnections, connectAsCaller, plainEnd, type ServiceConnection, tcpListener } from "./tcp-ends.js";
 import { decideConnection, deniedSince, endGently, newTcpExchange, recordEnd, recordRefusal } from "./tcp-exchange.js";
 import { ALPN, preface } from "./tcp-protocol.js";
-import { traceOf } from "./tcp-tracing.js";
+import { traceConnection, traceOf } from "./tcp-tracing.js";
 import type { Tickets } from "./tickets.js";
 
 /** A leg of a tcp service: its connections outlive the policy that they were decided by. */
@@ -146,6 +146,7 @@ async function carry(parts: RelayParts, leg: Leg, open: Set<Carried>, socket: So
     endGently(socket);
     return;
   }
+  traceConnection(exchange);
   const connection = new OpenConnection(exchange, caller, parts.clock);
   const carried: Carried = { connection, caller: undefined, service: undefined };
   open.add(carried);

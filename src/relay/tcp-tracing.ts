@@ -4,6 +4,11 @@ import type { RelayedBytes } from "./byte-relay.js";
 import type { TcpExchange } from "./tcp-exchange.js";
 import { carriedAttributes, errorKind, failureOf, ownAttributes } from "./tracing.js";
 
+/** Begins the span of a connection whose `parent` is known. */
+export function traceConnection(exchange: TcpExchange): void {
+  spanOf(exchange);
+}
+
 /** The place in the trace that the next leg goes on from. Bytes carry no headers: our own legs tell each other beside them. */
 export function traceOf(exchange: TcpExchange): TraceParent | undefined {
   const span = spanOf(exchange);

@@ -179,6 +179,14 @@ export const tcpMutants: readonly Mutant[] = [
     tests: ["test/relay/tcp-bytes.test.ts"],
   },
   {
+    id: "tcp-ended-early",
+    check: "a caller's end reaches its service also where it came first",
+    file: "src/relay/byte-relay.ts",
+    find: "if (source.readableEnded) sink.end();",
+    replace: "if (false) sink.end();",
+    tests: ["test/relay/tcp-bytes.test.ts"],
+  },
+  {
     id: "tcp-backpressure",
     check: "a side that does not read makes the other one wait",
     file: "src/relay/byte-relay.ts",

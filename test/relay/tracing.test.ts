@@ -102,13 +102,38 @@ describe("the trace of a call", () => {
     expect(invoices.arrived.at(-1)?.headers.traceparent).toMatch(new RegExp(`^00-${traceId}-[0-9a-f]{16}-00$`));
   });
 
+  it("holds no query, no header, no body and no argument", async () => {
+    const canary = "canary-4711";
+    collector.bodies.length = 0;
+    const spans = await traced(async (relay) => {
+      const answer = await fetch(`${relay.urlOf("invoices")}/v1?token=${canary}`, { headers: { "x-note": canary } });
+      await answer.text();
+      const url = `${relay.urlOf("payments")}/mcp?token=${canary}`;
+      const params = { name: "refund", arguments: { amount: 5, note: canary } };
+      await fetch(url, {
+        method: "POST",
+        headers: { "content-type": "application/json", accept: "application/json", cookie: canary },
+        body: JSON.stringify({ jsonrpc: "2.0", id: canary, method: "tools/call", params }),
+      }).then((response) => response.text());
+    });
+    const sent = Buffer.concat(collector.bodies).toString("latin1");
+    expect(spans.map(({ name }) => name).sort()).toEqual(["GET invoices", "GET invoices", "tools/call refund"]);
+    expect(sent).toContain("/v1");
+    expect(sent).not.toContain(canary);
+    expect(invoices.arrived.at(-1)).toMatchObject({ url: `/v1?token=${canary}`, headers: { "x-note": canary } });
+    expect(JSON.stringify(bodies.at(-1))).toContain(canary);
+  });
+
   it("shows a denial and its rule", async () => {
     const spans = await traced(async (relay) => {
       await fetch(`${relay.urlOf("invoices")}/v1`, { method: "DELETE" }).then((response) => response.text());
     });
-    expect(spans.find(({ kind }) => kind === 2)?.attributes).toMatchObject({
+    const [client, server] = [3, 2].map((kind) => spans.find((span) => span.kind === kind));
+    expect(server?.attributes).toMatchObject({
       ...{ "agentid.verdict": "DENY", "agentid.rule": "default", "http.response.status_code": 403 },
     });
+    // An error of who called, and none of who answered.
+    expect([client?.status, client?.attributes["error.type"], server?.status]).toEqual([2, "403", 0]);
   });
 
   it("of an MCP message may stand in its body (_meta), and goes on there too", async () => {
