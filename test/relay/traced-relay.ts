@@ -48,13 +48,16 @@ export async function traced(
     await tracer.close();
     collector.close();
   }
-  const { spans, bodies } = collector;
+  const { spans, bodies, types, resources } = collector;
   const [client, server] = [3, 2].map((kind) => spans.find((span) => span.kind === kind));
-  return { spans, client, server, sent: Buffer.concat(bodies).toString("latin1") };
+  return { spans, client, server, types, resources, sent: Buffer.concat(bodies).toString("latin1") };
 }
 
 export interface Traced {
   readonly spans: readonly ReceivedSpan[];
+  /** Of each request to the collector: method, path and type; and whose spans it brought. */
+  readonly types: readonly string[];
+  readonly resources: readonly Readonly<Record<string, unknown>>[];
   /** Of the outbound leg, and of the inbound one. */
   readonly client: ReceivedSpan | undefined;
   readonly server: ReceivedSpan | undefined;
