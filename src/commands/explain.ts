@@ -1,6 +1,6 @@
 import { Args } from "@oclif/core";
 import { destination, displayText } from "../control-api/display-text.js";
-import type { Explanation, ShadowReport } from "../control-api/routes.js";
+import type { Explanation, ShadowReport } from "../control-api/explanation-routes.js";
 import { shadowWords } from "../control-api/shadow-words.js";
 import type { ConsideredRule } from "../policy/access-request.js";
 import { AgentidCommand } from "./base-command.js";

@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { authorityRoutes, revocation } from "./authority-routes.js";
 import { agentidEvent, authzenAddresses, reloadDone } from "./events.js";
+import { explanationRoutes } from "./explanation-routes.js";
+import { federationRoutes } from "./federation-routes.js";
 import { sandboxGrant } from "./sandbox-view.js";
 import { secretRoutes } from "./secret-routes.js";
 
@@ -131,73 +133,6 @@ const attestation = z.object({
 });
 export type AttestationReport = z.infer<typeof attestation>;
 
-const shadowOutcome = z.object({
-  rule: z.string().describe("`default` where no rule allows what an identity in shadow was let do"),
-  at: z.string().optional(),
-  effect: z
-    .enum(["allow", "deny", "match"])
-    .describe("`allow` with `would: deny` and `differs`: an identity in shadow was let through"),
-  would: z.enum(["allow", "deny", "require"]),
-  differs: z.boolean().describe("the answer would have been another one"),
-  reason: z.string(),
-  subject: z.string().optional().describe("SPIFFE ID of the agent above the caller about whom this is"),
-});
-export type ShadowReport = z.infer<typeof shadowOutcome>;
-
-const consideredRule = z.object({
-  rule: z.string(),
-  at: z.string(),
-  effect: z.enum(["allow", "deny", "match"]),
-  outcome: z.string(),
-  detail: z.string(),
-  subject: z.string().optional().describe("SPIFFE ID of the agent above the caller about whom this is"),
-  shadow: z.boolean().optional().describe("it is reported, and decides nothing"),
-});
-const proposal = z.object({
-  title: z.string(),
-  widens: z.boolean().describe("it allows more than this very call"),
-  change: z.discriminatedUnion("kind", [
-    z.object({ kind: z.literal("add"), rule: z.looseObject({ name: z.string() }), comment: z.string() }),
-    z.object({
-      kind: z.literal("when"),
-      rule: z.string(),
-      file: z.string().describe("policies/payments.yaml"),
-      when: z.string(),
-    }),
-  ]),
-});
-export type PolicyProposal = z.infer<typeof proposal>;
-
-export const explanation = z.object({
-  decision: z.string(),
-  verdict: z.enum(["ALLOW", "DENY"]),
-  time: z.iso.datetime(),
-  caller: z.string(),
-  callerDetail: z.string(),
-  evidence: z.string().optional(),
-  launchedBy: z.array(z.string()).optional().describe("the agents that launched the caller, nearest first"),
-  service: z.string(),
-  action: z.string(),
-  target: z.string(),
-  arguments: z.string().describe("one line, stripped and shortened"),
-  rule: z.string(),
-  at: z.string().optional(),
-  reason: z.string(),
-  considered: z.array(consideredRule),
-  shadow: z
-    .array(shadowOutcome)
-    .optional()
-    .describe("what rules in shadow would have done, and what an identity in shadow was spared"),
-  /** The narrowest rule that would allow it, as YAML to paste; absent when it is allowed also without a shadow or when no rule can (no identity). */
-  suggestion: z.string().optional(),
-  proposals: z
-    .array(proposal)
-    .describe(
-      "ways to allow it, least privilege first; of what an identity in shadow was let do, when the shadow ends",
-    ),
-});
-export type Explanation = z.infer<typeof explanation>;
-
 export const problem = z.object({
   type: z.string(),
   title: z.string(),
@@ -221,55 +156,6 @@ const auditPage = z.object({
   ),
 });
 
-export const bundleReport = z.object({
-  trustDomain: z.string(),
-  source: z
-    .enum(["own", "command", "endpoint"])
-    .describe("`own`: this trust domain's; `command`: set by the administrator; `endpoint`: followed by `federation`"),
-  sequence: z.string().optional().describe("`spiffe_sequence`, 64 bits, so as text"),
-  refreshHintSeconds: z.number().int().optional(),
-  receivedAt: z.iso.datetime().optional(),
-  x509Authorities: z.number().int(),
-  jwtKeys: z.number().int(),
-  notAfter: z.iso.datetime().optional().describe("when the last of its X.509 authorities ends"),
-});
-export type BundleReport = z.infer<typeof bundleReport>;
-
-const trustDomainName = z.object({ trustDomain: z.string() });
-
-export const relationshipReport = z.object({
-  trustDomain: z.string(),
-  url: z.string(),
-  profile: z.enum(["https_spiffe", "https_web"]),
-  endpointSpiffeId: z.string().optional(),
-  state: z.enum(["waiting", "fetching", "closed"]),
-  refreshSeconds: z.number().int(),
-  nextAt: z.iso.datetime(),
-  lastSuccess: z.iso.datetime().optional().describe("since the daemon started"),
-  problem: z.object({ code: z.string(), message: z.string() }).optional(),
-  bundle: bundleReport.optional(),
-});
-export type RelationshipReport = z.infer<typeof relationshipReport>;
-
-const refreshed = z.object({
-  trustDomain: z.string(),
-  outcome: z.enum(["changed", "unchanged", "failed"]),
-  problem: z.object({ code: z.string(), message: z.string() }).optional(),
-});
-
-const deniedCalls = z.object({
-  count: z.number().int().describe("how often, among the remembered decisions"),
-  latest: explanation,
-});
-export type DeniedCalls = z.infer<typeof deniedCalls>;
-
-const shadowedCalls = z.object({
-  count: z.number().int().describe("how often, among the remembered decisions"),
-  outcome: shadowOutcome.describe("of the latest"),
-  latest: explanation,
-});
-export type ShadowedCalls = z.infer<typeof shadowedCalls>;
-
 const nothing = z.object({});
 
 const reloadAnswer = z.object({
@@ -292,16 +178,6 @@ export const routes = {
   },
   launch: { method: "POST", path: "/v1/launch", input: launchRequest, output: launchGrant },
   attest: { method: "POST", path: "/v1/attest", input: attestRequest, output: attestation },
-  explain: { method: "GET", path: "/v1/explain", input: z.object({ decision: z.string() }), output: explanation },
-  denials: {
-    method: "GET",
-    path: "/v1/denials",
-    input: nothing,
-    output: z.object({
-      denials: z.array(deniedCalls).describe("alike ones together, the latest first"),
-      shadowed: z.array(shadowedCalls).describe("calls whose answer changes when a shadow ends, in the same way"),
-    }),
-  },
   acceptReload: { method: "POST", path: "/v1/reload/accept", input: reloadAnswer, output: reloadDone },
   refuseReload: { method: "POST", path: "/v1/reload/refuse", input: reloadAnswer, output: reloadDone },
   rotate: {
@@ -334,41 +210,8 @@ export const routes = {
       pinned: z.boolean(),
     }),
   },
-  bundles: {
-    method: "GET",
-    path: "/v1/bundles",
-    input: nothing,
-    output: z.object({ bundles: z.array(bundleReport) }),
-  },
-  bundle: {
-    method: "GET",
-    path: "/v1/bundle",
-    input: z.object({ trustDomain: z.string().optional() }),
-    output: bundleReport.extend({ document: z.string().describe("the SPIFFE bundle, JSON as text") }),
-  },
-  setBundle: {
-    method: "POST",
-    path: "/v1/bundle/set",
-    input: trustDomainName.extend({ document: z.string().describe("a SPIFFE bundle, or certificates in PEM") }),
-    output: bundleReport,
-  },
-  deleteBundle: { method: "POST", path: "/v1/bundle/delete", input: trustDomainName, output: nothing },
-  federation: {
-    method: "GET",
-    path: "/v1/federation",
-    input: nothing,
-    output: z.object({
-      endpoint: z.object({ url: z.string(), profile: z.string(), spiffeId: z.string().optional() }).optional(),
-      oidc: z.object({ issuer: z.string(), listen: z.string() }).optional(),
-      relationships: z.array(relationshipReport),
-    }),
-  },
-  refreshFederation: {
-    method: "POST",
-    path: "/v1/federation/refresh",
-    input: z.object({ trustDomain: z.string().optional() }),
-    output: z.object({ results: z.array(refreshed) }),
-  },
+  ...explanationRoutes,
+  ...federationRoutes,
   ...authorityRoutes,
   ...secretRoutes,
   audit: {

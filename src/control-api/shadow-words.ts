@@ -1,4 +1,4 @@
-import type { ShadowReport } from "./routes.js";
+import type { ShadowReport } from "./explanation-routes.js";
 
 type Outcome = Pick<ShadowReport, "rule" | "effect" | "would" | "differs">;
 

@@ -1,5 +1,5 @@
 import { CodedError } from "../coded-error.js";
-import type { DeniedCalls, Explanation, ShadowedCalls, ShadowReport } from "../control-api/routes.js";
+import type { DeniedCalls, Explanation, ShadowedCalls, ShadowReport } from "../control-api/explanation-routes.js";
 import type { DecisionPoint, ShadowOutcome } from "../policy/access-request.js";
 import type { DecidedCall } from "../policy/decided-call.js";
 import type { PolicySet } from "../policy/policy-set.js";

@@ -2,7 +2,7 @@ import { CodedError } from "../coded-error.js";
 import type { BundleEndpointConfig, HostPort } from "../config/config.js";
 import { BUNDLE_ENDPOINT_IDENTITY } from "../config/config.js";
 import { formatAddress } from "../config/describe-federation.js";
-import type { BundleReport, RelationshipReport } from "../control-api/routes.js";
+import type { BundleReport, RelationshipReport } from "../control-api/federation-routes.js";
 import { refreshSeconds } from "../federation/bundle-poll.js";
 import { parseBundleFile } from "../federation/first-bundle.js";
 import type { ForeignBundle } from "../federation/foreign-bundles.js";

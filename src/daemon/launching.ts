@@ -1,33 +1,25 @@
-import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Adopters } from "../attestation/adopters.js";
-import type { Caller, CallerAttestor } from "../attestation/caller.js";
-import type { Command } from "../attestation/executable-resolution.js";
-import { type ExpectedProgram, launchedName } from "../attestation/launched-process.js";
+import type { CallerAttestor } from "../attestation/caller.js";
+import { launchedName } from "../attestation/launched-process.js";
 import type { LaunchRegistry } from "../attestation/launches.js";
-import {
-  compareWithLock,
-  describeDifference,
-  expectedProgram,
-  markFiles,
-  type PinnedLaunch,
-  pinLaunch,
-} from "../attestation/pinning.js";
 import type { AuditLog } from "../audit/audit-log.js";
-import { CodedError, codeOf, messageOf } from "../coded-error.js";
-import type { IdentityConfig, LaunchConfig } from "../config/config.js";
+import { codeOf, messageOf } from "../coded-error.js";
+import type { IdentityConfig } from "../config/config.js";
 import { formatCommand } from "../config/describe-identity.js";
 import { secretVariables } from "../config/egress-values.js";
 import type { LaunchGrant } from "../control-api/routes.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import { instanceIdentity } from "../identity/instances.js";
-import { LONGEST_LAUNCH_CHAIN } from "../policy/launch-chain.js";
-import { INSIDE } from "../sandbox/view.js";
-import { SpiffeId } from "../spiffe/spiffe-id.js";
+import { chainAbove, requireChain } from "./agents-above.js";
 import type { AdmittedPeer } from "./control-server.js";
 import type { EventBus } from "./event-bus.js";
+import { hintOf, type Refuse, refusal } from "./launch-refusal.js";
 import { type SharedWalls, widerThan } from "./launch-socket.js";
+import { insideOnly, withoutSockets } from "./launch-variables.js";
+import { instanceOf } from "./launched-instance.js";
+import { commandDifference, programAsPinned } from "./pinned-command.js";
 import type { Project } from "./project.js";
 import type { Sandboxes } from "./sandboxes.js";
 
@@ -98,7 +90,7 @@ export function createLaunching(options: LaunchingOptions) {
           "agentid attest PID shows what it asks for",
         );
       }
-      const launchedBy = right === "agent" ? await chainAbove(launcher, identity, refuse) : [];
+      const launchedBy = right === "agent" ? await chainAbove(options, launcher, identity, refuse) : [];
       if (registry.isRevoked(identity.id)) {
         return refuse(`${identity.name} is revoked`, `to give it back: agentid revoke --undo ${identity.name}`);
       }
@@ -124,7 +116,7 @@ export function createLaunching(options: LaunchingOptions) {
           `its entry would have to name it in \`launch.sandbox\`, or the agent above it be launched without it`,
         );
       }
-      const instance = instanceOf(request, identity, wanted, refuse);
+      const instance = instanceOf(registry, request, identity, wanted, refuse);
       const pinned = options.project().lock.identities[identity.name];
       if (pinned === undefined)
         return refuse(`${identity.name} has no pin in agentid.lock`, `agentid entry pin ${identity.name}`);
@@ -180,7 +172,7 @@ export function createLaunching(options: LaunchingOptions) {
               if (!isDeepStrictEqual(registry.find(identity.name), identity)) {
                 throw refusal(`the entry of ${identity.name} has changed meanwhile`, "launch it again");
               }
-              if (right === "agent") await requireChain(pid, identity, launchedBy);
+              if (right === "agent") await requireChain(options, pid, identity, launchedBy);
               return programAsPinned(identity.name, command, pinned);
             },
             record,
@@ -218,95 +210,6 @@ export function createLaunching(options: LaunchingOptions) {
       launcher.close();
     }
   };
-
-  /** Process `asker`, which asked for a launch from below an agent, must stand below the same agents still. */
-  async function requireChain(asker: number, wanted: IdentityConfig, launchedBy: readonly string[]): Promise<void> {
-    const caller = await attestor.ofPid(asker);
-    try {
-      const now = await chainAbove(caller, wanted, (reason, hint) => {
-        throw refusal(reason, hint);
-      });
-      if (!isDeepStrictEqual(now, launchedBy)) throw refusal("another agent stands above it now", "launch it again");
-    } finally {
-      caller.close();
-    }
-  }
-
-  /** The agents above a launch that `launcher`, started by an agent, asks for: that agent must have its identity now, and its entry name the sub-agent. */
-  async function chainAbove(launcher: Caller, wanted: IdentityConfig, refuse: Refuse): Promise<readonly string[]> {
-    const { launch: descends } = launcher;
-    if (descends?.evidence !== "parent") {
-      return refuse("nothing shows any more which agent started this process", "launch it again");
-    }
-    const agent = await attestor.ofPid(descends.pid);
-    try {
-      const name = launchedName(descends);
-      const held = registry
-        .entitlementsOf(agent)
-        .granted.find(({ identity }) => identity.name === name && identity.launch !== undefined);
-      if (agent.launch?.evidence !== "launch" || held === undefined) {
-        return refuse(`process ${descends.pid}, which started it, does not have the identity ${name} now`, "");
-      }
-      if (held.identity.launch?.subagents.includes(wanted.name) !== true) {
-        return refuse(
-          `${name} may not launch ${wanted.name}`,
-          `its entry in agentid.yaml would have to name it: launch: { subagents: [${wanted.name}] }`,
-        );
-      }
-      const chain = [held.identity.id.toString(), ...held.launchedBy];
-      if (chain.length > LONGEST_LAUNCH_CHAIN) {
-        return refuse(`more than ${LONGEST_LAUNCH_CHAIN} agents would stand above it`, "");
-      }
-      return chain;
-    } finally {
-      agent.close();
-    }
-  }
-
-  function instanceOf(
-    { instance }: LaunchRequest,
-    identity: IdentityConfig,
-    wanted: LaunchConfig,
-    refuse: Refuse,
-  ): string | undefined {
-    if (instance === undefined) return undefined;
-    if (!wanted.instances) {
-      return refuse(`${identity.name} has no instances`, "its entry would have to say so: launch: { instances: true }");
-    }
-    const named = instance === "auto" ? randomBytes(5).toString("hex") : instance;
-    const wrong = whyNoInstance(identity, named);
-    if (wrong !== undefined) return refuse(`${JSON.stringify(instance)} is no name of an instance: ${wrong}`, "");
-    const { id } = instanceIdentity(identity, named);
-    if (registry.isRevoked(id)) return refuse(`${id.name} is revoked`, `to give it back: agentid revoke --undo ${id}`);
-    return named;
-  }
-}
-
-type Refuse = (reason: string, hint: string) => never;
-
-function refusal(reason: string, hint?: string): CodedError {
-  return new CodedError("launch-refused", reason, hint === undefined ? {} : { hint });
-}
-
-function hintOf(thrown: unknown): string {
-  return (thrown instanceof CodedError && thrown.hint) || "";
-}
-
-/** What the process must become. Throws CodedError `launch-refused` where something is not as agentid.lock pins it. */
-async function programAsPinned(name: string, command: Command, pinned: PinnedLaunch): Promise<ExpectedProgram> {
-  // Before the digests are made: what is touched from now on is seen.
-  const files = markFiles(pinned, command.workingDirectory);
-  const now = await pinLaunch(command).catch((thrown: unknown) => {
-    throw refusal(messageOf(thrown), "is the command installed?");
-  });
-  const differences = compareWithLock(pinned, now).map(describeDifference);
-  if (differences.length > 0) {
-    throw refusal(
-      `${name} is not what agentid.lock pins:\n${differences.map((line) => `  ${line}`).join("\n")}`,
-      `if you made this change: agentid entry pin ${name}`,
-    );
-  }
-  return expectedProgram(command, pinned, files);
 }
 
 /** Facts of executables: a process in a user namespace of its own may name any file, so there are none of it inside a sandbox. */
@@ -316,40 +219,8 @@ function asksForExecutables({ facts }: IdentityConfig): boolean {
   );
 }
 
-type Variables = Readonly<Record<string, string>>;
-
-/** Inside, the Workload API has another path, and control does not exist; who may launch sub-agents asks for them at a socket that answers nothing else. */
-function insideOnly(variables: Variables, mayLaunch: boolean): Record<string, string> {
-  return {
-    ...withoutSockets(variables),
-    SPIFFE_ENDPOINT_SOCKET: `unix://${INSIDE.workloadApi}`,
-    ...(mayLaunch && { AGENTID_CONTROL: `unix://${INSIDE.launchSocket}` }),
-  };
-}
-
 function shownBy({ read, write }: Pick<SharedWalls, "read" | "write"> = { read: [], write: [] }) {
   return { read, write };
-}
-
-/** Neither the control socket nor those of services are inside; a service's port is. */
-function withoutSockets(variables: Variables): Record<string, string> {
-  const inside = ([name]: readonly [string, string]) =>
-    name !== "AGENTID_CONTROL" && !name.startsWith("AGENTID_SOCKET_");
-  return Object.fromEntries(Object.entries(variables).filter(inside));
-}
-
-const LONGEST_INSTANCE = 64;
-
-/** One segment of a SPIFFE ID's path. */
-function whyNoInstance({ id, name }: IdentityConfig, instance: string): string | undefined {
-  if (instance.length > LONGEST_INSTANCE) return `longer than ${LONGEST_INSTANCE} characters`;
-  if (instance.includes("/")) return "it has one segment";
-  try {
-    SpiffeId.of(id.trustDomain, `${name}/${instance}`);
-    return undefined;
-  } catch (thrown) {
-    return messageOf(thrown);
-  }
 }
 
 /** The identity named in full or by a last segment that only one has. */
@@ -358,14 +229,4 @@ export function findByName(name: string, registry: IdentityRegistry): IdentityCo
   if (exact) return exact;
   const [only, another] = registry.identities.filter((identity) => identity.name.split("/").at(-1) === name);
   return another === undefined ? only : undefined;
-}
-
-function commandDifference(wanted: LaunchConfig, asked: LaunchRequest): string | undefined {
-  if (formatCommand(wanted.argv) !== formatCommand(asked.argv)) {
-    return `agentid.yaml has  ${formatCommand(wanted.argv)}\nyou asked for     ${formatCommand(asked.argv)}`;
-  }
-  if (wanted.workingDirectory !== asked.workingDirectory) {
-    return `it runs in ${wanted.workingDirectory}; this is ${asked.workingDirectory}`;
-  }
-  return undefined;
 }

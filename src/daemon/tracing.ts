@@ -14,6 +14,7 @@ export interface Tracing {
 export async function startTracing(foundation: Foundation): Promise<Tracing> {
   const { options, problem, undo } = foundation;
   let current: { url: string; tracer: CallTracer & { close(): Promise<void> } } | undefined;
+  let closing: Promise<unknown> = Promise.resolve();
 
   async function follow(config: Config): Promise<void> {
     const url = config.telemetry?.otlp ?? fromEnvironment();
@@ -26,7 +27,8 @@ export async function startTracing(foundation: Foundation): Promise<Tracing> {
       const resource = { "service.name": "agentid", "service.namespace": config.trustDomain.name };
       current = { url, tracer: createOtlpTracer({ url, resource }) };
     }
-    await old?.tracer.close().catch(() => undefined);
+    // A reload does not wait for the calls that the old one still follows.
+    closing = Promise.all([closing, old?.tracer.close().catch(() => undefined)]);
   }
 
   function fromEnvironment(): string | undefined {
@@ -43,6 +45,6 @@ export async function startTracing(foundation: Foundation): Promise<Tracing> {
   } catch (thrown) {
     problem("warning", "telemetry", `no spans are sent: ${messageOf(thrown)}`);
   }
-  undo.push(() => current?.tracer.close().catch(() => undefined));
+  undo.push(() => Promise.all([closing, current?.tracer.close().catch(() => undefined)]));
   return { tracer: () => current?.tracer, follow };
 }

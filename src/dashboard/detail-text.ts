@@ -1,5 +1,5 @@
 import { destination } from "../control-api/display-text.js";
-import type { Explanation } from "../control-api/routes.js";
+import type { Explanation } from "../control-api/explanation-routes.js";
 import { shadowWords } from "../control-api/shadow-words.js";
 import type { Call } from "./call-log.js";
 import type { Row } from "./rows-of-screen.js";

@@ -1,5 +1,6 @@
 import type { AgentidEvent } from "../control-api/events.js";
-import type { Explanation, Status } from "../control-api/routes.js";
+import type { Explanation } from "../control-api/explanation-routes.js";
+import type { Status } from "../control-api/routes.js";
 import type { CallLog } from "./call-log.js";
 import { emptyCallLog } from "./call-log.js";
 import { type CallRate, noCalls } from "./call-rate.js";

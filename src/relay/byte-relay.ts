@@ -15,6 +15,8 @@ export interface RelayedBytes {
   readonly received: number;
   /** Why it broke off; undefined where both sides ended it. */
   readonly error: string | undefined;
+  /** How long bytes could pass. */
+  readonly openMs: number;
 }
 
 /**
@@ -29,15 +31,17 @@ export class ByteRelay {
   #error: string | undefined;
 
   /** `touched` is called for each piece that comes, from either side. */
-  constructor(caller: End, service: End, touched: () => void) {
+  constructor(caller: End, service: End, touched: () => void = () => undefined) {
+    const openedAt = performance.now();
     this.#ends = [caller, service];
     this.#touched = touched;
+    for (const { stream } of this.#ends) stream.allowHalfOpen = true;
     const closed = this.#ends.map(
       ({ stream }) => new Promise<void>((resolve) => (stream.closed ? resolve() : stream.once("close", resolve))),
     );
     this.over = Promise.all(closed).then(() => {
       const [sent, received] = this.#counts;
-      return { sent, received, error: this.#error };
+      return { sent, received, error: this.#error, openMs: performance.now() - openedAt };
     });
     this.#pump(0, 1);
     this.#pump(1, 0);
@@ -62,7 +66,9 @@ export class ByteRelay {
       sink.once("drain", goOn);
     });
     goOn();
-    source.once("end", () => sink.end());
+    // Who has nothing to say may have ended before anybody listened.
+    if (source.readableEnded) sink.end();
+    else source.once("end", () => sink.end());
     source.once("error", (error) => this.breakOff(`${from === 0 ? "caller" : "service"}-broke-off: ${codeOf(error)}`));
     source.once("close", () => {
       // Whoever is at the other end closes by an end or an error: without either it was closed here.

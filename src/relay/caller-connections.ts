@@ -1,9 +1,9 @@
 import type { TLSSocket } from "node:tls";
-import { type Peer, secureContextOf, stillTrusted } from "../http/mutual-tls.js";
+import { type Peer, stillTrusted } from "../http/mutual-tls.js";
 import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
-import { connectMutualTls, type MutualTlsTarget } from "./caller-tls.js";
+import { callerContext, connectMutualTls, type MutualTlsTarget } from "./caller-tls.js";
 
 /** A mutual-TLS connection with a caller's SVID, and who is at its other end. */
 export interface CallerConnection {
@@ -43,7 +43,7 @@ export function createCallerConnections(parts: {
 
   return {
     open(caller, launchedBy, target, alpn) {
-      const secureContext = secureContextOf(parts.svids.x509Svid(caller, launchedBy));
+      const secureContext = callerContext(parts.svids.x509Svid(caller, launchedBy));
       return new Promise((resolve, reject) => {
         const connected = (socket: TLSSocket, peer: Peer) => {
           open.set(socket, { caller, peer });

@@ -1,10 +1,10 @@
 import type { TLSSocket } from "node:tls";
 import { type buildConnector, type Dispatcher, Pool } from "undici";
-import { type Peer, secureContextOf, stillTrusted } from "../http/mutual-tls.js";
+import { type Peer, stillTrusted } from "../http/mutual-tls.js";
 import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
-import { connectMutualTls, type MutualTlsTarget } from "./caller-tls.js";
+import { callerContext, connectMutualTls, type MutualTlsTarget } from "./caller-tls.js";
 
 const MAX_CONNECTIONS = 512;
 
@@ -48,7 +48,7 @@ export function createCallerPools(parts: {
 
   function open(key: string, caller: SpiffeId, launchedBy: readonly string[], target: MutualTlsTarget): CallerPool {
     const connections: CallerPool["connections"] = new Map();
-    const secureContext = secureContextOf(parts.svids.x509Svid(caller, launchedBy));
+    const secureContext = callerContext(parts.svids.x509Svid(caller, launchedBy));
     const connector: buildConnector.connector = (_options, callback) => {
       const connected = (socket: TLSSocket, peer: Peer) => {
         connections.set(socket, peer);

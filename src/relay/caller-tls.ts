@@ -1,7 +1,8 @@
+import type { Socket } from "node:net";
 import { connect, type SecureContext, type TLSSocket } from "node:tls";
 import { CodedError } from "../coded-error.js";
-import { type Peer, verifyPeer } from "../http/mutual-tls.js";
-import type { X509BundleSource } from "../identity/svid-source.js";
+import { type Peer, secureContextOf, verifyPeer } from "../http/mutual-tls.js";
+import type { X509BundleSource, X509Svid } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 
@@ -14,21 +15,31 @@ export interface MutualTlsTarget {
   readonly expected: SpiffeId;
 }
 
+/** One for each SVID, not for each connection: making one parses the key. */
+const contexts = new WeakMap<X509Svid, SecureContext>();
+
+export function callerContext(svid: X509Svid): SecureContext {
+  const context = contexts.get(svid) ?? secureContextOf(svid);
+  contexts.set(svid, context);
+  return context;
+}
+
 /**
- * Opens mutual TLS to `target`; `connected` gets the connection once its peer is verified to be the one expected, before a byte goes out.
+ * Opens mutual TLS to `target`; `connected` gets the connection once its peer is verified to be the one expected, before a byte goes out. A server that
+ * speaks ALPN and does not know ours ends the handshake. `over` is an open connection to there, for who must be able to reset it; it ends with this one.
  * `failed` gets CodedError `UND_ERR_CONNECT_TIMEOUT`, `server-unverified`, `server-unexpected`, or the socket's own error. One of the two is called, once.
  */
 export function connectMutualTls(
   parts: { readonly bundles: X509BundleSource; readonly clock: Clock },
   target: MutualTlsTarget,
-  using: { readonly secureContext: SecureContext; readonly alpn: string },
+  using: { readonly secureContext: SecureContext; readonly alpn: string; readonly over?: Socket },
   connected: (socket: TLSSocket, peer: Peer) => void,
   failed: (error: Error) => void,
 ): void {
+  const { over } = using;
   let settled = false;
   const socket = connect({
-    host: target.host,
-    port: target.port,
+    ...(over === undefined ? { host: target.host, port: target.port } : { socket: over }),
     secureContext: using.secureContext,
     ALPNProtocols: [using.alpn],
     // Node verifies nothing: verifyPeer below does, before a byte of a request goes out.
@@ -37,13 +48,16 @@ export function connectMutualTls(
   const fail = (error: Error) => {
     cancelTimeout();
     socket.destroy();
+    over?.destroy();
     if (!settled) failed(error);
     settled = true;
   };
+  const closed = () => fail(new CodedError("ECONNRESET", "the connection was closed before its handshake was over"));
   const cancelTimeout = parts.clock.after(HANDSHAKE_TIMEOUT_MS, () =>
     fail(new CodedError("UND_ERR_CONNECT_TIMEOUT", "the TLS handshake took too long")),
   );
   socket.once("error", fail);
+  socket.once("close", closed);
   socket.once("secureConnect", () => {
     const peer = verifyPeer(socket, parts.bundles, parts.clock);
     if ("unverified" in peer) return fail(new CodedError("server-unverified", peer.reason));
@@ -53,6 +67,7 @@ export function connectMutualTls(
     cancelTimeout();
     settled = true;
     socket.off("error", fail);
+    socket.off("close", closed);
     socket.setNoDelay(true);
     connected(socket, peer);
   });

@@ -36,6 +36,8 @@ import type { RunningService } from "./running-service.js";
 import { plainEnd } from "./tcp-ends.js";
 import { decideConnection, newTcpExchange, recordEnd, recordRefusal, type TcpExchange } from "./tcp-exchange.js";
 import { breakOffIfDenied, isStill, type TcpLeg } from "./tcp-outbound.js";
+import { traceConnection } from "./tcp-tracing.js";
+import { parentIn } from "./tracing.js";
 
 /** What the listener is called where a message names it. */
 const PROXY = "proxy";
@@ -141,7 +143,11 @@ async function carry(
   arrived: { request: IncomingMessage; socket: Socket; head: Buffer; calling: AttestedConnection },
 ): Promise<void> {
   const { request, socket, head, calling } = arrived;
-  let exchange: TcpExchange = newTcpExchange("outbound", proxy.itself);
+  let exchange: TcpExchange = {
+    ...newTcpExchange("outbound", proxy.itself, parts),
+    ...{ request: { method: "CONNECT" }, parent: parentIn(request.rawHeaders) },
+  };
+  traceConnection(exchange);
   let tunnel: Tunnel | undefined;
   let service: End | undefined;
   try {

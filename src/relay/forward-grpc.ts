@@ -8,9 +8,11 @@ import { asRefusal } from "./forward.js";
 import type { GrpcCall } from "./grpc-exchange.js";
 import { checkRequestTrailers } from "./grpc-request.js";
 import { GrpcStatus, grpcMessage, grpcTimeoutMs } from "./grpc-status.js";
-import { DECISION_HEADER, forwardableRequestHeaders, forwardableResponseHeaders } from "./headers.js";
+import { endGrpcSpan } from "./grpc-tracing.js";
+import { DECISION_HEADER, forwardableResponseHeaders } from "./headers.js";
 import { letGo } from "./http2-listener.js";
 import type { SessionLease } from "./session-pool.js";
+import { continuedHeaders } from "./tracing.js";
 
 const { constants, sensitiveHeaders } = process.getBuiltinModule("node:http2");
 const { NGHTTP2_CANCEL, NGHTTP2_FLAG_END_STREAM, NGHTTP2_NO_ERROR, NGHTTP2_PROTOCOL_ERROR } = constants;
@@ -51,7 +53,7 @@ export async function forwardGrpc(parts: RelayParts, call: GrpcCall, hop: GrpcHo
 
 function openStream(call: GrpcCall, hop: GrpcHop, { session }: SessionLease): ClientHttp2Stream {
   const { method, target, raw } = filled(call.head, "head");
-  const fields = [...forwardableRequestHeaders(raw), ...hop.added];
+  const fields = [...continuedHeaders(raw, call.span), ...hop.added];
   const headers: OutgoingHttpHeaders = {
     ...{ ":method": method, ":scheme": hop.scheme, ":authority": hop.authority, ":path": target.raw },
     ...headerObject(fields),
@@ -196,6 +198,7 @@ class ForwardedCall {
   /** What is left of the request is not wanted by anybody (RFC 9113 §8.1). */
   #answered(): void {
     const { stream, ended } = this.#call.incoming;
+    endGrpcSpan(this.#call);
     stream.unpipe(this.#upstream);
     if (!ended && !stream.readableEnded) this.#upstream.close(NGHTTP2_NO_ERROR);
     letGo(stream);

@@ -1,14 +1,16 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { CodedError } from "../coded-error.js";
 import { Refusal } from "../http/refusal.js";
 import { headerOf } from "../http/request-headers.js";
 import { request } from "../platform/node-http.js";
+import { ByteRelay, type End } from "./byte-relay.js";
 import { recordOutcomeAtOnce, showEnd } from "./decision-record.js";
 import { answerTimeoutOf, type Exchange, filled, type RelayParts } from "./exchange.js";
 import { asRefusal } from "./forward.js";
-import { DECISION_HEADER, forwardableRequestHeaders, forwardableResponseHeaders } from "./headers.js";
-import { type End, splice } from "./splice.js";
+import { DECISION_HEADER, forwardableResponseHeaders } from "./headers.js";
+import { continuedHeaders, endSpan } from "./tracing.js";
 import { acceptsWebSocket } from "./websocket.js";
 
 /** Where a WebSocket goes on. */
@@ -49,7 +51,7 @@ type Answer =
 class CallerGone {}
 
 function handshake(parts: RelayParts, exchange: Exchange, hop: WebSocketHop, wire: Socket): Promise<Answer> {
-  const { request: asked, response } = exchange;
+  const { request: asked, response, span } = exchange;
   const key = headerOf(asked.rawHeaders, "sec-websocket-key") ?? "";
   return new Promise((resolve, reject) => {
     const sent = request({
@@ -57,7 +59,7 @@ function handshake(parts: RelayParts, exchange: Exchange, hop: WebSocketHop, wir
       setHost: false,
       method: "GET",
       path: filled(exchange.target, "target").raw,
-      headers: [...forwardableRequestHeaders(asked.rawHeaders), "Host", hop.host, ...hop.added, ...SWITCH],
+      headers: [...continuedHeaders(asked.rawHeaders, span?.()), "Host", hop.host, ...hop.added, ...SWITCH],
       maxHeaderSize: 32 * 1024,
     });
     const settle = (then: () => void) => {
@@ -79,7 +81,7 @@ function handshake(parts: RelayParts, exchange: Exchange, hop: WebSocketHop, wir
     sent.on("error", fail);
     sent.once("upgrade", (switched, _socket, head) => {
       if (!acceptsWebSocket(key, switched.rawHeaders)) fail(notAccepted(exchange));
-      else settle(() => resolve({ switched, upstream: { socket: wire, head } }));
+      else settle(() => resolve({ switched, upstream: endOf(wire, head) }));
     });
     sent.once("response", (plain) => {
       // What Node does not take for a switch: without an Upgrade.
@@ -108,14 +110,21 @@ async function switchProtocols(
   try {
     recordOutcomeAtOnce(parts, exchange, { status: 101 });
   } catch (unwritable) {
-    upstream.socket.destroy();
+    upstream.reset();
     throw unwritable;
   }
   response.writeHead(101, [...answerHeaders(exchange, switched), ...SWITCH]);
   response.flushHeaders();
   response.detachSocket(asked.socket);
-  await splice({ socket: asked.socket, head: filled(exchange.webSocket, "webSocket").head }, upstream);
+  const caller = endOf(asked.socket, filled(exchange.webSocket, "webSocket").head);
+  endSpan(exchange, await new ByteRelay(caller, upstream).over);
   showEnd(parts, exchange, { status: 101 });
+}
+
+/** `head` has been read from it already, behind its handshake. */
+function endOf(stream: Duplex, head: Buffer): End {
+  if (head.length > 0) stream.unshift(head);
+  return { stream, reset: () => stream.destroy() };
 }
 
 async function passAnswer(parts: RelayParts, exchange: Exchange, plain: IncomingMessage): Promise<void> {

@@ -10,6 +10,7 @@ import { forwardGrpc, type GrpcHop } from "./forward-grpc.js";
 import type { GrpcCall } from "./grpc-exchange.js";
 import { asksInGrpc, parseGrpcRequest } from "./grpc-request.js";
 import { GrpcStatus, grpcMessage, grpcStatusOf } from "./grpc-status.js";
+import { endGrpcSpan, traceGrpcCall } from "./grpc-tracing.js";
 import { DECISION_HEADER } from "./headers.js";
 import { type IncomingStream, letGo } from "./http2-listener.js";
 import type { RunningService } from "./running-service.js";
@@ -38,6 +39,7 @@ export async function runGrpcCall(
   try {
     call.head = parseGrpcRequest(incoming.raw, leg.scheme, leg.names());
     call.target = call.head.target;
+    traceGrpcCall(parts, call);
     await leg.identify(call);
     if (leg.decides(call.service) && !(await isAllowed(parts, call))) return;
     await leg.sendOn(call, (hop) => forwardGrpc(parts, call, hop));
@@ -54,6 +56,7 @@ function newCall(leg: GrpcLeg, incoming: IncomingStream, socket: Duplex): GrpcCa
     startedAt: performance.now(),
     ...{ webSocket: undefined, message: undefined, strangerDetail: "" },
     ...{ head: undefined, target: undefined, caller: undefined, decision: undefined },
+    span: undefined,
   };
 }
 
@@ -84,7 +87,9 @@ function refuse(parts: RelayParts, call: GrpcCall, refusal: Refusal): void {
 }
 
 /** A status without a body: `Trailers-Only`. */
-function answerStatus({ incoming: { stream }, decision }: GrpcCall, status: number, message: string): void {
+function answerStatus(call: GrpcCall, status: number, message: string): void {
+  const { stream } = call.incoming;
+  const { decision } = call;
   if (stream.destroyed || stream.headersSent) {
     stream.destroy();
     return;
@@ -97,6 +102,7 @@ function answerStatus({ incoming: { stream }, decision }: GrpcCall, status: numb
     },
     { endStream: true },
   );
+  endGrpcSpan(call);
   letGo(stream);
 }
 

@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import type { CallSpan } from "../telemetry/call-tracer.js";
 import type { Call } from "./exchange.js";
 import type { GrpcRequest } from "./grpc-request.js";
 import type { IncomingStream } from "./http2-listener.js";
@@ -10,4 +11,6 @@ export interface GrpcCall extends Call {
   readonly socket: Duplex;
   /** Set once the head has been read. */
   head: GrpcRequest | undefined;
+  /** Undefined where nobody collects spans. */
+  span: CallSpan | undefined;
 }

@@ -1,22 +1,14 @@
-import { isDeepStrictEqual } from "node:util";
 import { CodedError } from "../coded-error.js";
-import { derivedPort } from "../http/listen.js";
 import type { NetworkView } from "../platform/platform.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
-import { type CallerConnections, createCallerConnections } from "./caller-connections.js";
-import { type CallerPools, createCallerPools } from "./caller-pools.js";
-import { type CallerSessions, createCallerSessions } from "./caller-sessions.js";
-import type { MutualTlsTarget } from "./caller-tls.js";
-import { openConnectProxy } from "./connect-proxy.js";
-import { connectEgress, type EgressConnection } from "./egress-connection.js";
+import { createCallerConnections } from "./caller-connections.js";
+import { createCallerPools } from "./caller-pools.js";
+import { createCallerSessions } from "./caller-sessions.js";
 import { answerTimeoutOf, type RelayParts } from "./exchange.js";
-import { type InboundLeg, openInboundLeg } from "./inbound.js";
-import { type OutboundLeg, openOutboundLeg } from "./outbound.js";
-import { decidesOutbound, isTunnelled, type RunningService } from "./running-service.js";
-import { openTcpInboundLeg } from "./tcp-inbound.js";
-import { openTcpOutboundLeg, type TcpLeg } from "./tcp-outbound.js";
-import { createTickets, type Tickets } from "./tickets.js";
-import { connectUpstream, type UpstreamConnection } from "./upstream.js";
+import { createProxyListener } from "./proxy-listener.js";
+import { isTunnelled, type RunningService } from "./running-service.js";
+import { endLegs, keepsItsListeners, openLegs, replaceService, type ServiceLegs } from "./service-legs.js";
+import { createTickets } from "./tickets.js";
 
 /** Where a service is reached. */
 interface ServiceAddresses {
@@ -54,24 +46,6 @@ export interface Relay {
   close(options: { graceMs: number }): Promise<void>;
 }
 
-interface ServiceLegs {
-  service: RunningService;
-  upstream: UpstreamConnection | undefined;
-  readonly inbound: (InboundLeg & Partial<TcpLeg>) | undefined;
-  readonly outbound: OutboundLeg & Partial<TcpLeg>;
-  egress: EgressConnection | undefined;
-  readonly target: () => MutualTlsTarget;
-}
-
-interface ProxyLeg {
-  readonly leg: OutboundLeg & TcpLeg;
-  /** As the configuration says it. */
-  readonly listenPort: number | undefined;
-}
-
-/** Its derived port follows from this, which is no name of a service. */
-const PROXY_PORT = "(proxy)";
-
 export function createRelay(parts: RelayParts): Relay {
   const answerTimeoutMs = answerTimeoutOf(parts);
   const tickets = createTickets();
@@ -79,9 +53,7 @@ export function createRelay(parts: RelayParts): Relay {
   const connections = createCallerConnections(parts);
   const sessions = createCallerSessions({ svids: parts.svids, connections });
   const legs = new Map<string, ServiceLegs>();
-  /** Egress targets, by whatever way they are reached. */
-  let targets: readonly RunningService[] = [];
-  let proxy: ProxyLeg | undefined;
+  const proxy = createProxyListener(parts);
   let subscriptions: (() => void)[] = [];
   let closed = false;
   let updating: Promise<unknown> = Promise.resolve();
@@ -106,7 +78,7 @@ export function createRelay(parts: RelayParts): Relay {
     pools.retainIdentities(isKnown);
     connections.retainIdentities(isKnown);
     for (const { outbound } of legs.values()) outbound.recheckCallers();
-    proxy?.leg.recheckCallers();
+    proxy.leg()?.recheckCallers();
   }
 
   /** One after the other: a reload that comes during another must find its outcome. */
@@ -128,13 +100,13 @@ export function createRelay(parts: RelayParts): Relay {
         else {
           // The old legs of a service that moves must let go of its port first.
           if (old !== undefined) await closeLegs(service.name, old, 0);
-          const taken = [...portsOf([...legs.values(), ...opened]), ...(proxy === undefined ? [] : [proxy.leg.port])];
+          const taken = [...portsOf([...legs.values(), ...opened]), ...proxyPorts()];
           opened.push(
             await openLegs(parts, service, { pools, connections, sessions, tickets, answerTimeoutMs, taken }),
           );
         }
       }
-      await changeProxy(all, portsOf([...legs.values(), ...opened]));
+      await proxy.change(all, portsOf([...legs.values(), ...opened]));
     } catch (error) {
       await Promise.all(opened.map((one) => endLegs(one, 0)));
       throw error;
@@ -146,33 +118,10 @@ export function createRelay(parts: RelayParts): Relay {
       inbound?.recheckDecisions?.();
       outbound.recheckDecisions?.();
     }
-    proxy?.leg.recheckDecisions();
+    proxy.leg()?.recheckDecisions();
     const wanted = new Set(services.map(({ name }) => name));
     const gone = [...legs].filter(([name]) => !wanted.has(name));
     await Promise.all(gone.map(([name, one]) => closeLegs(name, one, 0)));
-  }
-
-  /** One listener for all targets that are reached by CONNECT; it stays where it is as long as there is one, and its port the same. */
-  async function changeProxy(all: readonly RunningService[], taken: readonly number[]): Promise<void> {
-    const before = targets;
-    const [first] = all.filter(isTunnelled);
-    if (first !== undefined && proxy !== undefined && proxy.listenPort === first.listenPort) {
-      targets = outside(all);
-      return;
-    }
-    const old = proxy;
-    proxy = undefined;
-    await old?.leg.close(0);
-    targets = outside(all);
-    if (first === undefined) return;
-    try {
-      const port = first.listenPort ?? freeDerivedPort(parts.projectDirectory, PROXY_PORT, taken);
-      const leg = await openConnectProxy(parts, { port, any: first, services: () => targets });
-      proxy = { leg, listenPort: first.listenPort };
-    } catch (error) {
-      targets = before;
-      throw error;
-    }
   }
 
   async function closeLegs(name: string, one: ServiceLegs, graceMs: number): Promise<void> {
@@ -184,7 +133,9 @@ export function createRelay(parts: RelayParts): Relay {
     await endLegs(one, graceMs);
   }
 
-  const proxyUrl = () => (proxy === undefined ? undefined : `http://127.0.0.1:${proxy.leg.port}`);
+  const proxyPorts = () => [proxy.leg()?.port].filter((port) => port !== undefined);
+
+  const proxyUrl = () => proxyPorts().map((port) => `http://127.0.0.1:${port}`)[0];
 
   return {
     async start(services) {
@@ -203,13 +154,14 @@ export function createRelay(parts: RelayParts): Relay {
     },
     egressUrlOf(name) {
       const one = legs.get(name);
-      if (one === undefined && targets.some((target) => target.name === name && isTunnelled(target))) return proxyUrl();
+      if (one === undefined && proxy.targets().some((target) => target.name === name && isTunnelled(target)))
+        return proxyUrl();
       return one?.egress === undefined ? undefined : `http://127.0.0.1:${one.outbound.port}`;
     },
     proxyUrl,
     ports: () => [
       ...[...legs.values()].flatMap(({ outbound, inbound }) => [outbound.port, ...(inbound ? [inbound.port] : [])]),
-      ...(proxy === undefined ? [] : [proxy.leg.port]),
+      ...proxyPorts(),
     ],
     listenInside(network, descriptors) {
       const on = (port: number) => descriptors.get(port) ?? [];
@@ -217,7 +169,8 @@ export function createRelay(parts: RelayParts): Relay {
         outbound.listenInside(network, on(outbound.port)),
         ...(inbound ? [inbound.listenInside(on(inbound.port))] : []),
       ]);
-      if (proxy !== undefined) ends.push(proxy.leg.listenInside(network, on(proxy.leg.port)));
+      const leg = proxy.leg();
+      if (leg !== undefined) ends.push(leg.listenInside(network, on(leg.port)));
       return async () => {
         await Promise.all(ends.map((end) => end()));
       };
@@ -228,7 +181,7 @@ export function createRelay(parts: RelayParts): Relay {
       watchIdentities();
       // Callers first: what they wait for still runs behind them.
       await Promise.all(
-        [proxy?.leg, ...[...legs.values()].map(({ outbound }) => outbound)].map((leg) => leg?.close(graceMs)),
+        [proxy.leg(), ...[...legs.values()].map(({ outbound }) => outbound)].map((leg) => leg?.close(graceMs)),
       );
       await pools.destroy();
       connections.destroy();
@@ -240,108 +193,4 @@ export function createRelay(parts: RelayParts): Relay {
 
 function portsOf(legs: readonly ServiceLegs[]): readonly number[] {
   return legs.map(({ outbound }) => outbound.port);
-}
-
-function outside(services: readonly RunningService[]): readonly RunningService[] {
-  return services.filter(({ upstream }) => upstream.kind === "egress");
-}
-
-async function openLegs(
-  parts: RelayParts,
-  service: RunningService,
-  shared: {
-    pools: CallerPools;
-    connections: CallerConnections;
-    sessions: CallerSessions;
-    tickets: Tickets;
-    answerTimeoutMs: number;
-    taken: readonly number[];
-  },
-): Promise<ServiceLegs> {
-  const { resolve } = parts;
-  const { answerTimeoutMs } = shared;
-  const egress =
-    service.upstream.kind === "egress"
-      ? connectEgress(service.upstream.target, { answerTimeoutMs, resolve })
-      : undefined;
-  const state = { service, upstream: undefined as UpstreamConnection | undefined, egress };
-  const current = () => state.service;
-  let inbound: (InboundLeg & Partial<TcpLeg>) | undefined;
-  if (!decidesOutbound(service) && service.protocol === "tcp") {
-    inbound = await openTcpInboundLeg(parts, { service: current, tickets: shared.tickets });
-  } else if (!decidesOutbound(service)) {
-    state.upstream = connectUpstream(service, shared.answerTimeoutMs);
-    inbound = await openInboundLeg(parts, {
-      service: current,
-      upstream: () => state.upstream as UpstreamConnection,
-      tickets: shared.tickets,
-    });
-  }
-  const target = (): MutualTlsTarget => {
-    const { upstream, id } = state.service;
-    if (inbound !== undefined) return { host: inbound.host, port: inbound.port, expected: id };
-    if (upstream.kind !== "mtls") throw new Error("a service without inbound leg has an mtls upstream");
-    return { host: upstream.host, port: upstream.port, expected: id };
-  };
-  try {
-    const port = service.listenPort ?? freeDerivedPort(parts.projectDirectory, service.name, shared.taken);
-    const { pools, connections, sessions, tickets } = shared;
-    const to = { service: current, target, port, socket: service.listenSocket, tickets };
-    const wayOut = egress === undefined ? undefined : () => state.egress ?? egress;
-    const outbound =
-      service.protocol === "tcp"
-        ? await openTcpOutboundLeg(parts, to)
-        : await openOutboundLeg(parts, { ...to, pools, connections, sessions, egress: wayOut });
-    return Object.assign(state, { inbound, outbound, target });
-  } catch (error) {
-    await inbound?.close(0);
-    await state.upstream?.destroy();
-    await egress?.destroy();
-    throw error;
-  }
-}
-
-/** Two services of a project whose names hash alike: the later one in the file moves on. A port that anybody else holds is an error (D26). */
-function freeDerivedPort(projectDirectory: string, name: string, taken: readonly number[]): number {
-  for (let attempt = 0; ; attempt += 1) {
-    const port = derivedPort(projectDirectory, name, attempt);
-    if (!taken.includes(port)) return port;
-  }
-}
-
-function keepsItsListeners(old: RunningService, next: RunningService): boolean {
-  return (
-    old.id.equals(next.id) &&
-    old.listenPort === next.listenPort &&
-    old.listenSocket === next.listenSocket &&
-    old.protocol === next.protocol &&
-    decidesOutbound(old) === decidesOutbound(next) &&
-    (old.upstream.kind === "egress") === (next.upstream.kind === "egress")
-  );
-}
-
-function replaceService(
-  { resolve }: RelayParts,
-  legs: ServiceLegs | undefined,
-  service: RunningService,
-  answerTimeoutMs: number,
-): void {
-  if (legs === undefined) return;
-  const moved = !isDeepStrictEqual(legs.service.upstream, service.upstream);
-  legs.service = service;
-  if (moved && service.upstream.kind === "egress") {
-    legs.egress?.retire();
-    legs.egress = connectEgress(service.upstream.target, { answerTimeoutMs, resolve });
-  }
-  // A tcp service is connected to anew for each connection.
-  if (!moved || decidesOutbound(service) || service.protocol === "tcp") return;
-  legs.upstream?.retire();
-  legs.upstream = connectUpstream(service, answerTimeoutMs);
-}
-
-async function endLegs({ outbound, inbound, upstream, egress }: ServiceLegs, graceMs: number): Promise<void> {
-  await outbound.close(graceMs);
-  await inbound?.close(graceMs);
-  await upstream?.destroy();
-  await egress?.destroy();
 }

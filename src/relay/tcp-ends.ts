@@ -1,17 +1,17 @@
-import { connect as connectTcp, type Server, type Socket } from "node:net";
-import { connect as connectTls, type SecureContext, type TLSSocket } from "node:tls";
-import { CodedError, codeOf, messageOf } from "../coded-error.js";
+import type { Server, Socket } from "node:net";
+import type { SecureContext, TLSSocket } from "node:tls";
+import { messageOf } from "../coded-error.js";
 import type { HttpListener } from "../http/http-listener.js";
-import { type Peer, secureContextOf, verifyPeer } from "../http/mutual-tls.js";
+import type { Peer } from "../http/mutual-tls.js";
 import { Refusal } from "../http/refusal.js";
-import type { X509BundleSource, X509Svid, X509SvidSource } from "../identity/svid-source.js";
+import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { End } from "./byte-relay.js";
-import type { MutualTlsTarget } from "./caller-tls.js";
+import { callerContext, connectMutualTls, type MutualTlsTarget } from "./caller-tls.js";
+import { asRefusal } from "./forward.js";
 import type { RunningService } from "./running-service.js";
-
-const CONNECT_TIMEOUT_MS = 10_000;
+import { openUpstreamWire, openWire } from "./upstream-wire.js";
 
 /** An accepted plain connection, or one to a service. */
 export function plainEnd(socket: Socket): End {
@@ -32,38 +32,12 @@ export function tlsEnd(stream: TLSSocket, raw: Socket | undefined): End {
 }
 
 /** Connects to the plain upstream of `service`. Rejects with Refusal `upstream-unreachable`, `upstream-timeout`, `upstream-failed`. */
-export function connectToService({ name, upstream }: RunningService, clock: Clock): Promise<End> {
-  if (upstream.kind === "mtls" || upstream.kind === "egress") {
-    throw new Error("an mtls upstream is reached by the outbound leg, an egress target is no tcp service");
+export async function connectToService(service: RunningService, clock: Clock): Promise<End> {
+  try {
+    return plainEnd(await openUpstreamWire(service, { clock, allowHalfOpen: true }));
+  } catch (thrown) {
+    throw asRefusal(thrown, service.name);
   }
-  const { socket, connected } = connecting(name, clock, upstream);
-  return connected.then(() => plainEnd(socket));
-}
-
-function connecting(
-  name: string,
-  clock: Clock,
-  to: { readonly host: string; readonly port: number } | { readonly path: string },
-): { readonly socket: Socket; readonly connected: Promise<void> } {
-  const address = "path" in to ? { path: to.path } : { host: to.host, port: to.port };
-  const socket = connectTcp({ ...address, allowHalfOpen: true, noDelay: true });
-  const connected = new Promise<void>((resolve, reject) => {
-    const fail = (cause: unknown) => {
-      socket.destroy();
-      reject(refusalFor(name, cause));
-    };
-    const cancel = clock.after(CONNECT_TIMEOUT_MS, () => fail(new CodedError("timeout", "nobody answered")));
-    socket.once("error", fail);
-    socket.once("connect", () => {
-      cancel();
-      socket.off("error", fail);
-      // From here on whoever relays its bytes listens; until then an end is not an error of ours.
-      socket.on("error", () => socket.destroy());
-      resolve();
-    });
-    socket.once("close", cancel);
-  });
-  return { socket, connected };
 }
 
 /** A verified connection to where a service takes mutual TLS. */
@@ -72,18 +46,9 @@ export interface ServiceConnection extends End {
   readonly peer: Peer;
 }
 
-/** One context for each SVID, not for each connection: making one parses the key. */
-const contexts = new WeakMap<X509Svid, SecureContext>();
-
-function contextOf(svid: X509Svid): SecureContext {
-  const context = contexts.get(svid) ?? secureContextOf(svid);
-  contexts.set(svid, context);
-  return context;
-}
-
 /**
- * Connects to `target` with the SVID of `caller`, offering `alpn`. A server that speaks ALPN and does not know it ends the handshake. Rejects with
- * Refusal `not-ready`, `upstream-unreachable`, `upstream-timeout`, `upstream-failed`, also where somebody else answers than the target expects.
+ * Connects to `target` with the SVID of `caller`, offering `alpn`. Rejects with Refusal `not-ready`, `upstream-unreachable`, `upstream-timeout`,
+ * `upstream-failed`, also where somebody else answers than the target expects.
  */
 export async function connectAsCaller(
   parts: { svids: X509SvidSource; bundles: X509BundleSource; clock: Clock },
@@ -91,58 +56,30 @@ export async function connectAsCaller(
   to: { readonly name: string; readonly target: MutualTlsTarget; readonly alpn: string },
 ): Promise<ServiceConnection> {
   const { name, target, alpn } = to;
-  const secureContext = callersContext(parts.svids, caller);
-  const { socket: raw, connected } = connecting(name, parts.clock, target);
-  await connected;
-  return new Promise((resolve, reject) => {
-    // Node verifies nothing: verifyPeer below does, before a byte of the caller goes out.
-    const stream = connectTls({ socket: raw, secureContext, ALPNProtocols: [alpn], rejectUnauthorized: false });
-    const fail = (cause: unknown) => {
-      cancel();
-      stream.destroy();
-      raw.destroy();
-      reject(refusalFor(name, cause));
-    };
-    const cancel = parts.clock.after(CONNECT_TIMEOUT_MS, () =>
-      fail(new CodedError("timeout", "the TLS handshake took too long")),
-    );
-    stream.once("error", fail);
-    stream.once("close", fail);
-    stream.once("secureConnect", () => {
-      const peer = verifyPeer(stream, parts.bundles, parts.clock);
-      if ("unverified" in peer) return fail(new CodedError("server-unverified", peer.reason));
-      if (!peer.id.equals(target.expected)) {
-        return fail(new CodedError("server-unexpected", `the server is ${peer.id}, not ${target.expected}`));
-      }
-      cancel();
-      stream.off("error", fail);
-      stream.off("close", fail);
-      stream.on("error", () => stream.destroy());
-      resolve({ ...tlsEnd(stream, raw), stream, peer });
+  const secureContext = contextOf(parts.svids, caller);
+  try {
+    const over = await openWire(target, parts.clock, true);
+    return await new Promise((resolve, reject) => {
+      const connected = (stream: TLSSocket, peer: Peer) => {
+        stream.on("error", () => stream.destroy());
+        resolve({ ...tlsEnd(stream, over), stream, peer });
+      };
+      connectMutualTls(parts, target, { secureContext, alpn, over }, connected, reject);
     });
-  });
+  } catch (thrown) {
+    throw asRefusal(thrown, name);
+  }
 }
 
-function callersContext(
+function contextOf(
   svids: X509SvidSource,
   { id, launchedBy }: { readonly id: SpiffeId; readonly launchedBy: readonly string[] },
 ): SecureContext {
   try {
-    return contextOf(svids.x509Svid(id, launchedBy));
+    return callerContext(svids.x509Svid(id, launchedBy));
   } catch (cause) {
     throw new Refusal("not-ready", 503, `no certificate for the caller now: ${messageOf(cause)}`, { cause });
   }
-}
-
-function refusalFor(service: string, cause: unknown): Refusal {
-  const code = codeOf(cause);
-  if (code === "timeout") {
-    return new Refusal("upstream-timeout", 504, `${service} did not answer in time: ${messageOf(cause)}`, { cause });
-  }
-  if (code === "ECONNREFUSED" || code === "ENOENT") {
-    return new Refusal("upstream-unreachable", 502, `${service} does not listen where it should (${code})`, { cause });
-  }
-  return new Refusal("upstream-failed", 502, `${service} broke off: ${messageOf(cause)}`, { cause });
 }
 
 /** Keeps what `server` accepts within `bound`, which a reload may move. Beyond it the kernel's connection is dropped, unseen. */

@@ -3,21 +3,34 @@ import { messageOf } from "../coded-error.js";
 import { Refusal } from "../http/refusal.js";
 import type { Decision } from "../policy/access-request.js";
 import { tcpAccessRequest } from "../policy/access-request-of.js";
+import type { CallSpan, CallTracer } from "../telemetry/call-tracer.js";
+import type { TraceParent } from "../telemetry/trace-context.js";
 import type { RelayedBytes } from "./byte-relay.js";
 import { withoutObligations } from "./decide.js";
 import { type Recorded, recordDecision, recordDenial } from "./decision-record.js";
 import { filled, type RelayParts } from "./exchange.js";
 import type { RunningService } from "./running-service.js";
+import { endConnectionSpan } from "./tcp-tracing.js";
 
 /** One connection to a tcp service on its way through a leg. */
 export interface TcpExchange extends Recorded {
   readonly leg: "outbound" | "inbound";
   readonly service: RunningService;
+  /** Who collects spans, as it was when the connection came. */
+  readonly tracer: CallTracer | undefined;
+  /** Where the caller stands in a trace. */
+  parent: TraceParent | undefined;
+  span: CallSpan | undefined;
 }
 
-export function newTcpExchange(leg: TcpExchange["leg"], service: RunningService): TcpExchange {
+export function newTcpExchange(
+  leg: TcpExchange["leg"],
+  service: RunningService,
+  { tracer }: Pick<RelayParts, "tracer">,
+): TcpExchange {
   return {
     ...{ leg, service, startedAt: performance.now(), request: {} },
+    ...{ tracer: tracer?.(), parent: undefined, span: undefined },
     ...{ target: undefined, caller: undefined, strangerDetail: "", message: undefined, decision: undefined },
   };
 }
@@ -66,16 +79,28 @@ function accessRequestOf(exchange: TcpExchange) {
 /** Puts on record that a connection goes no further, where no decision is on record yet, and shows its end. Never throws. */
 export function recordRefusal(parts: RelayParts, exchange: TcpExchange, thrown: unknown): void {
   const refusal = asRefusal(thrown);
+  const { code, status } = refusal;
+  const error = code === "denied" ? undefined : code;
   try {
     recordDenial(parts, exchange, refusal);
   } catch {
     // It is refused whether or not that can be recorded; the log's owner reports that it cannot be written.
   }
-  recordEnd(parts, exchange, { sent: 0, received: 0, error: refusal.code === "denied" ? undefined : refusal.code });
+  endConnectionSpan(exchange, { status, error });
+  appendEnd(parts, exchange, { sent: 0, received: 0, error });
 }
 
 /** Puts the end of a decided connection on record and shows it. Never throws: what is over is over. */
-export function recordEnd(parts: RelayParts, exchange: TcpExchange, { sent, received, error }: RelayedBytes): void {
+export function recordEnd(parts: RelayParts, exchange: TcpExchange, carried: RelayedBytes): void {
+  endConnectionSpan(exchange, { status: 200, carried });
+  appendEnd(parts, exchange, carried);
+}
+
+function appendEnd(
+  parts: RelayParts,
+  exchange: TcpExchange,
+  { sent, received, error }: Omit<RelayedBytes, "openMs">,
+): void {
   const { decision } = exchange;
   if (decision === undefined) return;
   const durationMs = Math.round((performance.now() - exchange.startedAt) * 1000) / 1000;

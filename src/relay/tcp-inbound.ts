@@ -17,6 +17,7 @@ import { boundConnections, connectToService, tcpListener, tlsEnd } from "./tcp-e
 import { decideConnection, endGently, newTcpExchange, recordEnd, recordRefusal } from "./tcp-exchange.js";
 import { breakOffIfDenied, maxOf, type TcpLeg } from "./tcp-outbound.js";
 import { ALPN, readPreface } from "./tcp-protocol.js";
+import { traceConnection } from "./tcp-tracing.js";
 import type { CallingProcess, Tickets } from "./tickets.js";
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
@@ -156,7 +157,7 @@ async function carry(
     endGently(socket);
     return;
   }
-  const exchange = newTcpExchange("inbound", service);
+  const exchange = newTcpExchange("inbound", service, parts);
   const connection = new OpenConnection(exchange, tlsEnd(socket, raw), parts.clock);
   const admitted: Admitted = { connection, peer };
   open.add(admitted);
@@ -164,6 +165,8 @@ async function carry(
   try {
     const process = await ticketOf(parts, leg.tickets, socket, peer);
     const { detail = "", evidence = "certificate" } = process ?? {};
+    exchange.parent = process?.trace;
+    traceConnection(exchange);
     const { id, certificateSha256 } = peer;
     // Only our own authority says which of our agents launched somebody.
     const launchedBy = id.memberOf(service.id.trustDomain) ? peer.launchedBy : [];

@@ -21,6 +21,7 @@ import { decidesOutbound, type RunningService } from "./running-service.js";
 import { boundConnections, connectAsCaller, plainEnd, type ServiceConnection, tcpListener } from "./tcp-ends.js";
 import { decideConnection, deniedSince, endGently, newTcpExchange, recordEnd, recordRefusal } from "./tcp-exchange.js";
 import { ALPN, preface } from "./tcp-protocol.js";
+import { traceConnection, traceOf } from "./tcp-tracing.js";
 import type { Tickets } from "./tickets.js";
 
 /** A leg of a tcp service: its connections outlive the policy that they were decided by. */
@@ -133,7 +134,7 @@ export function isStill(parts: RelayParts, { exchange }: OpenConnection, caller:
 /** One connection from its accept to its end. */
 async function carry(parts: RelayParts, leg: Leg, open: Set<Carried>, socket: Socket, arrival: Arrival): Promise<void> {
   const service = leg.service();
-  const exchange = newTcpExchange("outbound", service);
+  const exchange = newTcpExchange("outbound", service, parts);
   const calling = attestConnection(parts.attestor, socket, arrival);
   const caller = plainEnd(socket);
   // Until its bytes are relayed nobody else listens.
@@ -145,6 +146,7 @@ async function carry(parts: RelayParts, leg: Leg, open: Set<Carried>, socket: So
     endGently(socket);
     return;
   }
+  traceConnection(exchange);
   const connection = new OpenConnection(exchange, caller, parts.clock);
   const carried: Carried = { connection, caller: undefined, service: undefined };
   open.add(carried);
@@ -163,7 +165,7 @@ async function carry(parts: RelayParts, leg: Leg, open: Set<Carried>, socket: So
     carried.service = await connectAsCaller(parts, exchange.caller, to);
     connection.requireOpen();
     if (!decides) {
-      ticket = leg.tickets.issue(identity.id.toString(), { detail, evidence });
+      ticket = leg.tickets.issue(identity.id.toString(), { detail, evidence, trace: traceOf(exchange) });
       carried.service.stream.write(preface(ticket));
     }
     const idle = decides ? service.connections?.idleSeconds : undefined;

@@ -1,11 +1,14 @@
 import { randomUUID } from "node:crypto";
 import type { Evidence } from "../attestation/process-facts.js";
+import type { TraceParent } from "../telemetry/trace-context.js";
 
 /** What the outbound leg knows of the calling process. */
 export interface CallingProcess {
   /** In kernel words. */
   readonly detail: string;
   readonly evidence: Evidence;
+  /** Of a connection without headers: where it stands in a trace. */
+  readonly trace?: TraceParent | undefined;
 }
 
 /**

@@ -1,7 +1,9 @@
 import type { RawHeaders } from "../http/request-headers.js";
 import type { CallSpan, CallTracer, SpanFacts } from "../telemetry/call-tracer.js";
 import { parseTraceParent, type TraceParent } from "../telemetry/trace-context.js";
-import type { Exchange, Step } from "./exchange.js";
+import type { RelayedBytes } from "./byte-relay.js";
+import type { Call, Exchange, Step } from "./exchange.js";
+import { forwardableRequestHeaders } from "./headers.js";
 import { type McpMessage, toolOf } from "./mcp-message.js";
 import { decidesOutbound } from "./running-service.js";
 
@@ -14,15 +16,29 @@ export function traceCalls(tracer: () => CallTracer | undefined): Step {
     const current = tracer();
     if (current === undefined || saysItInTheBody(exchange)) return undefined;
     exchange.span = onFirstUse(() => current.begin(exchange.leg, exchange.startedAt, parentOf(exchange)));
-    exchange.response.once("close", () => exchange.span?.()?.end(factsOf(exchange)));
+    // Of a WebSocket: unless it was opened, and then whoever carries its bytes ends the span.
+    for (const end of exchange.webSocket === undefined ? ["close"] : ["close", "finish"]) {
+      exchange.response.once(end, () => endSpan(exchange));
+    }
     return undefined;
   };
+}
+
+/** Ends the span of a call. `carried`: what became of the WebSocket that it has opened. */
+export function endSpan(exchange: Exchange, carried?: RelayedBytes): void {
+  exchange.span?.().end(factsOf(exchange, carried));
 }
 
 /** The headers by which the next hop continues the trace. */
 export function traceHeaders(span: CallSpan): readonly string[] {
   const { traceparent, tracestate } = span;
   return ["traceparent", traceparent, ...(tracestate === undefined ? [] : ["tracestate", tracestate])];
+}
+
+/** The caller's headers as they may go on, with the trace continued by `span`. */
+export function continuedHeaders(raw: RawHeaders, span: CallSpan | undefined): readonly string[] {
+  if (span === undefined) return forwardableRequestHeaders(raw);
+  return [...forwardableRequestHeaders(raw, TRACE_HEADERS), ...traceHeaders(span)];
 }
 
 /** The message as it goes on: where it carries a trace context itself (MCP `_meta`, SEP-414), that says the same as the headers. */
@@ -41,11 +57,13 @@ function saysItInTheBody({ leg, service, request }: Exchange): boolean {
   return valuesOf(request.rawHeaders, "traceparent").length === 0;
 }
 
+/** The span of which a request's headers say that it goes on. */
+export function parentIn(raw: RawHeaders): TraceParent | undefined {
+  return parseTraceParent(valuesOf(raw, "traceparent"), valuesOf(raw, "tracestate"));
+}
+
 function parentOf({ request, message }: Exchange): TraceParent | undefined {
-  const parent = parseTraceParent(
-    valuesOf(request.rawHeaders, "traceparent"),
-    valuesOf(request.rawHeaders, "tracestate"),
-  );
+  const parent = parentIn(request.rawHeaders);
   if (parent !== undefined) return parent;
   const params = message?.json.params;
   const meta = isObject(params) ? params._meta : undefined;
@@ -53,12 +71,13 @@ function parentOf({ request, message }: Exchange): TraceParent | undefined {
   return parseTraceParent([meta.traceparent], typeof meta.tracestate === "string" ? [meta.tracestate] : []);
 }
 
-function factsOf(exchange: Exchange): SpanFacts {
-  const { caller, decision, leg, message, request, response, service, target } = exchange;
+function factsOf(exchange: Exchange, carried: RelayedBytes | undefined): SpanFacts {
+  const { leg, message, request, response, service, target, webSocket } = exchange;
   const { statusCode } = response;
   const tool = message === undefined ? undefined : toolOf(message);
   const method = message === undefined || message.kind === "response" ? undefined : message.method;
-  const failed = !response.writableFinished ? "aborted" : statusCode >= 500 ? String(statusCode) : undefined;
+  const refused = carried === undefined ? failureOf(leg, statusCode) : errorKind(carried.error);
+  const failed = carried === undefined && !response.writableFinished ? "aborted" : refused;
   return {
     name: method === undefined ? `${request.method} ${service.name}` : [method, tool?.name].join(" ").trimEnd(),
     errorType: failed,
@@ -66,17 +85,48 @@ function factsOf(exchange: Exchange): SpanFacts {
       "http.request.method": request.method,
       "http.response.status_code": response.headersSent ? statusCode : undefined,
       "url.path": target?.path,
-      "server.address": service.name,
+      "network.protocol.name": webSocket === undefined ? undefined : "websocket",
       "mcp.method.name": method,
       "gen_ai.tool.name": tool?.name,
-      "agentid.leg": leg,
-      "agentid.caller": caller?.id.toString(),
-      "agentid.service": service.id.toString(),
-      "agentid.decision": decision?.id,
-      "agentid.verdict": decision && (decision.allowed ? "ALLOW" : "DENY"),
-      "agentid.rule": decision?.rule,
+      ...carriedAttributes(carried),
+      ...ownAttributes(exchange),
     },
   };
+}
+
+/** What goes wrong by the semantic conventions: for who calls also what is the caller's fault. */
+export function failureOf(leg: Call["leg"], status: number): string | undefined {
+  return status >= (leg === "outbound" ? 400 : 500) ? String(status) : undefined;
+}
+
+/** `denied-since` of `denied-since: no rule allows …`: of few values, and without what the reason says of the call. */
+export function errorKind(error: string | undefined): string | undefined {
+  return error?.split(":")[0];
+}
+
+/** What spans of all kinds say of the call. */
+export function ownAttributes({
+  caller,
+  decision,
+  leg,
+  service,
+}: Pick<Call, "caller" | "decision" | "leg" | "service">) {
+  return {
+    "server.address": service.name,
+    "agentid.leg": leg,
+    "agentid.caller": caller?.id.toString(),
+    "agentid.service": service.id.toString(),
+    "agentid.decision": decision?.id,
+    "agentid.verdict": decision && (decision.allowed ? "ALLOW" : "DENY"),
+    "agentid.rule": decision?.rule,
+  };
+}
+
+/** How many bytes went which way, and for how long they could. */
+export function carriedAttributes(carried: RelayedBytes | undefined) {
+  if (carried === undefined) return {};
+  const { sent, received, openMs } = carried;
+  return { "agentid.sent": sent, "agentid.received": received, "agentid.open_ms": Math.round(openMs) };
 }
 
 function onFirstUse<Value>(make: () => Value): () => Value {

@@ -6,16 +6,17 @@ export interface CallTracer {
   begin(leg: "outbound" | "inbound", startedAt: number, parent: TraceParent | undefined): CallSpan;
 }
 
-/** One leg's part of one call. */
+/** One leg's part of one call, or of one connection. */
 export interface CallSpan {
   /** What the next hop is told: this span is the parent of what follows. */
   readonly traceparent: string;
   readonly tracestate: string | undefined;
+  /** The first end counts. */
   end(facts: SpanFacts): void;
 }
 
 export interface SpanFacts {
-  /** Of few values: `GET invoices`, `tools/call issue_refund`. */
+  /** Of few values: `GET invoices`, `tools/call issue_refund`, `shop.Ledger/Get`. */
   readonly name: string;
   /** What went wrong, of few values: a refusal's code, or the status. Undefined: nothing. */
   readonly errorType: string | undefined;

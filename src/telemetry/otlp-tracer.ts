@@ -6,6 +6,8 @@ import type { CallSpan, CallTracer } from "./call-tracer.js";
 import { formatTraceParent } from "./trace-context.js";
 
 const EXPORT_TIMEOUT_MS = 5_000;
+/** How long an end may wait for the spans that are still open. */
+const GRACE_MS = 1_000;
 
 /**
  * Spans to an OpenTelemetry collector, in batches over OTLP/HTTP. `url` is the base, `/v1/traces` is added. What the collector does not take is dropped:
@@ -24,6 +26,20 @@ export function createOtlpTracer(options: {
     spanProcessors: [new BatchSpanProcessor({ exporter })],
   });
   const tracer = provider.getTracer("agentid-relay");
+  let open = 0;
+  let lastEnded = (): void => undefined;
+
+  /** What has just been cut is still on its way to its end. */
+  async function whenEnded(): Promise<void> {
+    if (open === 0) return;
+    let patience: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      lastEnded = resolve;
+      patience = setTimeout(resolve, GRACE_MS);
+    });
+    clearTimeout(patience);
+  }
+
   return {
     begin(leg, startTime, parent): CallSpan {
       const state = parent?.traceState;
@@ -37,10 +53,12 @@ export function createOtlpTracer(options: {
       const kind = leg === "outbound" ? SpanKind.CLIENT : SpanKind.SERVER;
       const span = tracer.startSpan("call", { kind, startTime }, above);
       const { traceId, spanId, traceFlags } = span.spanContext();
+      if (span.isRecording()) open += 1;
       return {
         traceparent: formatTraceParent({ traceId, spanId, flags: traceFlags }),
         tracestate: state,
         end({ name, errorType, attributes }) {
+          if (!span.isRecording()) return;
           span.updateName(name);
           for (const [key, value] of Object.entries(attributes)) if (value !== undefined) span.setAttribute(key, value);
           if (errorType !== undefined) {
@@ -48,9 +66,14 @@ export function createOtlpTracer(options: {
             span.setStatus({ code: SpanStatusCode.ERROR });
           }
           span.end();
+          open -= 1;
+          if (open === 0) lastEnded();
         },
       };
     },
-    close: () => provider.shutdown(),
+    async close() {
+      await whenEnded();
+      await provider.shutdown();
+    },
   };
 }

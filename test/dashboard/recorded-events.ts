@@ -1,5 +1,6 @@
 import { type AgentidEvent, agentidEvent, type NewEvent } from "../../src/control-api/events.js";
-import { type Explanation, explanation, type Status, status } from "../../src/control-api/routes.js";
+import { type Explanation, explanation } from "../../src/control-api/explanation-routes.js";
+import { type Status, status } from "../../src/control-api/routes.js";
 
 type NewCall = Omit<Extract<NewEvent, { event: "call" }>, "event">;
 

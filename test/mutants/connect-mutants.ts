@@ -107,7 +107,7 @@ export const connectMutants: readonly Mutant[] = [
     id: "connect-policy-moves",
     check: "a tunnel ends when the policy denies it",
     file: "src/relay/relay.ts",
-    find: "    proxy?.leg.recheckDecisions();\n",
+    find: "    proxy.leg()?.recheckDecisions();\n",
     replace: "",
     tests: tunnels,
   },

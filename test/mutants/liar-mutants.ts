@@ -133,7 +133,7 @@ export const liarMutants: readonly Mutant[] = [
   {
     id: "subagents-named",
     check: "an agent launches only the sub-agents that its entry names",
-    file: "src/daemon/launching.ts",
+    file: "src/daemon/agents-above.ts",
     find: "if (held.identity.launch?.subagents.includes(wanted.name) !== true) {",
     replace: "if (held.identity.launch === undefined) {",
     tests: ["test/e2e/launches.test.ts"],

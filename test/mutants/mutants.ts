@@ -14,6 +14,7 @@ import { policyMutants } from "./policy-mutants.ts";
 import { protocolMutants } from "./protocol-mutants.ts";
 import { relayMutants } from "./relay-mutants.ts";
 import { sandboxMutants } from "./sandbox-mutants.ts";
+import { spanMutants } from "./span-mutants.ts";
 import { tcpMutants } from "./tcp-mutants.ts";
 import { tokenMutants } from "./token-mutants.ts";
 
@@ -442,6 +443,7 @@ export const mutants: readonly Mutant[] = [
   ...relayMutants,
   ...sandboxMutants,
   ...tokenMutants,
+  ...spanMutants,
   ...tcpMutants,
   ...policyMutants,
   ...protocolMutants,

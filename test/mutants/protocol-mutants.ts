@@ -251,7 +251,7 @@ export const protocolMutants: readonly Mutant[] = [
     id: "grpc-asserted-identity",
     check: "what only a relay may say of a caller is removed from the metadata of a call",
     file: "src/relay/forward-grpc.ts",
-    find: "const fields = [...forwardableRequestHeaders(raw), ...hop.added];",
+    find: "const fields = [...continuedHeaders(raw, call.span), ...hop.added];",
     replace: 'const fields = [...raw.filter((_, i) => raw[i - (i % 2)] !== "te"), ...hop.added];',
     tests: ["test/relay/grpc.test.ts"],
   },

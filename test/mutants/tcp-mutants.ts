@@ -85,7 +85,7 @@ export const tcpMutants: readonly Mutant[] = [
   {
     id: "tcp-server-identity",
     check: "the caller's bytes go only to the service that is meant",
-    file: "src/relay/tcp-ends.ts",
+    file: "src/relay/caller-tls.ts",
     find: "if (!peer.id.equals(target.expected)) {",
     replace: "if (false) {",
     tests: ["test/relay/tcp-callers.test.ts"],
@@ -176,6 +176,14 @@ export const tcpMutants: readonly Mutant[] = [
     file: "src/relay/tcp-ends.ts",
     find: "isTcp ? socket.resetAndDestroy() : socket.destroy()",
     replace: "socket.destroy()",
+    tests: ["test/relay/tcp-bytes.test.ts"],
+  },
+  {
+    id: "tcp-ended-early",
+    check: "a caller's end reaches its service also where it came first",
+    file: "src/relay/byte-relay.ts",
+    find: "if (source.readableEnded) sink.end();",
+    replace: "if (false) sink.end();",
     tests: ["test/relay/tcp-bytes.test.ts"],
   },
   {

@@ -61,6 +61,18 @@ describe("ends", () => {
     expect(text()).toBe("answer to the whole question");
   });
 
+  it("of a caller that has nothing to say reach the service, however early they come", async () => {
+    serve = (socket) => {
+      socket.resume();
+      socket.once("end", () => socket.end("the time of day"));
+    };
+    const { socket, text, over } = await plainTo(running, "orders");
+    socket.end();
+    expect(await over).toBe("end");
+    expect(text()).toBe("the time of day");
+    await eventually(() => ends(running)).toEqual([expect.objectContaining({ sent: 0, received: 15 })]);
+  });
+
   it("of the service alone leave the caller time to go on", async () => {
     let heard = "";
     serve = (socket) => {

@@ -21,12 +21,15 @@ export async function runCollector() {
   const spans: ReceivedSpan[] = [];
   const resources: Record<string, unknown>[] = [];
   const types: string[] = [];
+  const bodies: Buffer[] = [];
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
     request.on("end", () => {
       types.push(`${request.method} ${request.url} ${request.headers["content-type"]}`);
-      for (const resourceSpans of fields(Buffer.concat(chunks)).get(1) ?? []) {
+      const body = Buffer.concat(chunks);
+      bodies.push(body);
+      for (const resourceSpans of fields(body).get(1) ?? []) {
         const inside = fields(resourceSpans as Uint8Array);
         resources.push(attributesOf(inside.get(1)?.flatMap((resource) => fields(resource as Uint8Array).get(1) ?? [])));
         for (const scope of inside.get(2) ?? []) {
@@ -40,6 +43,8 @@ export async function runCollector() {
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     ...{ spans, resources, types },
+    /** Everything that was sent, as it came. */
+    bodies,
     close() {
       server.closeAllConnections();
       server.close();

@@ -1,4 +1,4 @@
-import type { BundleReport } from "../../control-api/routes.js";
+import type { BundleReport } from "../../control-api/federation-routes.js";
 import { AgentidCommand } from "../base-command.js";
 import { runningDaemon } from "../running-daemon.js";
 

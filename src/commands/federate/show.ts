@@ -1,4 +1,4 @@
-import type { RelationshipReport } from "../../control-api/routes.js";
+import type { RelationshipReport } from "../../control-api/federation-routes.js";
 import { AgentidCommand } from "../base-command.js";
 import { runningDaemon } from "../running-daemon.js";
 

@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import { Args, Flags } from "@oclif/core";
 import { CodedError } from "../../coded-error.js";
 import type { Config } from "../../config/config.js";
-import type { Explanation, PolicyProposal } from "../../control-api/routes.js";
+import type { Explanation, PolicyProposal } from "../../control-api/explanation-routes.js";
 import { withRule, withRuleKey } from "../../policy/edit-rules.js";
 import type { PolicySet } from "../../policy/policy-set.js";
 import { AgentidCommand } from "../base-command.js";

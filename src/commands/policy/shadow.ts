@@ -2,7 +2,7 @@ import { Args, Flags } from "@oclif/core";
 import { codeOf } from "../../coded-error.js";
 import type { Config } from "../../config/config.js";
 import { destination, displayText } from "../../control-api/display-text.js";
-import type { ShadowedCalls } from "../../control-api/routes.js";
+import type { ShadowedCalls } from "../../control-api/explanation-routes.js";
 import { isSpared } from "../../control-api/shadow-words.js";
 import { entryOf } from "../../policy/policy-names.js";
 import type { PolicySet } from "../../policy/policy-set.js";

@@ -1,5 +1,5 @@
 import { destination, displayText } from "../../control-api/display-text.js";
-import type { DeniedCalls, ShadowedCalls } from "../../control-api/routes.js";
+import type { DeniedCalls, ShadowedCalls } from "../../control-api/explanation-routes.js";
 import { AgentidCommand } from "../base-command.js";
 import { proposalLines } from "../explain.js";
 import { runningDaemon } from "../running-daemon.js";

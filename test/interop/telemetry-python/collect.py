@@ -36,6 +36,7 @@ class Handler(BaseHTTPRequestHandler):
                         "kind": span.kind,
                         "name": span.name,
                         "took": span.end_time_unix_nano > span.start_time_unix_nano,
+                        "attributes": {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes},
                     })
         self.answer(b"")
 
