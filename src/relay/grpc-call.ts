@@ -3,7 +3,7 @@ import { messageOf } from "../coded-error.js";
 import type { ListenerNames } from "../http/host-check.js";
 import { Refusal } from "../http/refusal.js";
 import { titleOf } from "./answer.js";
-import { decideHttp, withoutObligations } from "./decide.js";
+import { decideHttp, withdrawing } from "./decide.js";
 import { recordDecision, recordRefusal, showEnd } from "./decision-record.js";
 import type { RelayParts } from "./exchange.js";
 import { forwardGrpc, type GrpcHop } from "./forward-grpc.js";
@@ -60,9 +60,8 @@ function newCall(leg: GrpcLeg, incoming: IncomingStream, socket: Duplex): GrpcCa
 async function isAllowed(parts: RelayParts, call: GrpcCall): Promise<boolean> {
   const { incoming, socket } = call;
   const hasGone = () => socket.destroyed || incoming.stream.destroyed;
-  const { decision: made, request } = await decideHttp(parts, call, hasGone);
-  const decision = withoutObligations(made);
-  await recordDecision(parts, call, decision, request);
+  const { decision, request } = await decideHttp(parts, call, hasGone);
+  await recordDecision(parts, call, decision, request).catch(withdrawing(decision));
   if (decision.allowed) return true;
   const why = `denied by policy ${decision.rule} (${decision.reason})`;
   const message = decision.message === undefined ? why : `${decision.message}: ${why}`;

@@ -30,8 +30,8 @@ export const tcpMutants: readonly Mutant[] = [
     id: "tcp-obligations",
     check: "an obligation that the relay does not know denies a connection",
     file: "src/relay/tcp-exchange.ts",
-    find: "const known = withoutObligations(made);",
-    replace: "const known = made;",
+    find: "  let made = await point.decide(request, RELAY);",
+    replace: "  let made = await point.decide(request);",
     tests: ["test/relay/tcp-callers.test.ts"],
   },
   {

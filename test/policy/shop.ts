@@ -3,6 +3,7 @@ import type { Clock } from "../../src/platform/clock.js";
 import type { AccessRequest, Decision, DecisionPoint, Explained } from "../../src/policy/access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "../../src/policy/access-request-of.js";
 import { createDecisionPoint } from "../../src/policy/decision-point.js";
+import type { Enforcement } from "../../src/policy/enforcement.js";
 import type { PolicyEngine } from "../../src/policy/engine.js";
 import type { LimitCounts } from "../../src/policy/limit-counts.js";
 import type { PolicyNames } from "../../src/policy/policy-names.js";
@@ -58,7 +59,7 @@ export function setOf(...texts: string[]): PolicySet {
 
 /** A decision point over our rules alone, which answer without a promise. */
 export interface RulesAlone extends DecisionPoint {
-  decide(request: AccessRequest): Decision;
+  decide(request: AccessRequest, enforcement?: Enforcement): Decision;
   explain(request: AccessRequest): Explained;
 }
 
@@ -93,7 +94,7 @@ export function decisionsWith(world: World, ...texts: string[]): RulesAlone {
   const point = createDecisionPoint(setWith(world, ...texts), { clock, random: randomBytes, ...more });
   return {
     ...point,
-    decide: (request) => settled(point.decide(request)),
+    decide: (request, enforcement) => settled(point.decide(request, enforcement)),
     explain: (request) => settled(point.explain(request)),
   };
 }
