@@ -369,7 +369,7 @@ export const policyMutants: readonly Mutant[] = [
     id: "withdraw-without-secret",
     check: "a call whose secret cannot be had costs nothing",
     file: "src/relay/send-out.ts",
-    find: "      withdraw(filled(exchange.decision, "decision"));\n",
+    find: '      withdraw(filled(exchange.decision, "decision"));\n',
     replace: "",
     tests: ["test/relay/limits-given-back.test.ts"],
   },
