@@ -9,9 +9,8 @@ export const relayMutants: readonly Mutant[] = [
     id: "relay-decision-recorded-first",
     check: "D20: nothing is forwarded before the decision is in the record",
     file: "src/relay/decide.ts",
-    find: "return recordDecision(parts, exchange, decision, request).then(() => {",
-    replace:
-      "recordDecision(parts, exchange, decision, request).catch(() => {}); return Promise.resolve().then(() => {",
+    find: "return recordDecision(parts, exchange, decision, request).then(",
+    replace: "recordDecision(parts, exchange, decision, request).catch(() => {}); return Promise.resolve().then(",
     tests: [RECORD_FIRST],
   },
   {

@@ -22,7 +22,7 @@ export const tcpMutants: readonly Mutant[] = [
     id: "tcp-recorded",
     check: "D20: a connection whose decision cannot be written down goes no further",
     file: "src/relay/tcp-exchange.ts",
-    find: "  await recordDecision(parts, exchange, decision, request);\n",
+    find: "  await recordDecision(parts, exchange, decision, request).catch(withdrawing(decision));\n",
     replace: "",
     tests: ["test/relay/tcp-callers.test.ts"],
   },
