@@ -92,7 +92,7 @@ test("an obligation of an engine, which the relay does not know, is a denial tha
   let obligations: readonly object[] = [{ id: "two-eyes", type: "approval" }];
   const url = await serveOpa(() => ({ allow: true, obligations }));
   await decideBy({
-    rules: "rules: [{ name: once, allow: { from: agents/tests, to: invoices }, limit: 1 per hour }]",
+    rules: `rules: [{ name: once, allow: { from: "agents/**", to: invoices }, limit: 1 per hour }]`,
     engines: [{ name: "central", opa: url, path: "finance/allow", timeout: "20s" }],
   });
   for (let i = 0; i < 3; i += 1) {
