@@ -10,7 +10,7 @@ export interface Draw {
   waitMs(): number;
   /** Counts the call. */
   take(): void;
-  /** What `take` has counted did not take place. */
+  /** What `take` has counted did not take place. At most once. */
   giveBack(): void;
   /** Counts a refusal: the wait grows, and is returned. */
   refuse(): number;
@@ -137,9 +137,7 @@ export function createLimitCounts(clock: Clock, seed: number = randomInt(2 ** 31
         giveBack() {
           if (taken === undefined) return;
           // Under the numbers that hold by now: there may have been a reload in between.
-          const count = current(taken, taken.limit, clock.now());
-          taken = undefined;
-          count.tokens = Math.min(count.limit.burst, count.tokens + 1);
+          current(taken, taken.limit, clock.now()).tokens += 1;
         },
         refuse() {
           const now = clock.now();
