@@ -9,7 +9,14 @@ const MINUTE = 60_000;
 const BOUNDS = { atOnce: 3, everyMs: MINUTE, firstSumMs: MINUTE, lastSumMs: 4 * MINUTE, kinds: 4 };
 
 const refusal = (more: Partial<StrangerRefusal> = {}): StrangerRefusal => ({
-  ...{ leg: "outbound", service: "payments", code: "no-identity", who: "uid 1000", detail: "sh, pid 7", reason: "nobody" },
+  ...{
+    leg: "outbound",
+    service: "payments",
+    code: "no-identity",
+    who: "uid 1000",
+    detail: "sh, pid 7",
+    reason: "nobody",
+  },
   ...more,
 });
 

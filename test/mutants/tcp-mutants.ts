@@ -158,8 +158,8 @@ export const tcpMutants: readonly Mutant[] = [
     id: "tcp-handshakes",
     check: "handshakes under way are bounded",
     file: "src/relay/tcp-inbound.ts",
-    find: "    if (handshakes.size > MAX_HANDSHAKES) oldest?.destroy();\n",
-    replace: "",
+    find: "boundHandshakes(server, (socket) => userBehind(parts.attestor, socket))",
+    replace: "boundHandshakes(server, () => undefined, 1e9)",
     tests: ["test/relay/tcp-bytes.test.ts"],
   },
   {
