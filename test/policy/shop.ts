@@ -89,9 +89,12 @@ export function loadWith({ names = shop, entities }: World, ...texts: string[]):
 }
 
 export function decisionsWith(world: World, ...texts: string[]): RulesAlone {
-  const { clock = noon, limits, engines } = world;
+  return decisionsIn(setWith(world, ...texts), world);
+}
+
+export function decisionsIn(set: PolicySet, { clock = noon, limits, engines }: World = {}): RulesAlone {
   const more = { ...(limits !== undefined && { limits }), ...(engines !== undefined && { engines }) };
-  const point = createDecisionPoint(setWith(world, ...texts), { clock, random: randomBytes, ...more });
+  const point = createDecisionPoint(set, { clock, random: randomBytes, ...more });
   return {
     ...point,
     decide: (request, enforcement) => settled(point.decide(request, enforcement)),
