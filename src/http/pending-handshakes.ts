@@ -1,8 +1,8 @@
 import type { Socket } from "node:net";
 import type { Server, TLSSocket } from "node:tls";
 
-/** So many handshakes may be under way at a listener. */
-export const MAX_HANDSHAKES = 256;
+/** So many handshakes may be under way at a listener: as many as connections are served, since all of these may come at once. */
+export const MAX_HANDSHAKES = 1_024;
 /** Below this nobody is short of anything, and users are not asked for. */
 const UNDER_PRESSURE = 64;
 

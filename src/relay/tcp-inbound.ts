@@ -4,7 +4,7 @@ import { messageOf } from "../coded-error.js";
 import { type HttpListener, listenInsideOn } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { type Peer, secureContextOptions, stillTrusted, verifyPeer } from "../http/mutual-tls.js";
-import { boundHandshakes, MAX_HANDSHAKES } from "../http/pending-handshakes.js";
+import { boundHandshakes } from "../http/pending-handshakes.js";
 import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { bundlesFor } from "../identity/federates-with.js";
 import type { X509Svid } from "../identity/svid-source.js";
@@ -22,6 +22,8 @@ import { ALPN, readPreface } from "./tcp-protocol.js";
 import type { CallingProcess, Tickets } from "./tickets.js";
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** Connections that have not come out of their handshake. */
+const MAX_HANDSHAKES = 256;
 /** Lingering after a refusal, beside those that are counted. */
 const MAX_BESIDE = 512;
 /** TLS 1.3 cannot authenticate again in place: a peer that is known by its certificate alone is given this long after its end (D24). */
@@ -63,7 +65,7 @@ export async function openTcpInboundLeg(relay: RelayParts, leg: Leg): Promise<In
     });
     boundConnections(server, () => maxOf(leg.service()) + MAX_HANDSHAKES + MAX_BESIDE);
     const listener = tcpListener(server);
-    const rawOf = boundHandshakes(server, (socket) => userBehind(parts.attestor, socket));
+    const rawOf = boundHandshakes(server, (socket) => userBehind(parts.attestor, socket), MAX_HANDSHAKES);
     // Also of a handshake that took too long: Node leaves it open.
     server.on("tlsClientError", (_error, socket) => socket.destroy());
     server.on("secureConnection", (socket) => {

@@ -158,7 +158,7 @@ export const tcpMutants: readonly Mutant[] = [
     id: "tcp-handshakes",
     check: "handshakes under way are bounded",
     file: "src/relay/tcp-inbound.ts",
-    find: "boundHandshakes(server, (socket) => userBehind(parts.attestor, socket))",
+    find: "boundHandshakes(server, (socket) => userBehind(parts.attestor, socket), MAX_HANDSHAKES)",
     replace: "boundHandshakes(server, () => undefined, 1e9)",
     tests: ["test/relay/tcp-bytes.test.ts"],
   },
