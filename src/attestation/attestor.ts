@@ -83,6 +83,8 @@ export function createCallerAttestor(options: AttestorOptions): CallerAttestor {
       }
     },
 
+    userOfTcpConnection: (endpoints) => platform.userOfTcpConnection(endpoints),
+
     async ofPid(pid) {
       return attest(platform.openProcess({ pid }), undefined, true, true);
     },

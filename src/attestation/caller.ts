@@ -40,6 +40,8 @@ export interface CallerAttestor {
   ofUnixSocket(fd: number): Promise<Caller>;
   /** The process that holds the client end of a loopback TCP connection, in our own network namespace or in `network`. Never throws. */
   ofTcpConnection(endpoints: TcpEndpoints, network?: NetworkView): Promise<Caller | Nobody>;
+  /** The user who holds the client end of a loopback TCP connection; undefined where the kernel does not say at once. Proves no identity. */
+  userOfTcpConnection?(endpoints: TcpEndpoints): number | undefined;
   /** Any process by number, for `agentid attest PID`. Throws CodedError `process-gone`. */
   ofPid(pid: number): Promise<Caller>;
 }

@@ -47,6 +47,8 @@ export type AuditKind =
   | "reload.accepted"
   | "reload.refused"
   | "control.refused"
+  /** Refusals of strangers, alike, that were counted and not recorded one by one: `count`, `since`, `until`. */
+  | "refusals.counted"
   | "pin"
   | "secret.set"
   | "secret.removed"

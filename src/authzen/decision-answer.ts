@@ -1,4 +1,5 @@
 import type { AccessRequest, Decision, Obligation } from "../policy/access-request.js";
+import type { Enforcement } from "../policy/enforcement.js";
 
 /** A decision with the request it is about. */
 export interface Answered {
@@ -10,17 +11,13 @@ export interface Answered {
 const SUPPORTED = "supported_obligations";
 
 /**
- * The decision as this enforcement point can enforce it. The profile leaves it to the decision point what to do about an enforcement point that does not
- * say that it knows an obligation; one that has never heard of the profile would let the request through, so it is told no.
+ * What the enforcement point that asks says it can do. The profile leaves it to the decision point what to do about one that does not say that it knows an
+ * obligation; one that has never heard of the profile would let the request through, so it is told no.
  */
-export function enforceable(decision: Decision, request: AccessRequest): Decision {
-  if (!decision.allowed || decision.obligations.length === 0) return decision;
-  const supported: unknown = request.context?.[SUPPORTED];
+export function enforcementOf({ context }: AccessRequest): Enforcement {
+  const supported: unknown = context?.[SUPPORTED];
   const known: readonly unknown[] = Array.isArray(supported) ? supported : [];
-  const missing = decision.obligations.filter(({ type }) => !known.includes(type)).map(({ type }) => type);
-  if (missing.length === 0) return decision;
-  const reason = `${decision.rule} requires ${missing.join(", ")}, which context.${SUPPORTED} does not name`;
-  return { ...decision, allowed: false, conditional: true, obligations: [], reason };
+  return { meets: (type) => known.includes(type), shortfall: `which context.${SUPPORTED} does not name` };
 }
 
 /** An obligation as the profile writes it: `properties` is REQUIRED there. */

@@ -72,12 +72,20 @@ export async function recordDecision(
   parts.onDecision?.({ decision, request, ...common, action, target, summary });
 }
 
-/** Puts on record that somebody was refused before any question was read: who asked is not known, or may not ask. Throws Refusal `record-unwritable`. */
-export async function recordRefusal(
-  parts: AuthzenParts,
-  refused: { readonly caller: string; readonly detail: string; readonly path: string },
-  refusal: Refusal,
-): Promise<void> {
+export interface RefusedAdmission {
+  readonly caller: string;
+  readonly detail: string;
+  /** The user of the process that asked, where the kernel says so. */
+  readonly user: number | undefined;
+  readonly path: string;
+}
+
+/**
+ * Puts on record that somebody was refused before any question was read, or counts it with others like it: who asked is not known, or may not ask.
+ * Throws Refusal `record-unwritable`.
+ */
+export async function recordRefusal(parts: AuthzenParts, refused: RefusedAdmission, refusal: Refusal): Promise<void> {
+  if (isCounted(parts, refused, refusal)) return;
   const decision = refusedHere(parts, refusal.code, displayText(refusal.message, MAX_SUMMARY));
   const target = displayText(refused.path, MAX_SUMMARY);
   const callerDetail = displayText(refused.detail, MAX_SUMMARY);
@@ -88,6 +96,17 @@ export async function recordRefusal(
   const summary = displayText(`ask the decision point: ${target}`, MAX_SUMMARY);
   parts.emit({ event: "call", ...named, ...seen, protocol: "authzen", summary });
   parts.onDecision?.({ decision, request: undefined, ...common, ...seen, summary });
+}
+
+function isCounted(
+  { strangers }: AuthzenParts,
+  { caller, user, detail }: RefusedAdmission,
+  { code, message }: Refusal,
+): boolean {
+  if (strangers === undefined) return false;
+  const who = caller === "(none)" && user !== undefined ? `uid ${user}` : caller;
+  const shown = { detail: displayText(detail, MAX_SUMMARY), reason: displayText(message, MAX_SUMMARY) };
+  return !strangers.isRecorded({ leg: "authzen", service: "agentid", code, who, ...shown });
 }
 
 /** Puts a search on record before it is answered. Throws Refusal `record-unwritable` (503). */

@@ -2,7 +2,8 @@ import type { Refusal } from "../http/refusal.js";
 import { Refusal as Refused } from "../http/refusal.js";
 import type { Json, JsonObject } from "../http/strict-json.js";
 import type { Decision } from "../policy/access-request.js";
-import { type Answered, answerOf, enforceable } from "./decision-answer.js";
+import { withdraw } from "../policy/settlement.js";
+import { type Answered, answerOf, enforcementOf } from "./decision-answer.js";
 import { recordDecision, refusedHere } from "./decision-record.js";
 import { grounded } from "./known-facts.js";
 import type { AuthzenParts, EnforcementPoint } from "./parts.js";
@@ -13,7 +14,12 @@ import { createSlices } from "./slices.js";
 export async function evaluate(question: Quadruple, point: EnforcementPoint, parts: AuthzenParts) {
   const answered = decided(question, point, parts);
   const { request, decision } = answered instanceof Promise ? await answered : answered;
-  await recordDecision(parts, point, request, decision);
+  try {
+    await recordDecision(parts, point, request, decision);
+  } catch (thrown) {
+    withdraw(decision);
+    throw thrown;
+  }
   return answerOf(decision);
 }
 
@@ -36,10 +42,11 @@ export async function evaluateAll(body: JsonObject, point: EnforcementPoint, par
   if (items.length > MAX_EVALUATIONS) throw invalid(`more than ${MAX_EVALUATIONS} evaluations in one request`);
   const answers: Record<string, unknown>[] = [];
   const recorded: Promise<void>[] = [];
+  const decisions: Decision[] = [];
   const turn = createSlices();
   try {
     for (const item of items) {
-      const answer = await oneOf(body, item, point, parts, recorded);
+      const answer = await oneOf(body, item, point, parts, { recorded, decisions });
       answers.push(answer);
       if (semantic === "deny_on_first_deny" && answer.decision === false) break;
       if (semantic === "permit_on_first_permit" && answer.decision === true) break;
@@ -50,7 +57,13 @@ export async function evaluateAll(body: JsonObject, point: EnforcementPoint, par
     // All of them, also where one could not be written: none may fail unseen.
     await Promise.allSettled(recorded);
   }
-  await Promise.all(recorded);
+  try {
+    await Promise.all(recorded);
+  } catch (thrown) {
+    // The one that could not be written takes the answers of all others with it.
+    for (const decision of decisions) withdraw(decision);
+    throw thrown;
+  }
   return { evaluations: answers };
 }
 
@@ -59,7 +72,7 @@ async function oneOf(
   item: Json,
   point: EnforcementPoint,
   parts: AuthzenParts,
-  recorded: Promise<void>[],
+  { recorded, decisions }: { readonly recorded: Promise<void>[]; readonly decisions: Decision[] },
 ): Promise<Record<string, unknown>> {
   let question: Quadruple;
   try {
@@ -74,6 +87,7 @@ async function oneOf(
   // Waited for together at the end; until then a failure is nobody's unhandled rejection.
   record.catch(() => undefined);
   recorded.push(record);
+  decisions.push(decision);
   return answerOf(decision);
 }
 
@@ -117,15 +131,17 @@ function decided(question: Quadruple, point: EnforcementPoint, parts: AuthzenPar
   const { request, refusal } = grounded(question, point, parts);
   if (refusal !== undefined) return { request, decision: refusedHere(parts, "default", refusal) };
   const decisionPoint = parts.decisionPoint();
-  const made: Decision | Promise<Decision> = decisionPoint.decide(request);
-  if (!(made instanceof Promise)) return { request, decision: enforceable(made, request) };
+  const made: Decision | Promise<Decision> = decisionPoint.decide(request, enforcementOf(request));
+  if (!(made instanceof Promise)) return { request, decision: made };
   return made.then((decision) => {
     // Neither a narrowing nor a revocation waits for a decision that is under way.
-    if (parts.decisionPoint() !== decisionPoint) return decided(question, point, parts);
+    if (parts.decisionPoint() !== decisionPoint) {
+      withdraw(decision);
+      return decided(question, point, parts);
+    }
     const { refusal: since } = grounded(question, point, parts);
-    return {
-      request,
-      decision: since === undefined ? enforceable(decision, request) : refusedHere(parts, "default", since),
-    };
+    if (since === undefined) return { request, decision };
+    withdraw(decision);
+    return { request, decision: refusedHere(parts, "default", since) };
   });
 }

@@ -1,6 +1,7 @@
 import type { Administration } from "../attestation/administrator.js";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { AuditLog } from "../audit/audit-log.js";
+import type { StrangerRefusals } from "../audit/stranger-refusals.js";
 import type { NewEvent } from "../control-api/events.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
@@ -24,6 +25,8 @@ export interface AuthzenParts {
   readonly emit: (event: NewEvent) => void;
   /** Called after each decision is on record: what `agentid explain` explains later. */
   readonly onDecision?: (decided: DecidedCall) => void;
+  /** Keeps who may not ask from filling the record; without it each refusal is recorded by itself. */
+  readonly strangers?: Pick<StrangerRefusals, "isRecorded">;
   /** Names of the identities that may ask. */
   readonly clients: () => readonly string[];
   /** Whether the process at the other end of a Unix socket is shown to be the owner's own (D25). */

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { JsonObject } from "../http/strict-json.js";
-import type { AccessRequest, Decision, DecisionPoint } from "../policy/access-request.js";
-import { enforceable, inWire } from "./decision-answer.js";
+import type { Decision, DecisionPoint } from "../policy/access-request.js";
+import { enforcementOf, inWire } from "./decision-answer.js";
 import { grounded } from "./known-facts.js";
 import { bindingOf, type PageTokens } from "./page-token.js";
 import type { AuthzenParts, EnforcementPoint } from "./parts.js";
@@ -134,16 +134,13 @@ function tried(
 ): Found | Promise<Found> {
   const { request, refusal } = grounded(question, point, parts);
   if (refusal !== undefined) return undefined;
-  const made = decisionPoint.wouldDecide(request);
-  return made instanceof Promise
-    ? made.then((decision) => foundBy(decision, request, result))
-    : foundBy(made, request, result);
+  const made = decisionPoint.wouldDecide(request, enforcementOf(request));
+  return made instanceof Promise ? made.then((decision) => foundBy(decision, result)) : foundBy(made, result);
 }
 
 type Found = Record<string, unknown> | undefined;
 
-function foundBy(decision: Decision, request: AccessRequest, result: Record<string, unknown>): Found {
-  const { allowed, obligations } = enforceable(decision, request);
+function foundBy({ allowed, obligations }: Decision, result: Record<string, unknown>): Found {
   if (!allowed) return undefined;
   // Obligations profile: those of one result stand beside it.
   return obligations.length === 0 ? result : { ...result, obligations: obligations.map(inWire) };

@@ -4,7 +4,7 @@ import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
 import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import { checkBodyHeaders, readBody } from "./body.js";
-import { recordRefusal, recordSearch } from "./decision-record.js";
+import { type RefusedAdmission, recordRefusal, recordSearch } from "./decision-record.js";
 import { evaluate, evaluateAll } from "./evaluate.js";
 import { metadataAt, PATHS } from "./metadata.js";
 import { createPageTokens } from "./page-token.js";
@@ -22,7 +22,7 @@ export interface Door {
   /** Throws Refusal 401 for nobody, 403 for somebody who may not ask; `NotAdmitted` says who. */
   whoAsks(request: IncomingMessage): EnforcementPoint | Promise<EnforcementPoint>;
   /** For the record, of somebody who was refused. */
-  describe(request: IncomingMessage): { readonly caller: string; readonly detail: string };
+  describe(request: IncomingMessage): Omit<RefusedAdmission, "path">;
 }
 
 /** Answers the requests of all doors. */

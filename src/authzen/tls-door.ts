@@ -6,6 +6,7 @@ import { loopbackNames } from "../http/host-check.js";
 import { httpListenerOptions, prepareHttpListener } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "../http/mutual-tls.js";
+import { boundHandshakes, boundStrangers, MAX_HANDSHAKES, MAX_STRANGERS } from "../http/pending-handshakes.js";
 import { Refusal } from "../http/refusal.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { clientAmong } from "./clients.js";
@@ -45,9 +46,24 @@ export async function openTlsDoor(
     },
   );
   const listener = prepareHttpListener(server, () => undefined);
-  server.prependListener("secureConnection", (socket: TLSSocket) => {
-    peers.set(socket, verifyPeer(socket, parts.bundles, parts.clock));
+  const settled = boundHandshakes(server, ({ remoteAddress, remotePort, localAddress, localPort }) =>
+    parts.attestor.userOfTcpConnection?.({
+      client: { address: remoteAddress ?? "", port: remotePort ?? 0 },
+      server: { address: localAddress ?? "", port: localPort ?? 0 },
+    }),
+  );
+  const strangers = boundStrangers();
+  // Beside the places of those who may ask.
+  server.maxConnections += MAX_HANDSHAKES + MAX_STRANGERS;
+  const toParser = server.listeners("secureConnection") as ((socket: TLSSocket) => void)[];
+  server.removeAllListeners("secureConnection");
+  server.on("secureConnection", (socket: TLSSocket) => {
+    settled(socket);
+    const peer = verifyPeer(socket, parts.bundles, parts.clock);
+    if ("unverified" in peer && !strangers.admit(socket)) return;
+    peers.set(socket, peer);
     socket.once("close", () => peers.delete(socket));
+    for (const each of toParser) each.call(server, socket);
   });
   const forgetRotation = parts.svids.onRotation(id, (svid) => server.setSecureContext(secureContextOptions(svid)));
   const dropDistrusted = () => {
@@ -76,7 +92,7 @@ export async function openTlsDoor(
     scheme: "https",
     challenge: `X509-SVID realm="${parts.trustDomain.name}"`,
     whoAsks: ({ socket }) => identified(peers.get(socket), parts),
-    describe: ({ socket }) => ({ caller: callerOf(peers.get(socket)), detail: "" }),
+    describe: ({ socket }) => ({ caller: callerOf(peers.get(socket)), detail: "", user: undefined }),
   };
   return { port, close };
 }

@@ -41,7 +41,10 @@ export async function openUnixDoor(parts: AuthzenParts, answer: Answerer, path: 
         },
       );
     },
-    describe: (request) => ({ caller: "(none)", detail: detailOf(connections.get(request.socket)?.who) }),
+    describe: (request) => {
+      const who = connections.get(request.socket)?.who;
+      return { caller: "(none)", detail: detailOf(who), user: who?.facts.uid };
+    },
   };
   const server = createServer(httpListenerOptions, (request, response) => answer(door, request, response));
   const listener = prepareHttpListener(server, () => undefined);

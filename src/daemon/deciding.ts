@@ -37,7 +37,7 @@ export async function startDeciding(
   const { platform, folders, audit, bus, clock, undo, options } = foundation;
   const { attestor, launches, adopters, isSandboxed } = attesting;
   const { trustDomain } = foundation.project.config;
-  const { policy, explanations } = relaying;
+  const { policy, explanations, strangers } = relaying;
   const parts: AuthzenParts = {
     trustDomain,
     attestor,
@@ -46,6 +46,7 @@ export async function startDeciding(
     bundles: issuing.bundles,
     decisionPoint: () => policy().point,
     audit,
+    strangers,
     clock,
     emit: (event) => bus.emit(event),
     onDecision: (call) => explanations.remember(call, policy(), new Date(clock.now())),

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { createStrangerRefusals, type StrangerRefusals } from "../audit/stranger-refusals.js";
 import { CodedError } from "../coded-error.js";
 import type { Config, ServiceConfig } from "../config/config.js";
 import { createCallStore } from "../durable/call-store.js";
@@ -26,6 +27,8 @@ export interface Relaying {
   readonly services: ServiceSupervisor;
   readonly explanations: Explanations;
   readonly secrets: Secrets;
+  /** What strangers are refused, as far as it is not recorded one by one. */
+  readonly strangers: StrangerRefusals;
   /** What decides now. */
   policy(): PolicyInForce;
   /** Puts another project in force. Throws what the relay throws; then the old one is in force again. */
@@ -45,6 +48,8 @@ export async function startRelaying(
   const tracing = await startTracing(foundation);
   // Counted on over a reload: a save is no way to be rid of a debt.
   const limits = createLimitCounts(clock);
+  const strangers = createStrangerRefusals(audit, clock, (words) => problem("warning", "refusals-counted", words));
+  undo.push(() => strangers.close());
   const inForce = ({ policies: set, engines }: Project): PolicyInForce => ({
     set,
     point: createDecisionPoint(set, { clock, random: randomBytes, limits, ...opened(engines, clock) }),
@@ -73,6 +78,7 @@ export async function startRelaying(
     svids: keeper,
     bundles,
     decisionPoint: () => policy.point,
+    strangers,
     audit,
     clock,
     emit: (event) => bus.emit(event),
@@ -122,6 +128,7 @@ export async function startRelaying(
     services,
     explanations,
     secrets,
+    strangers,
     policy: () => policy,
     async putInForce(next) {
       const last = foundation.project;

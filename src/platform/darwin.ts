@@ -239,6 +239,8 @@ function bind(): Platform {
     verified: false,
     peerOfUnixSocket,
     openProcess,
+    // Only a search through all processes would say.
+    userOfTcpConnection: () => undefined,
     networkOf: () => undefined,
     openNetwork: notHere,
     takeDescriptor: notHere,

@@ -30,6 +30,16 @@ export async function ownerOfTcpConnection(
     : { kind: "held", pid: first.pid, startTime: first.startTime, owner: searched() };
 }
 
+/** From the kernel's answer alone, which takes microseconds: whose socket it is, not which process holds it. */
+export function userOfTcpConnection({ client, server }: TcpEndpoints): number | undefined {
+  const ends = {
+    client: { address: withoutIpv4Mapping(client.address), port: client.port },
+    server: { address: withoutIpv4Mapping(server.address), port: server.port },
+  };
+  const found = socketByEnds(ends, isIPv4(ends.client.address) ? 4 : 6);
+  return typeof found === "string" ? undefined : found.uid;
+}
+
 /** What follows from all holders of the socket. */
 async function ownerAmong(
   holders: readonly Holder[],

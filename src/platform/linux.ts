@@ -4,7 +4,7 @@ import { confinementOf, isInOurPidNamespace, networkOf, openNetwork, takeDescrip
 import { peerOfUnixSocket } from "./linux-peer.js";
 import { parseStat, parseStatus } from "./linux-proc-text.js";
 import { openLinuxProcess, openPidfd } from "./linux-process.js";
-import { ownerOfTcpConnection } from "./linux-tcp-owner.js";
+import { ownerOfTcpConnection, userOfTcpConnection } from "./linux-tcp-owner.js";
 import type { Ancestor, PeerCredentials, Platform } from "./platform.js";
 
 const PR_SET_DUMPABLE = 4;
@@ -20,6 +20,7 @@ export const linux: Platform = {
     return openLinuxProcess(peer.pid, given ?? openPidfd(peer.pid));
   },
   ownerOfTcpConnection,
+  userOfTcpConnection,
   networkOf,
   openNetwork,
   takeDescriptor,

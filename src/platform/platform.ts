@@ -27,6 +27,9 @@ export interface Platform {
     network?: NetworkView,
   ): Promise<HolderOfConnection>;
 
+  /** The user who holds the client end of a loopback TCP connection in our network namespace; undefined where the kernel does not say at once. */
+  userOfTcpConnection(connection: TcpEndpoints): number | undefined;
+
   /** The network namespace that `pid` is in now, as the kernel names it; undefined where it does not say. */
   networkOf(pid: number): string | undefined;
 

@@ -1,3 +1,5 @@
+import type { Enforcement } from "./enforcement.js";
+
 /**
  * One shape for every decision: AuthZEN's subject, action, resource, context (AuthZEN Authorization API 1.0 §5).
  * The relay asks in-process; other enforcement points over HTTP.
@@ -147,10 +149,13 @@ export interface DecisionPoint {
   readonly policyDigest: string;
   /** Paths of a request whose values no rule wants shown: `args.card`. */
   readonly sensitive?: readonly string[];
-  /** A promise only where an engine that was asked answers with one: most decisions must not cost a turn of the event loop. */
-  decide(request: AccessRequest): Decision | Promise<Decision>;
+  /**
+   * A promise only where an engine that was asked answers with one: most decisions must not cost a turn of the event loop. An allow has taken from
+   * limits; `withdraw` gives it back where nothing comes of it.
+   */
+  decide(request: AccessRequest, enforcement?: Enforcement): Decision | Promise<Decision>;
   /** What `decide` would answer, without an id and without counting for limits: for searches. */
-  wouldDecide(request: AccessRequest): Decision | Promise<Decision>;
+  wouldDecide(request: AccessRequest, enforcement?: Enforcement): Decision | Promise<Decision>;
   /** Decides again without an id, without a record and without counting for limits, and lists every rule considered. */
   explain(request: AccessRequest): Explained | Promise<Explained>;
   /** Could some arguments make `caller` allowed to call `tool` of `service`? For filtering `tools/list` (conditions are assumed true). */

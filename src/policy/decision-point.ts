@@ -10,6 +10,7 @@ import type {
   ShadowOutcome,
 } from "./access-request.js";
 import { decisionIds } from "./decision-id.js";
+import { type Enforcement, enforceable } from "./enforcement.js";
 import type { JudgeUse, PolicyEngine, Possibility, Verdict } from "./engine.js";
 import { policyDigest } from "./engines/policy-digest.js";
 import type { RulesScope } from "./engines/scope.js";
@@ -19,7 +20,7 @@ import { distinctObligations } from "./obligations.js";
 import { identityParts } from "./pattern.js";
 import type { PolicySet } from "./policy-set.js";
 import { createRulesEngine } from "./rules-engine.js";
-import { settled } from "./settlement.js";
+import { holdTaken, settled } from "./settlement.js";
 import { shownReason } from "./shown-reason.js";
 
 export interface DecisionPointOptions {
@@ -50,12 +51,12 @@ export function createDecisionPoint(
   const all = [ourRules, ...engines];
   const digest = policyDigest(set.digest, engines, rules?.items);
 
-  const decisionOf = (given: AccessRequest, use: JudgeUse, id: () => string): Decision | Promise<Decision> => {
+  const decisionOf = (given: AccessRequest, asked: Asked, id: () => string): Decision | Promise<Decision> => {
     const started = performance.now();
     const decided = (judged: Judged): Decision => {
-      const verdict = settled(judged, use);
-      const { allowed, retryAfterMs, shadow } = verdict;
-      return {
+      const verdict = settled(judged, asked.use);
+      const { allowed, retryAfterMs, shadow, draws } = verdict;
+      const decision: Decision = {
         id: id(),
         allowed,
         engine: verdict.engine,
@@ -72,34 +73,37 @@ export function createDecisionPoint(
         ...(retryAfterMs !== undefined && { retryAfterMs }),
         ...(shadow !== undefined && { shadow }),
       };
+      if (draws !== undefined && allowed && asked.use === "decide") holdTaken(decision, draws);
+      return decision;
     };
     const failed = (thrown: unknown): Decision => decided({ ...DENIED, reason: messageOf(thrown) });
     try {
-      const judged = judge(ofItsMethod(given), use);
+      const judged = judge(ofItsMethod(given), asked);
       return judged instanceof Promise ? judged.then(decided, failed) : decided(judged);
     } catch (thrown) {
       return failed(thrown);
     }
   };
 
-  const judge = (request: AccessRequest, use: JudgeUse): Judged | Promise<Judged> => {
+  const judge = (request: AccessRequest, how: Asked): Judged | Promise<Judged> => {
     const above = questionsAbove(request);
     // Most requests are a question to one engine about one caller.
     if (all.length === 1 && above.length === 0 && ourRules.isAsked(request)) {
-      return judgedBy(ourRules, request, use, false);
+      return judgedBy(ourRules, request, how, false);
     }
     const asked = all.filter((engine) => engine.isAsked(request));
     if (asked.length === 0) throw new Error("no engine is asked about this resource");
     const answers = [request, ...above].flatMap((question, index) =>
-      asked.map((engine) => judgedBy(engine, question, use, index > 0)),
+      asked.map((engine) => judgedBy(engine, question, how, index > 0)),
     );
     return answers.some((answer) => answer instanceof Promise)
       ? Promise.all(answers).then(together)
       : together(answers as readonly Judged[]);
   };
 
-  const judgedBy = (engine: PolicyEngine, question: AccessRequest, use: JudgeUse, isAbove: boolean) => {
-    const judged = (verdict: Verdict): Judged => {
+  const judgedBy = (engine: PolicyEngine, question: AccessRequest, { use, enforcement }: Asked, isAbove: boolean) => {
+    const judged = (given: Verdict): Judged => {
+      const verdict = enforceable(given, enforcement);
       return isAbove ? ofLauncher(question, judgedAs(verdict, engine.name)) : judgedAs(verdict, engine.name);
     };
     const failed = (thrown: unknown): Judged => judged({ ...DENIED, reason: messageOf(thrown) });
@@ -136,10 +140,10 @@ export function createDecisionPoint(
   return {
     policyDigest: digest,
     sensitive: [...new Set(set.rules.flatMap(({ condition }) => condition?.sensitive ?? []))],
-    decide: (request) => decisionOf(request, "decide", nextId),
-    wouldDecide: (request) => decisionOf(request, "explain", () => ""),
+    decide: (request, enforcement) => decisionOf(request, { use: "decide", enforcement }, nextId),
+    wouldDecide: (request, enforcement) => decisionOf(request, { use: "explain", enforcement }, () => ""),
     explain(request) {
-      const decision = decisionOf(request, "explain", () => "");
+      const decision = decisionOf(request, { use: "explain", enforcement: undefined }, () => "");
       return decision instanceof Promise
         ? decision.then((settled) => explained(settled, request))
         : explained(decision, request);
@@ -211,6 +215,11 @@ function anyCall(caller: string, { service, tool }: Omit<Possibility, "caller">)
     resource:
       tool === undefined ? { type: "mcp", id: service } : { type: "mcp-tool", id: service, properties: { tool } },
   };
+}
+
+interface Asked {
+  readonly use: JudgeUse;
+  readonly enforcement: Enforcement | undefined;
 }
 
 interface Judged extends Verdict {

@@ -1,5 +1,6 @@
 import type { AccessRequest, ConsideredRule, Obligation, Properties, ShadowOutcome } from "./access-request.js";
 import type { Draw } from "./limit-counts.js";
+import type { Rule } from "./rule.js";
 
 /**
  * One way to judge a request: our rules, Cedar, Rego, another decision point. Of the engines that are asked all must permit; a request that no
@@ -44,6 +45,8 @@ export interface Verdict {
   readonly conditional: boolean;
   /** What the enforcement point must do besides; empty for a denial. */
   readonly obligations: readonly Obligation[];
+  /** Which rules oblige to it, where it is rules that do. */
+  readonly requiredBy?: readonly Pick<Rule, "name" | "at" | "message" | "requires">[];
   /** What an allow takes from limits. It is taken where the whole decision is an allow; where one of them gives nothing, that is a denial. */
   readonly draws?: readonly RuleDraw[];
   /** What rules in shadow would have done. */

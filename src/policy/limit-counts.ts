@@ -10,6 +10,8 @@ export interface Draw {
   waitMs(): number;
   /** Counts the call. */
   take(): void;
+  /** What `take` has counted did not take place. At most once. */
+  giveBack(): void;
   /** Counts a refusal: the wait grows, and is returned. */
   refuse(): number;
 }
@@ -115,6 +117,8 @@ export function createLimitCounts(clock: Clock, seed: number = randomInt(2 ** 31
         return current(common, limit, now);
       }
 
+      let taken: Count | undefined;
+
       return {
         key,
         waitMs() {
@@ -126,8 +130,14 @@ export function createLimitCounts(clock: Clock, seed: number = randomInt(2 ** 31
         },
         take() {
           const count = changed(clock.now());
+          taken = count;
           count.tokens = Math.max(0, count.tokens - 1);
           count.refusals = 0;
+        },
+        giveBack() {
+          if (taken === undefined) return;
+          // Under the numbers that hold by now: there may have been a reload in between.
+          current(taken, taken.limit, clock.now()).tokens += 1;
         },
         refuse() {
           const now = clock.now();

@@ -126,8 +126,8 @@ export class RuleHits {
     if (known !== undefined) return known;
     const owner = `${this.#ruled.subjectType} ${this.#ruled.subjectId}`;
     const values = limit.keys.map((key) => this.#countedBy(key, owner));
-    const { key, waitMs, take, refuse } = this.#limits.draw(name, limit, owner, values);
-    const ruled: RuleDraw = { key, waitMs, take, refuse, rule: name, at, message, text: limit.text };
+    const { key, waitMs, take, giveBack, refuse } = this.#limits.draw(name, limit, owner, values);
+    const ruled: RuleDraw = { key, waitMs, take, giveBack, refuse, rule: name, at, message, text: limit.text };
     this.#draws ??= new Map();
     this.#draws.set(name, ruled);
     return ruled;

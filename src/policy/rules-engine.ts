@@ -220,13 +220,15 @@ function withGuards(verdict: Verdict, hits: RuleHits, allow: Hit | undefined): V
   if (binding.length === 0) return verdict;
   const draws: RuleDraw[] = [];
   const required: Obligation[] = [];
+  const requiredBy = binding.filter(({ requires }) => requires.length > 0);
   for (const rule of binding) {
     const draw = hits.drawOf(rule);
     if (draw !== undefined) draws.push(draw);
     required.push(...rule.requires);
   }
   const obligations = required.length === 0 ? NO_OBLIGATIONS : distinctObligations(required);
-  return draws.length === 0 ? { ...verdict, obligations } : { ...verdict, obligations, draws };
+  const obliged = required.length === 0 ? { ...verdict, obligations } : { ...verdict, obligations, requiredBy };
+  return draws.length === 0 ? obliged : { ...obliged, draws };
 }
 
 function sparedFrom(denial: Verdict): Verdict {
@@ -257,7 +259,9 @@ function shadowOutcomes(
     }
     const draw = hits.drawOf(rule);
     const waitMs = draw?.waitMs() ?? 0;
-    if (use === "decide" && draw !== undefined) {
+    // Neither in force nor in shadow does a limit count what is denied anyway.
+    const counts = rule.effect === "match" ? enforced.allowed : hits.deny === undefined;
+    if (use === "decide" && draw !== undefined && counts) {
       if (waitMs > 0) draw.refuse();
       else draw.take();
     }

@@ -1,3 +1,4 @@
+import type { Decision } from "./access-request.js";
 import type { JudgeUse, RuleDraw, Verdict } from "./engine.js";
 
 /**
@@ -15,11 +16,26 @@ export function settled<Given extends Verdict>(
   const empty = once.filter((draw) => draw.waitMs() > 0);
   if (empty.length === 0) {
     if (use === "decide") for (const draw of once) draw.take();
-    return verdict;
+    return once.length === draws.length ? verdict : { ...verdict, draws: once };
   }
   const waits = empty.map((draw) => ({ draw, waitMs: use === "decide" ? draw.refuse() : draw.waitMs() }));
   const longest = waits.reduce((known, other) => (other.waitMs > known.waitMs ? other : known));
   return { ...verdict, ...refusedBy(longest.draw, longest.waitMs), retryAfterMs: longest.waitMs };
+}
+
+/** What decisions have taken from limits, for as long as anybody holds them. */
+const taken = new WeakMap<Decision, readonly RuleDraw[]>();
+
+export function holdTaken(decision: Decision, draws: readonly RuleDraw[]): void {
+  taken.set(decision, draws);
+}
+
+/** Gives back, once, what an allow took from limits: for whoever cannot act on it. `decision` is the very object that the decision point answered with. */
+export function withdraw(decision: Decision): void {
+  const draws = taken.get(decision);
+  if (draws === undefined) return;
+  taken.delete(decision);
+  for (const draw of draws) draw.giveBack();
 }
 
 function refusedBy({ rule, at, message, text }: RuleDraw, waitMs: number) {

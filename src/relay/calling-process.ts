@@ -3,7 +3,7 @@ import type { Caller, CallerAttestor, Nobody } from "../attestation/caller.js";
 import { codeOf, messageOf } from "../coded-error.js";
 import { Refusal } from "../http/refusal.js";
 import type { Entitlement, IdentityRegistry } from "../identity/entitlement.js";
-import type { NetworkView } from "../platform/platform.js";
+import type { NetworkView, TcpEndpoints } from "../platform/platform.js";
 import { descriptorOf } from "../platform/socket-descriptor.js";
 
 /** How a connection came in: on a Unix socket, or by TCP in our own network or in a sandbox's. */
@@ -37,12 +37,19 @@ function ofTcpConnection(
   socket: Socket,
   network: NetworkView | undefined,
 ): Promise<Caller | Nobody> {
-  const endpoints = {
+  return attestor.ofTcpConnection({ ...endpointsOf(socket), ...acceptedDescriptor(socket) }, network);
+}
+
+function endpointsOf(socket: Socket): TcpEndpoints {
+  return {
     client: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
     server: { address: socket.localAddress ?? "", port: socket.localPort ?? 0 },
-    ...acceptedDescriptor(socket),
   };
-  return attestor.ofTcpConnection(endpoints, network);
+}
+
+/** Whose connection it is, where the kernel says so at once: for bounds, not for identities. */
+export function userBehind(attestor: CallerAttestor, socket: Socket): number | undefined {
+  return attestor.userOfTcpConnection?.(endpointsOf(socket));
 }
 
 /** The kernel's word is taken here and now, before the peer can do anything further. */
@@ -95,6 +102,11 @@ export function passesRecheck(caller: Caller): boolean {
   } catch {
     return false;
   }
+}
+
+/** The user of the process at the other end, where the kernel says so. */
+export function userOf(who: Caller | Nobody): number | undefined {
+  return "nobody" in who ? who.uid : who.facts.uid;
 }
 
 /** `python3 other.py, pid 5120, uid 1000`. */

@@ -24,6 +24,7 @@ import {
   describeProcess,
   entitlementOf,
   identityOf,
+  userOf,
 } from "./calling-process.js";
 import { authorityOf, targetAt } from "./connect-target.js";
 import { recordRefusedConnection } from "./decision-record.js";
@@ -153,6 +154,7 @@ async function carry(
   try {
     const who = await calling.attested;
     exchange.strangerDetail = describeProcess(who);
+    exchange.strangerUser = userOf(who);
     const authority = authorityOf(request);
     const { identity, evidence, launchedBy } = identityOf(parts.registry, who);
     const detail = describeProcess(who);
@@ -219,7 +221,8 @@ function recordUnread(
   const who = calling?.who;
   const callerDetail = who === undefined ? "" : describeProcess(who);
   const caller = entitlementOf(parts.registry, who)?.identity.name ?? "(none)";
-  recordRefusedConnection(parts, { leg: "outbound", service: proxy.itself, caller, callerDetail, code, reason });
+  const user = who && userOf(who);
+  recordRefusedConnection(parts, { leg: "outbound", service: proxy.itself, caller, callerDetail, code, reason, user });
 }
 
 function asRefusal(thrown: unknown): Refusal {

@@ -1,5 +1,7 @@
 import type { AccessRequest, Decision, HttpFacts } from "../policy/access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "../policy/access-request-of.js";
+import type { Enforcement } from "../policy/enforcement.js";
+import { withdraw } from "../policy/settlement.js";
 import { answerJsonRpcError, answerProblem, answerToolDenial } from "./answer.js";
 import { type RecordedCall, type RecordedCalls, recordDecision, relayDecision, showEnd } from "./decision-record.js";
 import { type Call, type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
@@ -14,14 +16,18 @@ const INVALID_PARAMS = -32602;
 /** The step that asks the decision point, records its answer, and answers where that is a denial. */
 export function decideAndRecord(parts: RelayParts): Step {
   const calls: RecordedCalls = new KnownCalls();
-  const enforce = (exchange: Exchange, made: Decided, known: RecordedCall | undefined): Promise<StepResult> => {
-    const decision = withoutObligations(made.decision);
-    return recordDecision(parts, exchange, decision, made.request, known).then(() => {
+  const enforce = (
+    exchange: Exchange,
+    { decision, request }: Decided,
+    known: RecordedCall | undefined,
+  ): Promise<StepResult> => {
+    const answered = () => {
       if (decision.allowed) return undefined;
       answerDenial(exchange, decision);
       showEnd(parts, exchange, { status: exchange.response.statusCode });
       return "answered";
-    });
+    };
+    return recordDecision(parts, exchange, decision, request, known).then(answered, withdrawing(decision));
   };
   return (exchange) => {
     if (exchange.service.protocol === "mcp") {
@@ -45,12 +51,14 @@ interface Decided {
 
 function decided(parts: RelayParts, request: AccessRequest, hasGone: () => boolean): Decided | Promise<Decided> {
   const point = parts.decisionPoint();
-  const made = point.decide(request);
+  const made = point.decide(request, RELAY);
   if (!(made instanceof Promise)) return { decision: made, request };
   return made.then((decision) => {
     if (hasGone()) return { decision: withoutCaller(decision), request };
+    if (parts.decisionPoint() === point) return { decision, request };
     // A narrowing does not wait for a decision that is under way.
-    return parts.decisionPoint() === point ? { decision, request } : decided(parts, request, hasGone);
+    withdraw(decision);
+    return decided(parts, request, hasGone);
   });
 }
 
@@ -59,16 +67,21 @@ function goneFrom({ request, response }: Exchange): () => boolean {
   return () => request.socket.destroyed || response.destroyed;
 }
 
-function withoutCaller(decision: Decision): Decision {
+export function withoutCaller(decision: Decision): Decision {
   if (!decision.allowed) return decision;
+  withdraw(decision);
   return { ...decision, allowed: false, reason: "the caller had gone before it was decided" };
 }
 
-/** "If the PEP does not understand an obligation, it MUST treat the decision as a denial" (AuthZEN obligations profile 1.0): the relay knows none. */
-export function withoutObligations(decision: Decision): Decision {
-  if (!decision.allowed || decision.obligations.length === 0) return decision;
-  const needed = decision.obligations.map(({ type }) => type).join(", ");
-  return { ...decision, allowed: false, conditional: true, reason: `${decision.rule} requires ${needed}` };
+/** The relay as the decision point is told of it: it meets no obligation. */
+export const RELAY: Enforcement = { meets: () => false, shortfall: "which the relay does not know" };
+
+/** What could not be put on record does not happen. */
+export function withdrawing(decision: Decision): (thrown: unknown) => never {
+  return (thrown) => {
+    withdraw(decision);
+    throw thrown;
+  };
 }
 
 /** Asks the decision point about a call of gRPC. */

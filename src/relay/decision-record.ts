@@ -20,7 +20,7 @@ const NOTHING: ReadonlySet<string> = new Set();
 /** What of an exchange the record is about: a request, or a whole connection. */
 export type Recorded = Pick<
   Exchange,
-  "leg" | "service" | "startedAt" | "caller" | "strangerDetail" | "message" | "target" | "decision"
+  "leg" | "service" | "startedAt" | "caller" | "strangerDetail" | "strangerUser" | "message" | "target" | "decision"
 > & { readonly request: Pick<IncomingMessage, "method" | "url">; readonly webSocket?: Exchange["webSocket"] };
 
 /** `replayed`: the answer to an earlier request with the same key was given again. */
@@ -64,9 +64,10 @@ export function recordRefusal(parts: RelayParts, exchange: Recorded, refusal: Re
   if (outcome !== undefined) atOnce(parts, "call", outcome);
 }
 
-/** As `recordRefusal`, where the outcome is recorded by itself; nothing where a decision is on record already. */
+/** As `recordRefusal`, where the outcome is recorded by itself; nothing where a decision is on record already, or it was counted with others like it. */
 export function recordDenial(parts: RelayParts, exchange: Recorded, { code, message }: Refusal): void {
   if (exchange.decision !== undefined) return;
+  if (exchange.caller === undefined && isCounted(parts, exchange, exchange.strangerDetail, { code, message })) return;
   const seen = seenOf(parts, exchange);
   const decision = relayDecision(parts, false, code, message);
   atOnce(parts, "decision", decisionFields(exchange, decision, undefined, seen));
@@ -154,12 +155,37 @@ function shadowSeen({ rule, effect, would, differs }: ShadowOutcome) {
   return { rule, effect, would, differs };
 }
 
+const NOBODY = "(none)";
+
+/** Of strangers' refusals that are alike only some are recorded one by one. */
+function isCounted(
+  { strangers }: RelayParts,
+  { leg, service, strangerUser }: Pick<Exchange, "leg" | "service" | "strangerUser">,
+  detail: string,
+  { code, message }: { readonly code: string; readonly message: string },
+): boolean {
+  if (strangers === undefined) return false;
+  const who = strangerUser === undefined ? NOBODY : `uid ${strangerUser}`;
+  const shown = { detail: displayText(detail, MAX_SUMMARY), reason: displayText(message, MAX_SUMMARY) };
+  return !strangers.isRecorded({ leg, service: service.name, code, who, ...shown });
+}
+
+interface RefusedConnection {
+  readonly caller: string;
+  readonly callerDetail: string;
+  readonly code: string;
+  readonly reason: string;
+  readonly user?: number | undefined;
+}
+
 /** Puts on record, and shows, that a connection was refused before a request could be read from it. Never throws. */
 export function recordRefusedConnection(
   parts: RelayParts,
-  refused: Pick<Exchange, "leg" | "service"> & { caller: string; callerDetail: string; code: string; reason: string },
+  refused: Pick<Exchange, "leg" | "service"> & RefusedConnection,
 ): void {
   const { leg, service, caller, code } = refused;
+  const stranger = { leg, service, strangerUser: refused.user };
+  if (caller === NOBODY && isCounted(parts, stranger, refused.callerDetail, { code, message: refused.reason })) return;
   const decision = relayDecision(parts, false, code, displayText(refused.reason, MAX_SUMMARY));
   const callerDetail = displayText(refused.callerDetail, MAX_SUMMARY);
   const common = { decision: decision.id, leg, caller, callerDetail, service: service.name, rule: code };

@@ -1,11 +1,12 @@
 import { Refusal } from "../http/refusal.js";
+import { withdraw } from "../policy/settlement.js";
 import { recordOutcome, showEnd } from "./decision-record.js";
 import { keepAnswer } from "./durable-answer.js";
 import type { DurableCalls, RunningCall } from "./durable-calls.js";
 import { idempotencyKeyOf } from "./durable-key.js";
 import { replay } from "./durable-replay.js";
 import { type DurableRequest, durableRequestOf, isDurable } from "./durable-request.js";
-import type { Exchange, RelayParts, Step, StepResult } from "./exchange.js";
+import { type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { hasBody, readBody } from "./request-steps.js";
 
 const MOST = { bytes: 1024 * 1024, words: "a request with an Idempotency-Key may have a body of at most 1 MiB" };
@@ -79,6 +80,7 @@ async function once(parts: RelayParts, exchange: Exchange, asked: DurableRequest
     // A narrowing does not wait for the disk.
     if (parts.decisionPoint() !== point) {
       if (begun.found === "nothing") await begun.call.unsent();
+      withdraw(filled(exchange.decision, "decision"));
       throw new Refusal("decision-failed", 503, "the policy has changed since the call was decided: ask again");
     }
     if (begun.found === "answer") return await replay(parts, exchange, begun.answer);

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { Evidence } from "../attestation/process-facts.js";
 import type { AuditLog } from "../audit/audit-log.js";
+import type { StrangerRefusals } from "../audit/stranger-refusals.js";
 import type { NewEvent } from "../control-api/events.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
@@ -31,6 +32,8 @@ export interface RelayParts {
   readonly emit: (event: NewEvent) => void;
   /** Called after each decision is on record, with the request it was about: what `agentid explain` explains later. */
   readonly onDecision?: (decided: DecidedCall) => void;
+  /** Keeps callers without an identity from filling the record; without it each of their refusals is recorded by itself. */
+  readonly strangers?: Pick<StrangerRefusals, "isRecorded">;
   /** Who collects spans of calls now. */
   readonly tracer?: () => CallTracer | undefined;
   /** What egress targets are sent as credentials. */
@@ -81,6 +84,8 @@ export interface Exchange {
   caller: VerifiedCaller | undefined;
   /** Kernel words about a caller that has no identity. */
   strangerDetail: string;
+  /** Their user, where the kernel has said so. */
+  strangerUser?: number | undefined;
   message: McpMessage | undefined;
   decision: Decision | undefined;
   /** The call's span, begun when it is first asked for; undefined where nobody collects spans. */

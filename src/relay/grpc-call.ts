@@ -3,7 +3,7 @@ import { messageOf } from "../coded-error.js";
 import type { ListenerNames } from "../http/host-check.js";
 import { Refusal } from "../http/refusal.js";
 import { titleOf } from "./answer.js";
-import { decideGrpc, withoutObligations } from "./decide.js";
+import { decideGrpc, withdrawing } from "./decide.js";
 import { recordDecision, recordRefusal, showEnd } from "./decision-record.js";
 import type { RelayParts } from "./exchange.js";
 import { forwardGrpc, type GrpcHop } from "./forward-grpc.js";
@@ -63,9 +63,8 @@ function newCall(leg: GrpcLeg, incoming: IncomingStream, socket: Duplex): GrpcCa
 async function isAllowed(parts: RelayParts, call: GrpcCall): Promise<boolean> {
   const { incoming, socket } = call;
   const hasGone = () => socket.destroyed || incoming.stream.destroyed;
-  const { decision: made, request } = await decideGrpc(parts, call, hasGone);
-  const decision = withoutObligations(made);
-  await recordDecision(parts, call, decision, request);
+  const { decision, request } = await decideGrpc(parts, call, hasGone);
+  await recordDecision(parts, call, decision, request).catch(withdrawing(decision));
   if (decision.allowed) return true;
   const why = `denied by policy ${decision.rule} (${decision.reason})`;
   const message = decision.message === undefined ? why : `${decision.message}: ${why}`;

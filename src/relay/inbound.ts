@@ -13,10 +13,12 @@ import {
 } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "../http/mutual-tls.js";
+import { boundHandshakes, boundStrangers, MAX_HANDSHAKES, MAX_STRANGERS } from "../http/pending-handshakes.js";
 import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { headerOf, type RawHeaders } from "../http/request-headers.js";
 import { bundlesFor } from "../identity/federates-with.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
+import { userBehind } from "./calling-process.js";
 import { clientCertificateHeaders } from "./client-certificate.js";
 import { closeAfterExpiry } from "./connection-end.js";
 import { decideAndRecord } from "./decide.js";
@@ -185,11 +187,16 @@ function admitVerifiedOnly(
 ): void {
   const toParser = server.listeners("secureConnection") as ((socket: TLSSocket) => void)[];
   server.removeAllListeners("secureConnection");
+  const settled = boundHandshakes(server, (socket) => userBehind(parts.attestor, socket));
+  const strangers = boundStrangers();
+  // Beside the places of those who are served.
+  server.maxConnections += MAX_HANDSHAKES + MAX_STRANGERS;
   server.on("secureConnection", (socket: TLSSocket) => {
+    settled(socket);
     const peer = verifyPeer(socket, parts.bundles, parts.clock);
     if ("unverified" in peer) {
       socket.on("error", () => socket.destroy());
-      refuse(socket, peer);
+      if (strangers.admit(socket)) refuse(socket, peer);
       return;
     }
     const connected: Connected = { peer, headers: clientCertificateHeaders(peer, service), running: 0 };

@@ -21,6 +21,7 @@ import {
   entitlementOf,
   identityOf,
   passesRecheck,
+  userOf,
 } from "./calling-process.js";
 import { closeAfterExpiry } from "./connection-end.js";
 import { decideAndRecord } from "./decide.js";
@@ -104,7 +105,16 @@ export async function openOutboundLeg(
     const who = connections.get(socket)?.who;
     const callerDetail = who === undefined ? "" : describeProcess(who);
     const caller = entitlementOf(parts.registry, who)?.identity.name ?? "(none)";
-    recordRefusedConnection(parts, { leg: "outbound", service: leg.service(), caller, callerDetail, code, reason });
+    const user = who && userOf(who);
+    recordRefusedConnection(parts, {
+      leg: "outbound",
+      service: leg.service(),
+      caller,
+      callerDetail,
+      code,
+      reason,
+      user,
+    });
   };
   const newHttpServer = (steps: Record<"relaying" | "deciding", readonly Step[]>) => {
     const run = (request: IncomingMessage, response: ServerResponse, head?: Buffer) => {
@@ -176,6 +186,7 @@ export async function openOutboundLeg(
 function identified(parts: RelayParts, call: Call, who: Caller | Nobody): undefined {
   const detail = describeProcess(who);
   call.strangerDetail = detail;
+  call.strangerUser = userOf(who);
   const { identity, evidence, launchedBy } = identityOf(parts.registry, who);
   call.caller = { id: identity.id, detail, evidence, launchedBy, certificateSha256: undefined };
   return undefined;

@@ -1,9 +1,10 @@
 import { messageOf } from "../coded-error.js";
 import { secretsIn } from "../config/egress-values.js";
 import { Refusal } from "../http/refusal.js";
+import { withdraw } from "../policy/settlement.js";
 import { SecretError } from "../secrets/secret-error.js";
 import type { EgressConnection } from "./egress-connection.js";
-import type { Exchange, RelayParts, Step, StepResult } from "./exchange.js";
+import { type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { forward } from "./forward.js";
 import { type Injection, injectionOf, withoutCredentials } from "./injected-headers.js";
 import { nextHop } from "./next-hop.js";
@@ -14,11 +15,17 @@ export function sendOut(parts: RelayParts, current: () => EgressConnection): Ste
     const connection = current();
     const { target, dispatcher, host } = connection;
     const decidedBy = parts.decisionPoint();
-    const injection = await injectionFor(parts, connection);
-    // Fetching may take seconds. What was revoked or narrowed meanwhile does not wait for it.
-    if (hasGone(exchange)) throw new Refusal("caller-gone", 499, "the caller went away");
-    if (parts.decisionPoint() !== decidedBy || current() !== connection) {
-      throw new Refusal("not-ready", 503, "the configuration changed while the secret was fetched: call again");
+    let injection: Injection;
+    try {
+      injection = await injectionFor(parts, connection);
+      // Fetching may take seconds. What was revoked or narrowed meanwhile does not wait for it.
+      if (hasGone(exchange)) throw new Refusal("caller-gone", 499, "the caller went away");
+      if (parts.decisionPoint() !== decidedBy || current() !== connection) {
+        throw new Refusal("not-ready", 503, "the configuration changed while the secret was fetched: call again");
+      }
+    } catch (thrown) {
+      withdraw(filled(exchange.decision, "decision"));
+      throw thrown;
     }
     const { redact: answerHeaders } = injection;
     const hop = nextHop(parts, exchange, { dispatcher, host, added: [], answerHeaders });

@@ -5,8 +5,9 @@ import type { Decision } from "../policy/access-request.js";
 import { tcpAccessRequest } from "../policy/access-request-of.js";
 import type { CallSpan, CallTracer } from "../telemetry/call-tracer.js";
 import type { TraceParent } from "../telemetry/trace-context.js";
+import { withdraw } from "../policy/settlement.js";
 import type { RelayedBytes } from "./byte-relay.js";
-import { withoutObligations } from "./decide.js";
+import { RELAY, withdrawing, withoutCaller } from "./decide.js";
 import { type Recorded, recordDecision, recordDenial } from "./decision-record.js";
 import { filled, type RelayParts } from "./exchange.js";
 import type { RunningService } from "./running-service.js";
@@ -46,16 +47,15 @@ export async function decideConnection(
 ): Promise<Decision> {
   const request = accessRequestOf(exchange);
   let point = parts.decisionPoint();
-  let made = await point.decide(request);
+  let made = await point.decide(request, RELAY);
   // A narrowing does not wait for a decision that is under way.
   while (parts.decisionPoint() !== point && !isGone()) {
+    withdraw(made);
     point = parts.decisionPoint();
-    made = await point.decide(request);
+    made = await point.decide(request, RELAY);
   }
-  const known = withoutObligations(made);
-  const gone = isGone() && known.allowed;
-  const decision = gone ? { ...known, allowed: false, reason: "the caller had gone before it was decided" } : known;
-  await recordDecision(parts, exchange, decision, request);
+  const decision = isGone() ? withoutCaller(made) : made;
+  await recordDecision(parts, exchange, decision, request).catch(withdrawing(decision));
   if (!decision.allowed) throw new Refusal("denied", 403, decision.reason);
   return decision;
 }
@@ -63,7 +63,7 @@ export async function decideConnection(
 /** Why the connection would be denied now; undefined where it would not be. A limit is about new connections, not about those that are open. */
 export async function deniedSince(parts: RelayParts, exchange: TcpExchange): Promise<string | undefined> {
   try {
-    const now = withoutObligations(await parts.decisionPoint().wouldDecide(accessRequestOf(exchange)));
+    const now = await parts.decisionPoint().wouldDecide(accessRequestOf(exchange), RELAY);
     return now.allowed || now.retryAfterMs !== undefined ? undefined : now.reason;
   } catch (thrown) {
     return messageOf(thrown);

@@ -4,10 +4,12 @@ import { messageOf } from "../coded-error.js";
 import { type HttpListener, listenInsideOn } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { type Peer, secureContextOptions, stillTrusted, verifyPeer } from "../http/mutual-tls.js";
+import { boundHandshakes } from "../http/pending-handshakes.js";
 import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { bundlesFor } from "../identity/federates-with.js";
 import type { X509Svid } from "../identity/svid-source.js";
 import type { End } from "./byte-relay.js";
+import { userBehind } from "./calling-process.js";
 import { recordRefusedConnection } from "./decision-record.js";
 import type { RelayParts } from "./exchange.js";
 import type { InboundLeg } from "./inbound.js";
@@ -21,7 +23,7 @@ import { traceConnection } from "./tcp-tracing.js";
 import type { CallingProcess, Tickets } from "./tickets.js";
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
-/** Connections that have not come out of their handshake. The oldest goes when there are more: whoever is quick gets through a flood. */
+/** Connections that have not come out of their handshake. */
 const MAX_HANDSHAKES = 256;
 /** Lingering after a refusal, beside those that are counted. */
 const MAX_BESIDE = 512;
@@ -64,7 +66,7 @@ export async function openTcpInboundLeg(relay: RelayParts, leg: Leg): Promise<In
     });
     boundConnections(server, () => maxOf(leg.service()) + MAX_HANDSHAKES + MAX_BESIDE);
     const listener = tcpListener(server);
-    const rawOf = boundedHandshakes(server);
+    const rawOf = boundHandshakes(server, (socket) => userBehind(parts.attestor, socket), MAX_HANDSHAKES);
     // Also of a handshake that took too long: Node leaves it open.
     server.on("tlsClientError", (_error, socket) => socket.destroy());
     server.on("secureConnection", (socket) => {
@@ -118,27 +120,6 @@ function replaceCertificate(parts: RelayParts, servers: ReadonlySet<Server>, nam
     parts.emit({ event: "problem", severity: "error", code: "certificate-unusable", message });
     return false;
   }
-}
-
-/** Keeps the handshakes under way within their bound. Returns how to find the TCP connection under a TLS one, which Node shows in no other way. */
-function boundedHandshakes(server: Server): (socket: TLSSocket) => Socket | undefined {
-  const handshakes = new Map<string, Socket>();
-  const keyOf = ({ remoteAddress, remotePort }: Socket | TLSSocket) => `${remoteAddress} ${remotePort}`;
-  server.prependListener("connection", (socket: Socket) => {
-    const key = keyOf(socket);
-    handshakes.set(key, socket);
-    socket.once("close", () => {
-      if (handshakes.get(key) === socket) handshakes.delete(key);
-    });
-    const [oldest] = handshakes.values();
-    if (handshakes.size > MAX_HANDSHAKES) oldest?.destroy();
-  });
-  return (socket) => {
-    const key = keyOf(socket);
-    const raw = handshakes.get(key);
-    handshakes.delete(key);
-    return raw;
-  };
 }
 
 /** One connection from the end of its handshake to its own end. */

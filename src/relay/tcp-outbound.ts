@@ -11,6 +11,7 @@ import {
   entitlementOf,
   identityOf,
   passesRecheck,
+  userOf,
 } from "./calling-process.js";
 import { recordRefusedConnection } from "./decision-record.js";
 import type { RelayParts } from "./exchange.js";
@@ -154,6 +155,7 @@ async function carry(parts: RelayParts, leg: Leg, open: Set<Carried>, socket: So
   try {
     const who = await calling.attested;
     exchange.strangerDetail = describeProcess(who);
+    exchange.strangerUser = userOf(who);
     const { identity, evidence, launchedBy } = identityOf(parts.registry, who);
     const detail = describeProcess(who);
     exchange.caller = { id: identity.id, detail, evidence, launchedBy, certificateSha256: undefined };

@@ -8,6 +8,7 @@ import { openUnixDoor } from "../../src/authzen/unix-door.js";
 import { AUTHZEN_IDENTITY, type IdentityConfig } from "../../src/config/config.js";
 import type { X509Svid } from "../../src/identity/svid-source.js";
 import type { AccessRequest, Decision, DecisionPoint, Obligation } from "../../src/policy/access-request.js";
+import { type Enforcement, enforceable } from "../../src/policy/enforcement.js";
 import type { Entities, Entity } from "../../src/policy/entities.js";
 import { ruledAs } from "../../src/policy/policy-names.js";
 import type { RunningService } from "../../src/relay/running-service.js";
@@ -111,23 +112,20 @@ export function decidesBy(
 ): DecisionPoint & { asked: AccessRequest[] } {
   const asked: AccessRequest[] = [];
   let made = 0;
-  const decide = (request: AccessRequest): Decision => {
+  const decide = (request: AccessRequest, enforcement?: Enforcement): Decision => {
     asked.push(request);
     const allowed = permits(request);
     made += 1;
+    const verdict = {
+      ...{ allowed, rule: "the-rule", at: undefined, reason: "by function", message: undefined },
+      ...{ values: {}, conditional: false, obligations: allowed ? obligations : [] },
+    };
     return {
+      ...enforceable(verdict, enforcement),
       id: `d${made}`,
-      allowed,
       engine: "test",
-      rule: "the-rule",
-      at: undefined,
-      reason: "by function",
-      message: undefined,
       policyDigest: "0".repeat(64),
-      values: {},
-      conditional: false,
       deniedAbove: undefined,
-      obligations: allowed ? obligations : [],
       durationMicros: 1,
     };
   };

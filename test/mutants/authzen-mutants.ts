@@ -126,8 +126,8 @@ export const authzenMutants: readonly Mutant[] = [
     id: "authzen-obligations",
     check: "an obligation that the enforcement point does not name is a denial",
     file: "src/authzen/decision-answer.ts",
-    find: "  if (missing.length === 0) return decision;",
-    replace: "  return decision;",
+    find: "meets: (type) => known.includes(type)",
+    replace: "meets: (type) => known.includes(type) || true",
     tests: ["test/authzen/evaluation.test.ts"],
   },
   {
@@ -198,8 +198,8 @@ export const authzenMutants: readonly Mutant[] = [
     id: "authzen-late-narrowing",
     check: "a decision that was under way while the policies changed is made anew",
     file: "src/authzen/evaluate.ts",
-    find: "if (parts.decisionPoint() !== decisionPoint) return",
-    replace: "if (false as boolean) return",
+    find: "if (parts.decisionPoint() !== decisionPoint) {",
+    replace: "if (false as boolean) {",
     tests: ["test/authzen/late-decisions.test.ts"],
   },
   {

@@ -3,6 +3,7 @@ import type { Clock } from "../../src/platform/clock.js";
 import type { AccessRequest, Decision, DecisionPoint, Explained } from "../../src/policy/access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "../../src/policy/access-request-of.js";
 import { createDecisionPoint } from "../../src/policy/decision-point.js";
+import type { Enforcement } from "../../src/policy/enforcement.js";
 import type { PolicyEngine } from "../../src/policy/engine.js";
 import type { LimitCounts } from "../../src/policy/limit-counts.js";
 import type { PolicyNames } from "../../src/policy/policy-names.js";
@@ -58,7 +59,7 @@ export function setOf(...texts: string[]): PolicySet {
 
 /** A decision point over our rules alone, which answer without a promise. */
 export interface RulesAlone extends DecisionPoint {
-  decide(request: AccessRequest): Decision;
+  decide(request: AccessRequest, enforcement?: Enforcement): Decision;
   explain(request: AccessRequest): Explained;
 }
 
@@ -88,12 +89,15 @@ export function loadWith({ names = shop, entities }: World, ...texts: string[]):
 }
 
 export function decisionsWith(world: World, ...texts: string[]): RulesAlone {
-  const { clock = noon, limits, engines } = world;
+  return decisionsIn(setWith(world, ...texts), world);
+}
+
+export function decisionsIn(set: PolicySet, { clock = noon, limits, engines }: World = {}): RulesAlone {
   const more = { ...(limits !== undefined && { limits }), ...(engines !== undefined && { engines }) };
-  const point = createDecisionPoint(setWith(world, ...texts), { clock, random: randomBytes, ...more });
+  const point = createDecisionPoint(set, { clock, random: randomBytes, ...more });
   return {
     ...point,
-    decide: (request) => settled(point.decide(request)),
+    decide: (request, enforcement) => settled(point.decide(request, enforcement)),
     explain: (request) => settled(point.explain(request)),
   };
 }

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import type { DecisionPoint } from "../../src/policy/access-request.js";
+import type { AccessRequest, DecisionPoint } from "../../src/policy/access-request.js";
 import { decisionsOf, type TestedDecisions } from "../policy/engines/engine-project.js";
 import { type RunningRelay, runRelay, runUpstream, type Upstream } from "./running-relay.js";
 
@@ -70,29 +70,14 @@ test("a Cedar policy permits one method and not the other", async () => {
   expect((await call("DELETE")).status).toBe(403);
 });
 
-test("an obligation of a policy, of which the relay knows none, is a denial", async () => {
-  const project = { files: { "finance.tar.gz": bundle, "shop.cedar": "permit(principal, action, resource);" } };
-  const hours = { ...REGO, entrypoint: "finance/business_hours" };
-  await decideBy({ ...project, engines: [{ name: "corporate", cedar: "shop.cedar" }, hours] });
-  expect((await call("GET")).status).toBe(200);
-  const obligation = [{ id: "two-eyes", type: "approval" }];
-  const permits = decisions;
-  decisions = {
-    ...permits,
-    decide: async (request) => ({ ...(await permits.decide(request)), obligations: obligation }),
-  };
-  expect(await call("GET")).toMatchObject({ status: 403, detail: expect.stringContaining("approval") });
-});
-
-test("a stream of an MCP server's messages is for whom an engine permits something there that cannot say so beforehand", async () => {
-  let permits = false;
-  const asked: string[] = [];
+/** An OPA server that answers with what `result` says. */
+async function serveOpa(result: (input: AccessRequest) => unknown): Promise<string> {
   const opa = createServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
     request.on("end", () => {
-      asked.push(JSON.parse(Buffer.concat(chunks).toString()).input.action.name);
-      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ result: permits }));
+      const answer = result(JSON.parse(Buffer.concat(chunks).toString()).input);
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ result: answer }));
     });
   });
   await new Promise<void>((resolve) => opa.listen(0, "127.0.0.1", resolve));
@@ -100,7 +85,37 @@ test("a stream of an MCP server's messages is for whom an engine permits somethi
     opa.closeAllConnections();
     opa.close();
   });
-  const url = `http://127.0.0.1:${(opa.address() as AddressInfo).port}`;
+  return `http://127.0.0.1:${(opa.address() as AddressInfo).port}`;
+}
+
+test("an obligation of an engine, which the relay does not know, is a denial that names both and costs no token", async () => {
+  let obligations: readonly object[] = [{ id: "two-eyes", type: "approval" }];
+  const url = await serveOpa(() => ({ allow: true, obligations }));
+  await decideBy({
+    rules: `rules: [{ name: once, allow: { from: "agents/**", to: invoices }, limit: 1 per hour }]`,
+    engines: [{ name: "central", opa: url, path: "finance/allow", timeout: "20s" }],
+  });
+  for (let i = 0; i < 3; i += 1) {
+    const denied = await call("GET");
+    expect(denied.status).toBe(403);
+    expect(JSON.parse(denied.detail)).toMatchObject({
+      rule: "finance/allow",
+      detail: "finance/allow requires approval, which the relay does not know",
+    });
+  }
+  const recorded = running.record.entries.findLast(({ kind }) => kind === "decision");
+  expect(recorded?.fields).toMatchObject({ verdict: "DENY", engine: "central", rule: "finance/allow" });
+  obligations = [];
+  expect([(await call("GET")).status, (await call("GET")).status]).toEqual([200, 403]);
+});
+
+test("a stream of an MCP server's messages is for whom an engine permits something there that cannot say so beforehand", async () => {
+  let permits = false;
+  const asked: string[] = [];
+  const url = await serveOpa(({ action }) => {
+    asked.push(action.name);
+    return permits;
+  });
   const engine = { name: "central", opa: url, path: "mcp/allow", timeout: "20s" };
   await decideBy({ rulesScope: ["invoices"], engines: [{ ...engine, scope: ["payments"] }] });
   const listen = async () => {

@@ -61,7 +61,7 @@ test("a tool whose limit is empty is a result that tells the model when to ask a
 test("an allow that obliges to what the relay does not know is a denial", async () => {
   const refused = await get("/careful");
   expect(refused.status).toBe(403);
-  expect(await refused.json()).toMatchObject({ detail: "careful requires approval" });
+  expect(await refused.json()).toMatchObject({ detail: "careful requires approval, which the relay does not know" });
   expect((await get("/all")).status).toBe(200);
 });
 

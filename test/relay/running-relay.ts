@@ -21,6 +21,7 @@ import type { Clock } from "../../src/platform/clock.js";
 import { systemClock } from "../../src/platform/clock.js";
 import { currentPlatform } from "../../src/platform/index.js";
 import { createDecisionPoint } from "../../src/policy/decision-point.js";
+import { createLimitCounts } from "../../src/policy/limit-counts.js";
 import { ruledAs } from "../../src/policy/policy-names.js";
 import { policySetOf } from "../../src/policy/policy-set.js";
 import type { RelayParts } from "../../src/relay/exchange.js";
@@ -106,6 +107,7 @@ export async function runRelay(options: {
   const launches = createLaunchRegistry({ platform, digests });
   const attestor = createCallerAttestor({ platform, digests, launches });
 
+  const limits = createLimitCounts(clock);
   const decisionPointOf = (rules: string) => {
     const names = {
       trustDomain: shop,
@@ -118,7 +120,7 @@ export async function runRelay(options: {
     };
     const { set, problems } = policySetOf([{ file: "policies/test.yaml", bytes: Buffer.from(rules) }], names);
     if (set === undefined) throw new Error(JSON.stringify(problems));
-    return createDecisionPoint(set, { clock, random: randomBytes });
+    return createDecisionPoint(set, { clock, random: randomBytes, limits });
   };
   let decisionPoint = decisionPointOf(options.rules);
   const projectDirectory = mkdtempSync(join(tmpdir(), "agentid-relay-"));

@@ -362,7 +362,7 @@ print(s.recv(100))`;
     await over;
     expect(text()).toBe("");
     expect(decisions(running)).toEqual([
-      expect.objectContaining({ verdict: "DENY", reason: "connects requires approval" }),
+      expect.objectContaining({ verdict: "DENY", reason: "connects requires approval, which the relay does not know" }),
     ]);
   });
 });
