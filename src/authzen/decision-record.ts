@@ -7,7 +7,7 @@ import type { JsonObject } from "../http/strict-json.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
 import { auditValue } from "../policy/decided-call.js";
 import { digestOf, ownDecision } from "../policy/own-decision.js";
-import { requestDigest } from "../policy/replay.js";
+import { requestDigest } from "../policy/request-digest.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { AuthzenParts, EnforcementPoint } from "./parts.js";
 
