@@ -38,8 +38,8 @@ const NONE: JsonObject = Object.freeze(Object.create(null) as JsonObject);
 const ENVELOPE = new Set(["jsonrpc", "id", "method", "params", "result", "error"]);
 
 const ID = 'the member "id" must be a string or an integer';
-/** A text that names something is matched, shown and answered as a whole: no name is so long, and no address. */
-const MAX_NAME_LENGTH = 4_096;
+/** A text that names something is matched, shown and answered as a whole: nobody needs a longer one. */
+const MAX_NAME_LENGTH = 256 * 1024;
 const MAX_URI_LENGTH = 16_384;
 /** White space at an end, and controls anywhere: what one server trims, another compares. */
 const UNCLEAN_NAME = /^\s|\s$|\p{Cc}/u;
