@@ -1,9 +1,16 @@
-import { Bare, Folded, type Json, JsonTokens, MAX_DEPTH, unescaped, wellFormed } from "./json-tokens.js";
+import { Bare, Folded, type Json, JsonTokens, MAX_DEPTH, malformed, unescaped, wellFormed } from "./json-tokens.js";
 
 /** A long string, and white space, count as a value for so many characters. */
 const CHARACTERS_OF_VALUE = 16;
 /** So much of a string is read at once. */
 const PIECE_CHARACTERS = 32 * 1024;
+
+/**
+ * What a long text may hold. A list of millions is moved as a whole when it grows, and whatever is there is looked at when memory is tidied up: both keep the
+ * event loop. A table of 100,000 rows fits.
+ */
+const MAX_VALUES = 512 * 1024;
+const MAX_LISTS_AND_OBJECTS = 128 * 1024;
 
 /** A list or an object that is not closed yet. */
 interface Open {
@@ -23,6 +30,8 @@ export class JsonInPieces extends JsonTokens {
   /** What has been read of a string that is read in pieces. */
   #parts: string[] | undefined;
   #value: Json = null;
+  #values = 0;
+  #listsAndObjects = 0;
 
   /** Once `read` has said that it is complete. */
   get value(): Json {
@@ -44,6 +53,8 @@ export class JsonInPieces extends JsonTokens {
   /** The next value that has nothing within it; undefined where one begins that has. */
   #next(): Json | undefined {
     if (this.#open.length > MAX_DEPTH) throw this.tooDeep();
+    this.#values += 1;
+    if (this.#values > MAX_VALUES) throw malformed("json-values", `the body holds more than ${MAX_VALUES} values`);
     this.skipWhitespace();
     switch (this.text[this.at]) {
       case "{":
@@ -64,6 +75,7 @@ export class JsonInPieces extends JsonTokens {
   }
 
   #object(): Json | undefined {
+    this.#countListOrObject();
     const object = new Bare();
     this.at += 1;
     this.skipWhitespace();
@@ -74,12 +86,19 @@ export class JsonInPieces extends JsonTokens {
   }
 
   #list(): Json | undefined {
+    this.#countListOrObject();
     const list: Json[] = [];
     this.at += 1;
     this.skipWhitespace();
     if (this.take("]")) return list;
     this.#open.push({ list, object: NO_OBJECT, folded: NO_KEYS, key: "" });
     return undefined;
+  }
+
+  #countListOrObject(): void {
+    this.#listsAndObjects += 1;
+    if (this.#listsAndObjects <= MAX_LISTS_AND_OBJECTS) return;
+    throw malformed("json-values", `the body holds more than ${MAX_LISTS_AND_OBJECTS} lists and objects`);
   }
 
   #string(): string | undefined {

@@ -130,6 +130,16 @@ test.each([
   expect(outcomeOf(text, inPiecesOf(1_000))).toBe(code);
 });
 
+test.each([
+  ["values", (count: number) => `[${Array.from({ length: count - 1 }, () => "1").join(",")}]`, 512 * 1024],
+  ["lists", (count: number) => `[${Array.from({ length: count - 1 }, () => "[]").join(",")}]`, 128 * 1024],
+  ["objects", (count: number) => `[${Array.from({ length: count - 1 }, () => "{}").join(",")}]`, 128 * 1024],
+])("a long text holds so many %s and no more", async (_, textOf, most) => {
+  const read = (count: number) => parseStrictJsonInTurns(Buffer.from(textOf(count)), async () => undefined);
+  expect(await read(most)).toHaveLength(most - 1);
+  await expect(read(most + 1)).rejects.toMatchObject({ code: "json-values", status: 400 });
+});
+
 test("a long text is read with a pause for each piece of it, and not at all for who has gone", async () => {
   const bytes = Buffer.from(JSON.stringify(Array.from({ length: 100_000 }, () => ({}))));
   let pauses = 0;
