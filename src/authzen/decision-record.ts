@@ -4,10 +4,11 @@ import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
 import { Refusal } from "../http/refusal.js";
 import type { JsonObject } from "../http/strict-json.js";
+import type { Pause } from "../platform/turns.js";
 import type { AccessRequest, Decision } from "../policy/access-request.js";
 import { auditValue } from "../policy/decided-call.js";
 import { digestOf, ownDecision } from "../policy/own-decision.js";
-import { requestDigest } from "../policy/replay.js";
+import { jsonInTurns, requestDigest } from "../policy/request-digest.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { AuthzenParts, EnforcementPoint } from "./parts.js";
 
@@ -113,9 +114,7 @@ function isCounted(
 export async function recordSearch(
   parts: AuthzenParts,
   point: EnforcementPoint,
-  kind: string,
-  body: JsonObject,
-  found: number,
+  { kind, digest, found }: { readonly kind: string; readonly digest: string; readonly found: number },
 ): Promise<void> {
   await appended(parts, "search", {
     leg: "authzen",
@@ -124,8 +123,13 @@ export async function recordSearch(
     search: kind,
     found,
     policyDigest: digestOf(parts.decisionPoint),
-    requestDigest: hash("sha256", JSON.stringify(body)),
+    requestDigest: digest,
   });
+}
+
+/** Hex SHA-256 of the body as JSON. */
+export async function digestOfSearch(body: JsonObject, pause: Pause | undefined): Promise<string> {
+  return hash("sha256", pause === undefined ? JSON.stringify(body) : await jsonInTurns(body, pause));
 }
 
 async function appended(parts: AuthzenParts, kind: "decision" | "search", fields: AuditFields): Promise<void> {

@@ -1,6 +1,8 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { Refusal } from "../http/refusal.js";
 import type { Json, JsonObject } from "../http/strict-json.js";
+import type { Pause } from "../platform/turns.js";
+import { jsonInTurns } from "../policy/request-digest.js";
 import { isObject } from "./request-shape.js";
 
 /** Which part of the results is asked for. */
@@ -52,13 +54,19 @@ export function createPageTokens(key: Buffer = randomBytes(32)): PageTokens {
 }
 
 /** What a token is bound to: who searches, for what, by which policies, among whom. */
-export function bindingOf(kind: string, point: string, body: JsonObject, digests: readonly string[]): string {
+export async function bindingOf(
+  kind: string,
+  point: string,
+  body: JsonObject,
+  digests: readonly string[],
+  pause?: Pause,
+): Promise<string> {
   const { page, ...rest } = body;
   // "Apart from the token, all values from the initial request MUST remain identical"; the limit is in the token.
   const properties = isObject(page) ? (page.properties ?? null) : null;
-  return createHash("sha256")
-    .update(JSON.stringify([kind, point, rest, properties, ...digests]))
-    .digest("base64url");
+  const bound = [kind, point, rest, properties, ...digests];
+  const text = pause === undefined ? JSON.stringify(bound) : await jsonInTurns(bound, pause);
+  return createHash("sha256").update(text).digest("base64url");
 }
 
 function limitOf(limit: Json | undefined): number | undefined {

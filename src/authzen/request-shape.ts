@@ -1,5 +1,6 @@
 import { Refusal } from "../http/refusal.js";
-import { type Json, type JsonObject, parseStrictJson } from "../http/strict-json.js";
+import { type Json, type JsonObject, parseStrictJson, parseStrictJsonInTurns } from "../http/strict-json.js";
+import type { Pause } from "../platform/turns.js";
 import type { AccessRequest, Properties } from "../policy/access-request.js";
 
 /** The four members of a request as AuthZEN Authorization API 1.0 §5 has them, each checked when it is asked for. */
@@ -8,8 +9,12 @@ export type Quadruple = Pick<AccessRequest, "subject" | "action" | "resource" | 
 /** "The top level of every body MUST be an object." Throws Refusal (400): `json-…`, `request-invalid`. */
 export function parseBody(bytes: Buffer): JsonObject {
   if (bytes.length === 0) throw invalid("the body is empty");
-  const json = parseStrictJson(bytes);
-  return objectOf(json, "the body");
+  return objectOf(parseStrictJson(bytes), "the body");
+}
+
+/** The same without keeping the event loop. */
+export async function parseBodyInTurns(bytes: Buffer, pause: Pause): Promise<JsonObject> {
+  return objectOf(await parseStrictJsonInTurns(bytes, pause), "the body");
 }
 
 /** Unknown members are ignored (§5, forward compatibility). Throws Refusal `request-invalid` (400) naming the member. */
@@ -69,7 +74,13 @@ function objectOf(value: Json | undefined, name: string): JsonObject {
   throw invalid(value === undefined ? `${name} is missing` : `${name} must be an object`);
 }
 
+/** A text that names something is matched and shown as a whole: nobody needs a longer one. */
+const MAX_NAME_LENGTH = 256 * 1024;
+
 function textOf(value: Json | undefined, name: string): string {
+  if (typeof value === "string" && value.length > MAX_NAME_LENGTH) {
+    throw invalid(`${name} may have at most ${MAX_NAME_LENGTH} characters`);
+  }
   if (typeof value === "string" && value !== "") return value;
   throw invalid(value === undefined ? `${name} is missing` : `${name} must be a string that is not empty`);
 }

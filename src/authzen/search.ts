@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { JsonObject } from "../http/strict-json.js";
+import type { Pause } from "../platform/turns.js";
 import type { Decision, DecisionPoint } from "../policy/access-request.js";
 import { enforcementOf, inWire } from "./decision-answer.js";
 import { grounded } from "./known-facts.js";
@@ -34,24 +35,29 @@ interface Range {
   readonly digest: string;
 }
 
+/** Who searches, by what, and for how long. */
+interface Searching {
+  readonly point: EnforcementPoint;
+  readonly parts: AuthzenParts;
+  readonly tokens: PageTokens;
+  readonly isWanted: () => boolean;
+  /** Of a long body. */
+  readonly pause: Pause | undefined;
+}
+
 /**
  * Who, or what, or which actions are permitted: each candidate is put to the decision point as an evaluation would put it, so that a search agrees
  * with evaluations. The event loop is not held: the work is done in slices. Throws Refusal (400).
  */
-export async function search(
-  kind: SearchKind,
-  body: JsonObject,
-  point: EnforcementPoint,
-  parts: AuthzenParts,
-  tokens: PageTokens,
-  isWanted: () => boolean,
-): Promise<FoundPage> {
+export async function search(kind: SearchKind, body: JsonObject, searching: Searching): Promise<FoundPage> {
+  const { point, parts, tokens, isWanted, pause } = searching;
   const range = rangeOf(kind, body, parts);
   const decisionPoint = parts.decisionPoint();
-  const binding = bindingOf(kind, point.name, body, [decisionPoint.policyDigest, range.digest]);
+  const digests = [decisionPoint.policyDigest, range.digest];
+  const binding = await bindingOf(kind, point.name, body, digests, pause);
   const { from, limit } = tokens.pageOf(body, binding);
   const results: Record<string, unknown>[] = [];
-  const turn = createSlices();
+  const turn = createSlices(pause);
   const begun = performance.now();
   let at = from;
   for (; at < range.size && results.length < limit; at += 1) {
@@ -62,7 +68,7 @@ export async function search(
     if (wait !== undefined) await wait;
     if (!isWanted()) break;
     // By one set of policies: the first page begins anew, a later one's token is good no more.
-    if (parts.decisionPoint() !== decisionPoint) return await search(kind, body, point, parts, tokens, isWanted);
+    if (parts.decisionPoint() !== decisionPoint) return await search(kind, body, searching);
     if (performance.now() - begun > MAX_MS_A_PAGE) {
       at += 1;
       break;

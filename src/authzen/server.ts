@@ -3,13 +3,15 @@ import { messageOf } from "../coded-error.js";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
 import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
+import { isLong, type JsonObject } from "../http/strict-json.js";
+import { nextTurn, type Pause } from "../platform/turns.js";
 import { checkBodyHeaders, readBody } from "./body.js";
-import { type RefusedAdmission, recordRefusal, recordSearch } from "./decision-record.js";
+import { digestOfSearch, type RefusedAdmission, recordRefusal, recordSearch } from "./decision-record.js";
 import { evaluate, evaluateAll } from "./evaluate.js";
 import { metadataAt, PATHS } from "./metadata.js";
 import { createPageTokens } from "./page-token.js";
 import type { AuthzenParts, EnforcementPoint } from "./parts.js";
-import { parseBody, questionOf } from "./request-shape.js";
+import { parseBody, parseBodyInTurns, questionOf } from "./request-shape.js";
 import { type SearchKind, search } from "./search.js";
 
 /** One way in: a listener, the names it answers to, and how it knows who asks. */
@@ -30,19 +32,41 @@ export type Answerer = (door: Door, request: IncomingMessage, response: ServerRe
 
 type Endpoint = (body: Buffer, point: EnforcementPoint, response: ServerResponse) => Promise<unknown>;
 
+/** What is worked on in turns, until nobody waits for the answer; undefined for what is small. */
+function pauseFor(bytes: Buffer, response: ServerResponse): Pause | undefined {
+  if (!isLong(bytes)) return undefined;
+  return async () => {
+    await nextTurn();
+    if (response.destroyed) throw new Refusal("caller-gone", 400, "the caller went away before it was answered");
+  };
+}
+
+type Evaluation = (body: JsonObject, point: EnforcementPoint, pause: Pause | undefined) => Promise<unknown>;
+
+/** Without a turn of the event loop for what is small. */
+function inTurns(answer: Evaluation): Endpoint {
+  return (bytes, point, response) => {
+    const pause = pauseFor(bytes, response);
+    if (pause === undefined) return answer(parseBody(bytes), point, undefined);
+    return parseBodyInTurns(bytes, pause).then((body) => answer(body, point, pause));
+  };
+}
+
 export function createAnswerer(parts: AuthzenParts): Answerer {
   const tokens = createPageTokens();
   const searchFor =
     (kind: SearchKind): Endpoint =>
     async (bytes, point, response) => {
-      const body = parseBody(bytes);
-      const found = await search(kind, body, point, parts, tokens, () => !response.destroyed);
-      await recordSearch(parts, point, kind, body, found.results.length);
+      const pause = pauseFor(bytes, response);
+      const body = pause === undefined ? parseBody(bytes) : await parseBodyInTurns(bytes, pause);
+      const digest = await digestOfSearch(body, pause);
+      const found = await search(kind, body, { point, parts, tokens, isWanted: () => !response.destroyed, pause });
+      await recordSearch(parts, point, { kind, digest, found: found.results.length });
       return found;
     };
   const endpoints: ReadonlyMap<string, Endpoint> = new Map([
-    [PATHS.evaluation, (body: Buffer, point: EnforcementPoint) => evaluate(questionOf(parseBody(body)), point, parts)],
-    [PATHS.evaluations, (body: Buffer, point: EnforcementPoint) => evaluateAll(parseBody(body), point, parts)],
+    [PATHS.evaluation, inTurns((body, point, pause) => evaluate(questionOf(body), point, parts, pause))],
+    [PATHS.evaluations, inTurns((body, point, pause) => evaluateAll(body, point, parts, pause))],
     [PATHS.subject, searchFor("subject")],
     [PATHS.resource, searchFor("resource")],
     [PATHS.action, searchFor("action")],

@@ -4,6 +4,7 @@ import type { DecisionPoint, ShadowOutcome } from "../policy/access-request.js";
 import type { DecidedCall } from "../policy/decided-call.js";
 import type { PolicySet } from "../policy/policy-set.js";
 import { proposalsFor } from "../policy/proposals.js";
+import { extentOfRequest } from "../policy/request-digest.js";
 import { sparedDenial } from "../policy/spared.js";
 import { suggestRule } from "../policy/suggest-rule.js";
 
@@ -154,9 +155,12 @@ export function createExplanations(): Explanations {
 }
 
 /** About the bytes that a value keeps in memory; of what is larger than all may be together, no more is looked at than shows that. */
-function weightOf(whole: unknown): number {
+function weightOf(whole: DecidedCall["request"]): number {
+  // What is large has been counted in turns.
+  const extent = whole && extentOfRequest(whole);
+  if (extent !== undefined) return extent.characters + WEIGHT_OF_VALUE * extent.values;
   let weight = 0;
-  const pending = [whole];
+  const pending: unknown[] = [whole];
   while (pending.length > 0 && weight <= MOST_WEIGHT) {
     const value = pending.pop();
     weight += WEIGHT_OF_VALUE;

@@ -48,6 +48,7 @@ export type RefusalCode =
   | "json-ambiguous-key"
   | "json-depth"
   | "json-keys"
+  | "json-values"
   | "json-number"
   | "json-surrogate"
   | "jsonrpc-batch"

@@ -1,6 +1,6 @@
-import { setImmediate } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { messageOf } from "../coded-error.js";
+import { nextTurn } from "../platform/turns.js";
 import type { ConditionInput, ConditionOutcome } from "./condition.js";
 import type { KeysOf } from "./condition-values.js";
 import { jsonPieces } from "./json-pieces.js";
@@ -19,7 +19,7 @@ const MAX_WAITING_OF_CALLER = 4;
 const MAX_MEMORY_MB = 256;
 /** The CEL library keeps every type that it has seen; a new thread has seen none. */
 const EVALUATIONS_OF_THREAD = 1_000;
-const PIECE_CHARACTERS = 32 * 1024;
+const PIECE_CHARACTERS = 16 * 1024;
 
 interface Waiting {
   readonly source: string;
@@ -87,7 +87,7 @@ export class ConditionThread {
       worker.ref();
       for (const text of jsonPieces(input, PIECE_CHARACTERS, keysOf)) {
         worker.postMessage({ text });
-        await setImmediate();
+        await nextTurn();
       }
       const outcome = await this.#answerOf(worker, source, input.now);
       worker.unref();

@@ -1,4 +1,4 @@
-import { setImmediate } from "node:timers/promises";
+import { nextTurn } from "../platform/turns.js";
 import type { ConditionInput, ConditionOutcome } from "./condition.js";
 import type { Extent } from "./condition-cost.js";
 
@@ -61,7 +61,7 @@ class TurnsOfDecision implements Turns {
     }
     const later = (this.#waiting ?? Promise.resolve()).then(async () => {
       if (this.#spent + steps > this.#stepsAtOnce) {
-        await setImmediate();
+        await nextTurn();
         this.#spent = 0;
       }
       this.#spent += steps;

@@ -1,5 +1,5 @@
-import { setImmediate } from "node:timers/promises";
 import type { ASTNode, EvaluationError, ParseResult } from "@marcbachmann/cel-js";
+import { nextTurn } from "../platform/turns.js";
 import type { Properties } from "./access-request.js";
 import { boundOn, type Extent } from "./condition-cost.js";
 import { conditionEnvironment, inTheirNames } from "./condition-environment.js";
@@ -196,7 +196,7 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
       for (const reference of shownReferences) {
         note(reference, input, values);
         if (performance.now() - begun < TURN_MS) continue;
-        await setImmediate();
+        await nextTurn();
         begun = performance.now();
       }
       return values;

@@ -1,21 +1,30 @@
 import type { KeysOf } from "./condition-values.js";
 
 /**
- * The JSON of `value` in pieces of about `characters`, so that whoever writes them can let others run in between. Dates become their ISO text, as
- * JSON.stringify makes them; what JSON cannot hold becomes null.
+ * The JSON of `value` in pieces of about `characters`, so that whoever writes them can let others run in between: together what JSON.stringify gives, but
+ * for what JSON cannot hold, which becomes null. Returns how many values there are in it.
  */
-export function* jsonPieces(value: unknown, characters: number, keysOf: KeysOf = Object.keys): Generator<string> {
+export function* jsonPieces(
+  value: unknown,
+  characters: number,
+  keysOf: KeysOf = Object.keys,
+): Generator<string, number> {
   const open: Open[] = [];
   let piece = "";
   let next: unknown = value;
+  let values = 0;
   for (;;) {
+    values += 1;
     if (typeof next === "string" && next.length > characters) {
-      // Half of a surrogate pair is written as its escape, so that a cut between the two does no harm.
       piece += '"';
-      for (let at = 0; at < next.length; at += characters) {
-        piece += JSON.stringify(next.slice(at, at + characters)).slice(1, -1);
+      for (let at = 0; at < next.length; ) {
+        const end = at + characters;
+        // Half of a surrogate pair would be written as an escape, and its bytes would be others.
+        const cut = isHighSurrogate(next.charCodeAt(end - 1)) ? end + 1 : end;
+        piece += JSON.stringify(next.slice(at, cut)).slice(1, -1);
         yield piece;
         piece = "";
+        at = cut;
       }
       piece += '"';
     } else if (typeof next === "object" && next !== null && !(next instanceof Date)) {
@@ -32,7 +41,7 @@ export function* jsonPieces(value: unknown, characters: number, keysOf: KeysOf =
       const inner = open.at(-1);
       if (inner === undefined) {
         yield piece;
-        return;
+        return values;
       }
       const size = "list" in inner ? inner.list.length : inner.keys.length;
       if (inner.at < size) {
@@ -46,6 +55,10 @@ export function* jsonPieces(value: unknown, characters: number, keysOf: KeysOf =
       open.pop();
     }
   }
+}
+
+function isHighSurrogate(code: number): boolean {
+  return code >= 0xd800 && code <= 0xdbff;
 }
 
 type Open =

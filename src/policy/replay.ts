@@ -1,4 +1,3 @@
-import { hash } from "node:crypto";
 import type { AuditEntry } from "../audit/audit-log.js";
 import type { Clock } from "../platform/clock.js";
 import { METHODS } from "../platform/node-http.js";
@@ -6,11 +5,7 @@ import type { AccessRequest, Decision, SubjectProperties } from "./access-reques
 import { httpAccessRequest, mcpAccessRequest, tcpAccessRequest } from "./access-request-of.js";
 import { createDecisionPoint } from "./decision-point.js";
 import type { PolicySet } from "./policy-set.js";
-
-/** Binds the record to one request without keeping its arguments: hex SHA-256 of it as JSON. */
-export function requestDigest(request: AccessRequest): string {
-  return hash("sha256", JSON.stringify(request));
-}
+import { requestDigest } from "./request-digest.js";
 
 export interface Replay {
   /** Decisions that were asked again, under both sets. */

@@ -1,11 +1,13 @@
 import type { AccessRequest, Decision, HttpFacts } from "../policy/access-request.js";
 import { httpAccessRequest, mcpAccessRequest } from "../policy/access-request-of.js";
 import type { Enforcement } from "../policy/enforcement.js";
+import { digestInTurns } from "../policy/request-digest.js";
 import { withdraw } from "../policy/settlement.js";
 import { answerJsonRpcError, answerProblem, answerToolDenial } from "./answer.js";
 import { type RecordedCall, type RecordedCalls, recordDecision, relayDecision, showEnd } from "./decision-record.js";
 import { type Call, type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { KnownCalls } from "./known-calls.js";
+import { pauseOf } from "./long-message.js";
 import { gateOf, toolOf } from "./mcp-message.js";
 
 /** HTTP status with JSON-RPC denials of whole methods: outside the codes that JSON-RPC and MCP reserve (−32768…−32000). */
@@ -123,7 +125,8 @@ function decideMcp(parts: RelayParts, exchange: Exchange): Decided | Promise<Dec
     method: message.method,
     ...(tool === undefined ? { args: message.params } : { tool: tool.name, args: tool.args }),
   });
-  return decided(parts, request, goneFrom(exchange));
+  if (message.written === undefined) return decided(parts, request, goneFrom(exchange));
+  return digestInTurns(request, pauseOf(exchange)).then(() => decided(parts, request, goneFrom(exchange)));
 }
 
 function subjectOf(exchange: Call): Pick<HttpFacts, "caller" | "callerIs"> {

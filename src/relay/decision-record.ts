@@ -3,14 +3,14 @@ import type { AuditFields } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
 import { Refusal } from "../http/refusal.js";
-import type { Json } from "../http/strict-json.js";
 import type { AccessRequest, Decision, ShadowOutcome } from "../policy/access-request.js";
 import { CONNECT } from "../policy/access-request-of.js";
 import { auditValue, type DecidedCall } from "../policy/decided-call.js";
 import { ownDecision } from "../policy/own-decision.js";
-import { requestDigest } from "../policy/replay.js";
+import { requestDigest } from "../policy/request-digest.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { Exchange, RelayParts } from "./exchange.js";
+import { inlineJson } from "./inline-json.js";
 import type { KnownCall, KnownCalls } from "./known-calls.js";
 import { toolOf } from "./mcp-message.js";
 
@@ -279,7 +279,7 @@ function describe(
       return {
         action: method,
         target: name,
-        summary: displayText(`${name} ${inline(tool.args, "args", sensitive)}`, MAX_SUMMARY),
+        summary: displayText(`${name} ${inlineJson(tool.args, "args", sensitive, 16 * MAX_SUMMARY)}`, MAX_SUMMARY),
       };
     }
     const named = message.params.name ?? message.params.uri;
@@ -302,15 +302,6 @@ function sensitiveOf({ decisionPoint }: RelayParts): ReadonlySet<string> {
   } catch {
     return new Set(["args", "request"]);
   }
-}
-
-/** `{invoice:1017, amount:4200}`: JSON as a person would jot it down, without what the rules call sensitive. */
-function inline(value: Json, path: string, sensitive: ReadonlySet<string>): string {
-  if (sensitive.has(path)) return "(sensitive)";
-  if (Array.isArray(value)) return `[${value.map((item) => inline(item, path, sensitive)).join(", ")}]`;
-  if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  const members = Object.entries(value).map(([key, member]) => `${key}:${inline(member, `${path}.${key}`, sensitive)}`);
-  return `{${members.join(", ")}}`;
 }
 
 function atOnce(parts: RelayParts, kind: "decision" | "call", fields: AuditFields): void {

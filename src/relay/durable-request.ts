@@ -4,10 +4,13 @@ import type { IdempotentRoute } from "../config/config.js";
 import type { KeyedRequest } from "../durable/call-table.js";
 import type { RawHeaders } from "../http/request-headers.js";
 import type { Json, JsonObject } from "../http/strict-json.js";
+import type { Pause } from "../platform/turns.js";
+import { jsonPieces } from "../policy/json-pieces.js";
 import { matchesName, matchesSegments, parseNamePattern, parsePathPattern, segmentsOfPath } from "../policy/pattern.js";
 import type { Onward } from "./durable-answer.js";
 import { type Exchange, filled } from "./exchange.js";
 import type { AnswerHeaders } from "./forward.js";
+import { pauseOf } from "./long-message.js";
 import { type McpMessage, toolOf } from "./mcp-message.js";
 
 /** A request with a key, read as a whole. */
@@ -47,7 +50,7 @@ export function isDurable({ service, request, message }: Exchange): boolean {
   return !SAFE.has(request.method ?? "");
 }
 
-export function durableRequestOf(exchange: Exchange, key: string, body: Buffer | null): DurableRequest {
+export async function durableRequestOf(exchange: Exchange, key: string, body: Buffer | null): Promise<DurableRequest> {
   const { service, request, message } = exchange;
   const { id, launchedBy } = filled(exchange.caller, "caller");
   const { raw } = filled(exchange.target, "target");
@@ -59,7 +62,9 @@ export function durableRequestOf(exchange: Exchange, key: string, body: Buffer |
       fingerprint:
         message === undefined
           ? digest(method, raw, meaningOf(request.rawHeaders), bytesDigest(body))
-          : digest(method, raw, withoutTry(message)),
+          : message.written === undefined
+            ? digest(method, raw, canonicalize(withoutTry(message)))
+            : await digestInTurns([method, raw], withoutTry(message), pauseOf(exchange)),
     },
     body,
     mayRepeat: (service.idempotent ?? []).some((route) => isOn(route, exchange)),
@@ -87,15 +92,15 @@ function meaningOf(raw: RawHeaders): string[][] {
   return meant.sort(([a = ""], [b = ""]) => (a < b ? -1 : 1));
 }
 
-/** The message without what a second try has of its own: its id, and where its progress goes. Key order means nothing in JSON. */
-function withoutTry({ json }: McpMessage): string {
+/** The message without what a second try has of its own: its id, and where its progress goes. */
+function withoutTry({ json }: McpMessage): object {
   const { id: _, ...message } = json;
   const { params } = message;
   const meta = isObject(params) ? params._meta : undefined;
-  if (!isObject(params) || !isObject(meta)) return canonicalize(message);
+  if (!isObject(params) || !isObject(meta)) return message;
   const kept = Object.fromEntries(Object.entries(meta).filter(([name]) => !OF_ONE_TRY.has(name)));
   const { _meta, ...others } = params;
-  return canonicalize({ ...message, params: Object.keys(kept).length === 0 ? others : { ...others, _meta: kept } });
+  return { ...message, params: Object.keys(kept).length === 0 ? others : { ...others, _meta: kept } };
 }
 
 function isObject(value: Json | undefined): value is JsonObject {
@@ -106,6 +111,20 @@ function bytesDigest(body: Buffer | null): string {
   return createHash("sha256")
     .update(body ?? "")
     .digest("hex");
+}
+
+const PIECE_CHARACTERS = 16 * 1024;
+/** Key order means nothing in JSON: the canonical one is by UTF-16 (RFC 8785). */
+const inOrder = (map: object): readonly string[] => Object.keys(map).sort();
+
+/** What `digest` gives of these parts and, as the last one, the canonical JSON of `value`, without keeping the event loop. */
+export async function digestInTurns(parts: readonly unknown[], value: object, pause: Pause): Promise<string> {
+  const hash = createHash("sha256").update(`${JSON.stringify(parts).slice(0, -1)},"`);
+  for (const piece of jsonPieces(value, PIECE_CHARACTERS, inOrder)) {
+    hash.update(JSON.stringify(piece).slice(1, -1));
+    await pause();
+  }
+  return hash.update('"]').digest("hex");
 }
 
 /** JSON keeps the parts apart. */

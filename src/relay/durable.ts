@@ -43,7 +43,7 @@ async function hold(parts: RelayParts, exchange: Exchange, key: string): Promise
   const calls = durableCalls(parts);
   const { request, message } = exchange;
   const body = message === undefined && hasBody(request) ? await readBody(request, parts.clock, MOST) : null;
-  const asked = durableRequestOf(exchange, key, body);
+  const asked = await durableRequestOf(exchange, key, body);
   exchange.durable = asked;
   const first = calls.runningAs(asked.keyed.scope);
   if (first?.fingerprint === asked.keyed.fingerprint) await untilOver(parts, exchange, first);

@@ -1,7 +1,8 @@
 import { Refusal } from "../http/refusal.js";
 import type { RawHeaders } from "../http/request-headers.js";
 import { headerOf } from "../http/request-headers.js";
-import { type Json, type JsonObject, parseStrictJson } from "../http/strict-json.js";
+import { isLong, type Json, type JsonObject, parseStrictJson, parseStrictJsonInTurns } from "../http/strict-json.js";
+import type { Pause } from "../platform/turns.js";
 import { isMcpNotification, isMcpRequest } from "../policy/mcp-methods.js";
 
 export type JsonRpcId = string | number;
@@ -10,7 +11,7 @@ export type JsonRpcId = string | number;
  * A JSON-RPC message of MCP as the relay decides on it. Both eras look alike here: the stateful revisions up to 2025-11-25 and the
  * stateless 2026-07-28; the body decides, headers may only agree (D18).
  */
-export type McpMessage =
+export type McpMessage = (
   | {
       readonly kind: "request";
       readonly id: JsonRpcId;
@@ -20,7 +21,11 @@ export type McpMessage =
     }
   | { readonly kind: "notification"; readonly method: string; readonly params: JsonObject; readonly json: JsonObject }
   /** The client's answer to a request that the server sent inside a stream (sampling, elicitation, roots). */
-  | { readonly kind: "response"; readonly json: JsonObject };
+  | { readonly kind: "response"; readonly json: JsonObject }
+) & {
+  /** Of a long one: how it goes on, written out before it was decided. */
+  readonly written?: Buffer;
+};
 
 /**
  * What lets a message through. `rule`: the decision point is asked about the method, for `tools/call` about the tool and its arguments
@@ -33,6 +38,9 @@ const NONE: JsonObject = Object.freeze(Object.create(null) as JsonObject);
 const ENVELOPE = new Set(["jsonrpc", "id", "method", "params", "result", "error"]);
 
 const ID = 'the member "id" must be a string or an integer';
+/** A text that names something is matched, shown and answered as a whole: nobody needs a longer one. */
+const MAX_NAME_LENGTH = 256 * 1024;
+const MAX_URI_LENGTH = 16_384;
 /** White space at an end, and controls anywhere: what one server trims, another compares. */
 const UNCLEAN_NAME = /^\s|\s$|\p{Cc}/u;
 const PARAMETER = "mcp-param-";
@@ -45,13 +53,19 @@ export function gateOf(message: McpMessage): McpGate {
 
 /** Parses the body of a POST and holds the headers against it. Throws Refusal (400) with the JSON-RPC code for its cause. */
 export function parseMcpMessage(body: Buffer, headers: RawHeaders): McpMessage {
-  const json = parseStrictJson(body);
-  if (Array.isArray(json)) {
-    throw new Refusal("jsonrpc-batch", 400, "batches are refused: send one message", { jsonRpcCode: -32600 });
-  }
-  if (!isObject(json)) throw invalid("the body is not a JSON-RPC message");
-  const message = messageOf(json);
+  const message = messageOf(parseStrictJson(body));
   checkHeaders(message, headers);
+  return message;
+}
+
+/** The same of a body of any length, without keeping the event loop. */
+export async function parseMcpMessageInTurns(body: Buffer, headers: RawHeaders, pause: Pause): Promise<McpMessage> {
+  if (!isLong(body)) return parseMcpMessage(body, headers);
+  const message = messageOf(await parseStrictJsonInTurns(body, pause));
+  await pause();
+  const repeated = parametersIn(headers);
+  if (repeated.length > 0) checkParameters(repeated, await scalarsInTurns(toolOf(message)?.args ?? NONE, pause));
+  checkOwnHeaders(message, headers);
   return message;
 }
 
@@ -62,7 +76,11 @@ export function toolOf(message: McpMessage): { name: string; args: JsonObject } 
   return { name: name as string, args: (args as JsonObject | undefined) ?? NONE };
 }
 
-function messageOf(json: JsonObject): McpMessage {
+function messageOf(json: Json): McpMessage {
+  if (Array.isArray(json)) {
+    throw new Refusal("jsonrpc-batch", 400, "batches are refused: send one message", { jsonRpcCode: -32600 });
+  }
+  if (!isObject(json)) throw invalid("the body is not a JSON-RPC message");
   for (const member of Object.keys(json)) {
     if (!ENVELOPE.has(member)) throw invalid(`a JSON-RPC message has no member ${JSON.stringify(member)}`);
   }
@@ -71,7 +89,9 @@ function messageOf(json: JsonObject): McpMessage {
   if (method === undefined) return responseOf(json);
   if (json.result !== undefined || json.error !== undefined) throw invalid("a request has no result");
   if (typeof method !== "string" || method === "") throw invalid('the member "method" must be a string');
+  if (method.length > MAX_NAME_LENGTH) throw tooLong("method", MAX_NAME_LENGTH);
   if (params !== undefined && !isObject(params)) throw invalid('the member "params" must be an object');
+  checkNames(params ?? NONE, id);
   if (method === "tools/call") checkToolCall(params ?? NONE, id);
   if (id === undefined) return { kind: "notification", method, params: params ?? NONE, json };
   if (!isId(id)) throw invalid(ID);
@@ -80,6 +100,17 @@ function messageOf(json: JsonObject): McpMessage {
 
 function isId(id: Json): id is JsonRpcId {
   return typeof id === "string" || (typeof id === "number" && Number.isInteger(id));
+}
+
+function checkNames({ name, uri, taskId }: JsonObject, id: Json | undefined): void {
+  for (const [member, value] of Object.entries({ id, name, taskId })) {
+    if (typeof value === "string" && value.length > MAX_NAME_LENGTH) throw tooLong(member, MAX_NAME_LENGTH);
+  }
+  if (typeof uri === "string" && uri.length > MAX_URI_LENGTH) throw tooLong("uri", MAX_URI_LENGTH);
+}
+
+function tooLong(member: string, most: number): Refusal {
+  return invalid(`the member ${JSON.stringify(member)} may have at most ${most} characters`);
 }
 
 function responseOf(json: JsonObject): McpMessage {
@@ -108,7 +139,12 @@ function checkToolCall(params: JsonObject, id: Json | undefined): void {
 
 /** MCP 2026-07-28, Streamable HTTP, Server Validation: `Mcp-Method`, `Mcp-Name`, `Mcp-Param-*` and `MCP-Protocol-Version` must equal the body. */
 function checkHeaders(message: McpMessage, headers: RawHeaders): void {
-  checkParameters(message, headers);
+  const repeated = parametersIn(headers);
+  if (repeated.length > 0) checkParameters(repeated, new Set(scalarsIn(toolOf(message)?.args ?? NONE)));
+  checkOwnHeaders(message, headers);
+}
+
+function checkOwnHeaders(message: McpMessage, headers: RawHeaders): void {
   const method = headerOf(headers, "mcp-method");
   const name = headerOf(headers, "mcp-name");
   if (message.kind === "response") {
@@ -123,22 +159,51 @@ function checkHeaders(message: McpMessage, headers: RawHeaders): void {
   if (inBody !== undefined && version !== undefined && inBody !== version) throw mismatch("MCP-Protocol-Version");
 }
 
-/** Which argument `Mcp-Param-X` repeats stands in the tool's schema, which only the service knows; that it repeats one can be told here. */
-function checkParameters(message: McpMessage, headers: RawHeaders): void {
-  let values: ReadonlySet<string> | undefined;
+interface RepeatedParameter {
+  readonly header: string;
+  readonly value: string | undefined;
+}
+
+const NO_PARAMETERS: readonly RepeatedParameter[] = [];
+
+function parametersIn(headers: RawHeaders): readonly RepeatedParameter[] {
+  let found: RepeatedParameter[] | undefined;
   for (let index = 0; index < headers.length; index += 2) {
-    const name = headers[index] ?? "";
-    if (!name.toLowerCase().startsWith(PARAMETER)) continue;
-    values ??= scalarsIn(toolOf(message)?.args ?? NONE);
-    const value = decodedHeader(headers[index + 1] ?? "");
-    if (value === undefined || !values.has(value)) throw mismatch(name);
+    const header = headers[index] ?? "";
+    if (!header.toLowerCase().startsWith(PARAMETER)) continue;
+    found ??= [];
+    found.push({ header, value: decodedHeader(headers[index + 1] ?? "") });
+  }
+  return found ?? NO_PARAMETERS;
+}
+
+/** Which argument `Mcp-Param-X` repeats stands in the tool's schema, which only the service knows; that it repeats one can be told here. */
+function checkParameters(repeated: readonly RepeatedParameter[], values: ReadonlySet<string | undefined>): void {
+  for (const { header, value } of repeated) {
+    if (value === undefined || !values.has(value)) throw mismatch(header);
   }
 }
 
-function scalarsIn(json: Json, found = new Set<string>()): Set<string> {
-  if (json === null) return found;
-  if (typeof json !== "object") return found.add(String(json));
-  for (const member of Object.values(json)) scalarsIn(member, found);
+/** The texts of all values that hold no others; nothing for those that do. */
+function* scalarsIn(json: Json): Generator<string | undefined> {
+  yield typeof json === "object" ? undefined : String(json);
+  if (typeof json !== "object" || json === null) return;
+  if (Array.isArray(json)) for (const member of json) yield* scalarsIn(member);
+  else for (const key of Object.keys(json)) yield* scalarsIn((json as JsonObject)[key] as Json);
+}
+
+const VALUES_A_TURN = 2_048;
+
+async function scalarsInTurns(json: Json, pause: Pause): Promise<ReadonlySet<string | undefined>> {
+  const found = new Set<string | undefined>();
+  let left = VALUES_A_TURN;
+  for (const scalar of scalarsIn(json)) {
+    found.add(scalar);
+    left -= 1;
+    if (left > 0) continue;
+    await pause();
+    left = VALUES_A_TURN;
+  }
   return found;
 }
 

@@ -37,7 +37,10 @@ export function nextHop(
     dispatcher: durable?.observe?.(dispatcher, answerHeaders) ?? dispatcher,
     path: filled(exchange.target, "target").raw,
     headers,
-    body: message === undefined ? bodyOf(exchange) : Buffer.from(JSON.stringify(tracedMessage(message, span))),
+    body:
+      message === undefined
+        ? bodyOf(exchange)
+        : (message.written ?? Buffer.from(JSON.stringify(tracedMessage(message, span)))),
     rewriterFor: decidedHere ? toolListRewriter(parts, exchange) : undefined,
     ...(answerHeaders !== undefined && { answerHeaders }),
   };

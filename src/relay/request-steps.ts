@@ -2,8 +2,10 @@ import type { IncomingMessage } from "node:http";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
 import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
+import { isLong } from "../http/strict-json.js";
 import type { Clock } from "../platform/clock.js";
 import type { Exchange, StepResult } from "./exchange.js";
+import { readLongMessage } from "./long-message.js";
 import { parseMcpMessage } from "./mcp-message.js";
 import { requestTarget } from "./request-target.js";
 import { checkWebSocketHandshake } from "./websocket.js";
@@ -57,7 +59,9 @@ async function readMessage(exchange: Exchange, clock: Clock): Promise<StepResult
     throw new Refusal("content-encoding", 415, "an encoded body cannot be decided on: send it plain");
   }
   const most = { bytes: MAX_MCP_BODY_BYTES, words: "an MCP message may have at most 4 MiB" };
-  exchange.message = parseMcpMessage(await readBody(request, clock, most), request.rawHeaders);
+  const body = await readBody(request, clock, most);
+  if (isLong(body)) await readLongMessage(exchange, body);
+  else exchange.message = parseMcpMessage(body, request.rawHeaders);
   return undefined;
 }
 

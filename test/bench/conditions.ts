@@ -3,13 +3,13 @@
  * as the relay asks for it; what it takes in all, on whatever thread, stands beside it.
  */
 import { randomBytes } from "node:crypto";
-import koffi from "koffi";
 import { systemClock } from "../../src/platform/clock.js";
 import { mcpAccessRequest } from "../../src/policy/access-request-of.js";
 import { ConditionThread, useConditionThread as shareThread } from "../../src/policy/condition-thread.js";
 import { createDecisionPoint } from "../../src/policy/decision-point.js";
 import { policySetOf } from "../../src/policy/policy-set.js";
 import { TrustDomain } from "../../src/spiffe/spiffe-id.js";
+import { ownMilliseconds } from "./bodies/own-processor-time.js";
 
 const BAR_MS = 10;
 const ROUNDS = 3;
@@ -20,7 +20,6 @@ const thread = new ConditionThread({
 });
 shareThread(thread);
 
-const ownMilliseconds = threadClock();
 const MEGABYTE = 1024 * 1024;
 const numbers = (length: number) => Array.from({ length }, (_, index) => index);
 const keys = (length: number) => Object.fromEntries(numbers(length).map((index) => [`key${index}`, index]));
@@ -145,24 +144,4 @@ async function longestTurn<Answer>(act: () => Promise<Answer>): Promise<{ kept: 
   await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
   done = true;
   return { kept, answer };
-}
-
-/**
- * Processor time of this thread. From the kernel's clock where it can be asked: `process.threadCpuUsage` tells of a running thread only what was counted at
- * the last tick, which is up to 4 ms ago.
- */
-function threadClock(): () => number {
-  if (process.platform !== "linux") {
-    return () => {
-      const { user, system } = process.threadCpuUsage();
-      return (user + system) / 1000;
-    };
-  }
-  const CLOCK_THREAD_CPUTIME_ID = 3;
-  const clockGettime = koffi.load(null).func("int clock_gettime(int, void *)");
-  const time = Buffer.alloc(16);
-  return () => {
-    clockGettime(CLOCK_THREAD_CPUTIME_ID, time);
-    return Number(time.readBigInt64LE(0)) * 1e3 + Number(time.readBigInt64LE(8)) / 1e6;
-  };
 }

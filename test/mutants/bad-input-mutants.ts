@@ -104,12 +104,11 @@ export const badInputMutants: readonly Mutant[] = [
       ],
       ["json-utf8", "what is no UTF-8 is refused, not repaired", "fatal: true", "fatal: false"],
       ["json-depth", "nesting is bounded", "if (depth > MAX_DEPTH) throw", "if (depth > 10 ** 9) throw"],
-      [
-        "json-one-text",
-        "nothing follows the document",
-        "if (this.#at !== this.#text.length) throw",
-        "if (false) throw",
-      ],
+    ] as const
+  ).map(in_("src/http/strict-json.ts")),
+  ...(
+    [
+      ["json-one-text", "nothing follows the document", "if (this.at !== this.text.length) throw", "if (false) throw"],
       ["json-duplicate-key", "a key given twice is refused", "if (key in object) throw", "if (false) throw"],
       ["json-proto", "__proto__ is refused", 'if (key === "__proto__") throw', "if (false) throw"],
       ["json-case", "keys that differ by case are refused", "if (!folded.add(foldOf(key))) {", "if (false) {"],
@@ -134,7 +133,7 @@ export const badInputMutants: readonly Mutant[] = [
         "const NUMBER = /[-+]?(?:[0-9]*)(?:",
       ],
     ] as const
-  ).map(in_("src/http/strict-json.ts")),
+  ).map(in_("src/http/json-tokens.ts")),
   ...(
     [
       ["target-length", "a long target is refused", "if (raw.length > MAX_TARGET_LENGTH) {", "if (false) {"],

@@ -141,7 +141,7 @@ export const conditionMutants: readonly Mutant[] = [
   {
     id: "json-keys",
     check: "an object with very many keys, which can only be listed at once, is refused",
-    file: "src/http/strict-json.ts",
+    file: "src/http/json-tokens.ts",
     find: "if (folded.size > MAX_KEYS) throw",
     replace: "if (folded.size < 0) throw",
     tests: ["test/relay/bad-inputs/requests.test.ts"],

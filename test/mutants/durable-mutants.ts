@@ -53,8 +53,8 @@ export const durableMutants: readonly Mutant[] = [
     id: "durable-fingerprint-mcp",
     check: "other arguments of a tool under the same key are refused",
     file: "src/relay/durable-request.ts",
-    find: ": digest(method, raw, withoutTry(message)),",
-    replace: ": digest(method, raw),",
+    find: "? digest(method, raw, canonicalize(withoutTry(message)))",
+    replace: "? digest(method, raw)",
     tests: [MCP],
   },
   {

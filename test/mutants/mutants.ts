@@ -10,6 +10,7 @@ import { egressMutants } from "./egress-mutants.ts";
 import { engineMutants } from "./engine-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
+import { longBodyMutants } from "./long-body-mutants.ts";
 import { policyMutants } from "./policy-mutants.ts";
 import { protocolMutants } from "./protocol-mutants.ts";
 import { relayMutants } from "./relay-mutants.ts";
@@ -445,6 +446,7 @@ export const mutants: readonly Mutant[] = [
   ...tokenMutants,
   ...spanMutants,
   ...tcpMutants,
+  ...longBodyMutants,
   ...policyMutants,
   ...protocolMutants,
 ];

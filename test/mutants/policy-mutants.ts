@@ -280,7 +280,7 @@ export const policyMutants: readonly Mutant[] = [
   {
     id: "sensitive-summary",
     check: "what is shown of a call holds no argument that a rule calls sensitive",
-    file: "src/relay/decision-record.ts",
+    file: "src/relay/inline-json.ts",
     find: 'if (sensitive.has(path)) return "(sensitive)";',
     replace: "",
     tests: ["test/relay/mcp.test.ts"],

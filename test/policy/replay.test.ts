@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { AuditEntry, AuditFields } from "../../src/audit/audit-log.js";
-import { replay, requestDigest } from "../../src/policy/replay.js";
+import { replay } from "../../src/policy/replay.js";
+import { requestDigest } from "../../src/policy/request-digest.js";
 import { call, decisionsOf, http, PAYMENTS_YAML, setOf } from "./shop.js";
 
 type Asked = Parameters<typeof requestDigest>[0];

@@ -1,0 +1,52 @@
+import { createHash, hash } from "node:crypto";
+import type { Pause } from "../platform/turns.js";
+import type { AccessRequest } from "./access-request.js";
+import { jsonPieces } from "./json-pieces.js";
+
+/** So much of a request is written out in a turn of the event loop. */
+const PIECE_CHARACTERS = 16 * 1024;
+
+interface WrittenOut {
+  readonly digest: string;
+  readonly values: number;
+  readonly characters: number;
+}
+
+const known = new WeakMap<AccessRequest, WrittenOut>();
+
+/** Binds the record to one request without keeping its arguments: hex SHA-256 of it as JSON. */
+export function requestDigest(request: AccessRequest): string {
+  return known.get(request)?.digest ?? hash("sha256", JSON.stringify(request));
+}
+
+/** Of a request that was written out in turns: how much it holds. */
+export function extentOfRequest(request: AccessRequest): Pick<WrittenOut, "values" | "characters"> | undefined {
+  return known.get(request);
+}
+
+/** Makes the digest of a large request known without keeping the event loop: `requestDigest` need not write it out any more. */
+export async function digestInTurns(request: AccessRequest, pause: Pause): Promise<void> {
+  const digest = createHash("sha256");
+  let characters = 0;
+  const pieces = jsonPieces(request, PIECE_CHARACTERS);
+  for (;;) {
+    await pause();
+    const next = pieces.next();
+    if (next.done) {
+      known.set(request, { digest: digest.digest("hex"), values: next.value, characters });
+      return;
+    }
+    characters += next.value.length;
+    digest.update(next.value);
+  }
+}
+
+/** The JSON of `value` as bytes, made without keeping the event loop. */
+export async function jsonInTurns(value: unknown, pause: Pause): Promise<Buffer> {
+  const written: Buffer[] = [];
+  for (const piece of jsonPieces(value, PIECE_CHARACTERS)) {
+    written.push(Buffer.from(piece));
+    await pause();
+  }
+  return Buffer.concat(written);
+}
