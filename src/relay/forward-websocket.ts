@@ -6,8 +6,9 @@ import { headerOf } from "../http/request-headers.js";
 import { request } from "../platform/node-http.js";
 import { recordOutcomeAtOnce, showEnd } from "./decision-record.js";
 import { answerTimeoutOf, type Exchange, filled, type RelayParts } from "./exchange.js";
-import { asRefusal } from "./forward.js";
+import { type AnswerHeaders, asRefusal } from "./forward.js";
 import { DECISION_HEADER, forwardableRequestHeaders, forwardableResponseHeaders } from "./headers.js";
+import { namedFromHere } from "./own-address.js";
 import { type End, splice } from "./splice.js";
 import { acceptsWebSocket } from "./websocket.js";
 
@@ -34,7 +35,7 @@ export async function forwardWebSocket(parts: RelayParts, exchange: Exchange, ho
     const answer = await handshake(parts, exchange, hop, wire);
     if (answer instanceof CallerGone) endWithoutCaller(parts, exchange);
     else if ("switched" in answer) await switchProtocols(parts, exchange, answer.switched, answer.upstream);
-    else await passAnswer(parts, exchange, answer.plain);
+    else await passAnswer(parts, exchange, answer.plain, namedFromHere(exchange, hop.host));
     return "answered";
   } catch (thrown) {
     throw asRefusal(thrown, name);
@@ -118,7 +119,12 @@ async function switchProtocols(
   showEnd(parts, exchange, { status: 101 });
 }
 
-async function passAnswer(parts: RelayParts, exchange: Exchange, plain: IncomingMessage): Promise<void> {
+async function passAnswer(
+  parts: RelayParts,
+  exchange: Exchange,
+  plain: IncomingMessage,
+  named: AnswerHeaders,
+): Promise<void> {
   const { response } = exchange;
   const { statusCode: status = 502 } = plain;
   try {
@@ -127,7 +133,7 @@ async function passAnswer(parts: RelayParts, exchange: Exchange, plain: Incoming
     plain.destroy();
     throw unwritable;
   }
-  response.writeHead(status, answerHeaders(exchange, plain));
+  response.writeHead(status, named(answerHeaders(exchange, plain)));
   const over = await new Promise<{ error?: string }>((resolve) => {
     plain.once("error", () => {
       // Only a broken connection tells the caller that the rest is missing.

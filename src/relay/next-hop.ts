@@ -4,6 +4,7 @@ import { type Exchange, filled, type RelayParts } from "./exchange.js";
 import type { AnswerHeaders, NextHop } from "./forward.js";
 import { forwardableRequestHeaders } from "./headers.js";
 import { type BodyRewriter, jsonToolListRewriter, sseToolListRewriter } from "./mcp-tool-list.js";
+import { namedFromHere } from "./own-address.js";
 import { hasBody } from "./request-steps.js";
 import { TRACE_HEADERS, tracedMessage, traceHeaders } from "./tracing.js";
 
@@ -26,7 +27,9 @@ export function nextHop(
   to: { dispatcher: Onward; host: string; added: readonly string[]; answerHeaders?: AnswerHeaders },
 ): NextHop {
   const { durable, message, request } = exchange;
-  const { dispatcher, answerHeaders } = to;
+  const { dispatcher } = to;
+  const named = namedFromHere(exchange, to.host);
+  const answerHeaders: AnswerHeaders = (headers) => to.answerHeaders?.(named(headers)) ?? named(headers);
   const decidedHere = exchange.decision !== undefined && exchange.service.protocol === "mcp";
   const span = exchange.span?.();
   const dropped = decidedHere ? DROPPED_FOR_MCP : durable === undefined ? NOTHING : DROPPED_FOR_KEPT;
@@ -39,7 +42,7 @@ export function nextHop(
     headers,
     body: message === undefined ? bodyOf(exchange) : Buffer.from(JSON.stringify(tracedMessage(message, span))),
     rewriterFor: decidedHere ? toolListRewriter(parts, exchange) : undefined,
-    ...(answerHeaders !== undefined && { answerHeaders }),
+    answerHeaders,
   };
 }
 
