@@ -29,8 +29,10 @@ export async function runListeningService(
     to: undefined,
   };
   const sockets = new Set<Socket>();
+  let connections = 0;
   const server = createServer((socket) => {
     sockets.add(socket);
+    connections += 1;
     let unread = Buffer.alloc(0);
     socket.on("error", () => undefined);
     socket.on("close", () => sockets.delete(socket));
@@ -70,6 +72,10 @@ export async function runListeningService(
     service,
     arrived,
     answer,
+    /** How many connections have been made to it. */
+    get connections() {
+      return connections;
+    },
     /** What no strict reader can read. */
     faults,
     close() {

@@ -73,4 +73,105 @@ export const badAnswerMutants: readonly Mutant[] = [
       ],
     ] as const
   ).map(of("src/relay/forward-websocket.ts", "test/relay/own-address.test.ts")),
+  ...(
+    [
+      [
+        "answer-other-id",
+        "a response answers the id that was asked",
+        "this.#asked !== undefined && id === this.#asked",
+        "true",
+      ],
+      ["answer-null-id", "only errors answer nobody", 'isNull ? outcomes[0] === "error"', "isNull ? true"],
+      [
+        "answer-one-outcome",
+        "a response has one outcome",
+        "if (outcomes.length !== 1) throw",
+        "if (outcomes.length === 0) throw",
+      ],
+      [
+        "answer-request",
+        "a request is no answer",
+        'this.#place === "answer" || outcomes.length > 0',
+        "outcomes.length > 0",
+      ],
+      ["answer-request-outcome", "a request has no outcome", " || outcomes.length > 0) throw", ") throw"],
+      [
+        "answer-member-twice",
+        "a member that is said twice has two readings",
+        "if (this.#members.has(name)) throw",
+        "if (false) throw",
+      ],
+      [
+        "answer-member-case",
+        "members that differ by case are one to some",
+        "String(parsed(this.#taken())).toLowerCase()",
+        "String(parsed(this.#taken()))",
+      ],
+      [
+        "answer-escaped-member",
+        "an escaped name is the same name",
+        "String(parsed(this.#taken()))",
+        "this.#taken().slice(1, -1)",
+      ],
+      [
+        "answer-batch",
+        "an answer is one message",
+        "else if (!BLANKS.has(byte)) throw",
+        "else if (byte !== OPEN_LIST && byte !== CLOSE_LIST && !BLANKS.has(byte)) throw",
+      ],
+      [
+        "answer-behind",
+        "nothing stands behind the message",
+        "byte === OPEN_OBJECT && !this.#isOver",
+        "byte === OPEN_OBJECT",
+      ],
+      ["answer-half", "half of a message is none", "if (!this.#isOver) throw", "if (false) throw"],
+      [
+        "answer-waits",
+        "the last bytes wait until the id is known",
+        "      last = chunk;\n      return before;",
+        "      last = undefined;\n      return before ?? chunk;",
+      ],
+      ["answer-events", "events are held against the id too", "for (const event of whole) checkEvent(event, asked);"],
+      [
+        "answer-error-status",
+        "an error of HTTP answers what was asked, if it is JSON-RPC",
+        "if (!this.#isOther && this.#inner.isJsonRpc) this.#inner.end();",
+      ],
+    ] as const
+  ).map(of("src/relay/json-rpc-answer.ts", "test/relay/bad-inputs/responses.test.ts")),
+  ...(
+    [
+      [
+        "answer-other-type",
+        "a call is answered in JSON or in events",
+        "(message === undefined || asked !== undefined)",
+        "message === undefined",
+      ],
+    ] as const
+  ).map(of("src/relay/next-hop.ts", "test/relay/bad-inputs/responses.test.ts")),
+  {
+    id: "answer-kept",
+    check: "an answer that its caller was refused is not kept for the next one",
+    file: "src/relay/durable-answer.ts",
+    find: "if (!isAnswer(this.#status, this.#headers, body, id)) return this.#call.lost();",
+    replace: "",
+    tests: ["test/relay/durable-mcp.test.ts"],
+  },
+  {
+    id: "connect-idle",
+    check: "a tunnel on which nothing comes ends",
+    file: "src/relay/connect-proxy.ts",
+    find: "connection.relayTo(service, named.connections?.idleSeconds)",
+    replace: "connection.relayTo(service, undefined)",
+    tests: ["test/relay/tunnel-flow.test.ts"],
+  },
+  {
+    id: "connect-backpressure",
+    check: "a side of a tunnel that does not read makes the other one wait",
+    file: "src/relay/byte-relay.ts",
+    find: "if (sink.write(chunk)) return;",
+    replace: "sink.write(chunk); return;",
+    tests: ["test/relay/tunnel-flow.test.ts"],
+  },
 ];

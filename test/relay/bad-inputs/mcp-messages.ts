@@ -27,6 +27,10 @@ export const mcpMessages: VectorClass = {
   concerns: {
     "http service": "no message of MCP is read there",
     "MCP service": true,
+    "egress target": "no target speaks MCP",
+    WebSocket: "no message of MCP is read there",
+    "CONNECT proxy": "no message of MCP is read there",
+    gRPC: "no message of MCP is read there",
     AuthZEN: "it takes no JSON-RPC",
     documents: "no body is read",
     "control API": "it takes no JSON-RPC",

@@ -32,6 +32,10 @@ export const spoofedIdentity: VectorClass = {
   concerns: {
     "http service": true,
     "MCP service": true,
+    "egress target": true,
+    WebSocket: true,
+    "CONNECT proxy": "nothing of its head goes on",
+    gRPC: true,
     AuthZEN: "it believes certificates and the kernel, and hands no header on",
     documents: "they are for everybody",
     "control API": "it believes the kernel, and hands no header on",
