@@ -34,6 +34,8 @@ export const browser: VectorClass = {
     "CONNECT proxy":
       "no page can send CONNECT: it is a forbidden method (Fetch §2.2.1); what is none is refused in the class of CONNECT",
     gRPC: true,
+    TCP: "a page can send requests of HTTP to it, which its service gets as the bytes that they are: known, and said in docs/relay.md",
+    "TCP over TLS": "a page speaks no mutual TLS with it",
     AuthZEN: true,
     documents: true,
     "control API": true,

@@ -1,5 +1,6 @@
 import { browser } from "./browser.js";
 import { connectRequests } from "./connect.js";
+import { connections } from "./connections.js";
 import { framing } from "./framing.js";
 import { handshakes } from "./handshakes.js";
 import { hopByHop } from "./hop-by-hop.js";
@@ -24,4 +25,5 @@ export const requestClasses: readonly VectorClass[] = [
   handshakes,
   connectRequests,
   http2Heads,
+  connections,
 ];

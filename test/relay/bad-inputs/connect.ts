@@ -22,6 +22,8 @@ export const connectRequests: VectorClass = {
     WebSocket: "it refuses CONNECT, in the class of framing",
     "CONNECT proxy": true,
     gRPC: "it refuses CONNECT, in the class of HTTP/2",
+    TCP: "nothing of its bytes is read",
+    "TCP over TLS": "nothing of its bytes is read",
     AuthZEN: "it refuses CONNECT, in the class of framing",
     documents: "it refuses CONNECT, in the class of framing",
     "control API": "it refuses CONNECT, in the class of framing",
@@ -81,10 +83,11 @@ export const connectRequests: VectorClass = {
     other("a plain request for a URL", { raw: "GET http://{host}/x HTTP/1.1\r\nHost: {host}\r\n\r\n" }, 403),
     other("a plain request for a path", { raw: "GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n" }, 421),
     other("OPTIONS of everything", { raw: "OPTIONS * HTTP/1.1\r\nHost: {host}\r\n\r\n" }, 421),
-    other(
+    // Its first request is answered or cut, and what stands behind it never read.
+    bad(
       "a CONNECT behind another request",
       { raw: "GET / HTTP/1.1\r\nHost: x\r\n\r\nCONNECT {path} HTTP/1.1\r\nHost: {host}\r\n\r\n" },
-      421,
+      { is: "breaks off" },
     ),
   ],
 };

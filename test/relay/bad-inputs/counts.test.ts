@@ -1,5 +1,8 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { expect, it } from "vitest";
 import { requestClasses } from "./classes.js";
+import { elsewhere } from "./elsewhere.js";
 import { badAnswers, badLists, badResponses } from "./responses.js";
 import { causesOf, type VectorClass } from "./vector.js";
 
@@ -16,6 +19,7 @@ const AT_LEAST: Readonly<Record<string, number>> = {
   "WebSocket handshake": 27,
   CONNECT: 51,
   "HTTP/2 and gRPC": 37,
+  connections: 29,
   responses: 84,
 };
 
@@ -42,3 +46,8 @@ it.each(classes)(
     expect(lost).toEqual([]);
   },
 );
+
+it.each(Object.entries(elsewhere))("%s: what shows it is there", (_name, shown) => {
+  const files = typeof shown === "string" ? [] : shown;
+  expect(files.filter((file) => !existsSync(join(import.meta.dirname, "../../..", file)))).toEqual([]);
+});

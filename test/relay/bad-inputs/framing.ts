@@ -48,6 +48,8 @@ export const framing: VectorClass = {
     WebSocket: true,
     "CONNECT proxy": true,
     gRPC: "its frames are those of HTTP/2, a class of its own",
+    TCP: "nothing of its bytes is read, and they go on as they are",
+    "TCP over TLS": "nothing of its bytes is read, and they go on as they are",
     AuthZEN: true,
     documents: true,
     "control API": true,

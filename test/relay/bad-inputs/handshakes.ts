@@ -23,6 +23,8 @@ export const handshakes: VectorClass = {
     WebSocket: true,
     "CONNECT proxy": "it takes no WebSocket: an Upgrade is refused in the class of framing",
     gRPC: "HTTP/2 has no Upgrade",
+    TCP: "nothing of its bytes is read",
+    "TCP over TLS": "nothing of its bytes is read",
     AuthZEN: "it takes no WebSocket",
     documents: "they take no WebSocket",
     "control API": "it takes no WebSocket",

@@ -37,6 +37,8 @@ export const hopByHop: VectorClass = {
     WebSocket: true,
     "CONNECT proxy": "nothing of its head goes on",
     gRPC: "HTTP/2 has no such fields: those that come are in the class of HTTP/2",
+    TCP: "it has no headers",
+    "TCP over TLS": "it has no headers",
     AuthZEN: "nothing goes on from it to a service",
     documents: "nothing goes on from it to a service",
     "control API": "nothing goes on from it to a service",

@@ -19,6 +19,8 @@ export const hostConfusion: VectorClass = {
     WebSocket: true,
     "CONNECT proxy": true,
     gRPC: true,
+    TCP: "nothing of its bytes is read: it has no Host",
+    "TCP over TLS": "nothing of its bytes is read: it has no Host",
     AuthZEN: true,
     documents: true,
     "control API": true,

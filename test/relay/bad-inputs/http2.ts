@@ -25,6 +25,8 @@ export const http2Heads: VectorClass = {
     WebSocket: "it takes no HTTP/2: its preface is refused in the class of framing",
     "CONNECT proxy": "it takes no HTTP/2: its preface is refused in the class of framing",
     gRPC: true,
+    TCP: "nothing of its bytes is read",
+    "TCP over TLS": "nothing of its bytes is read",
     AuthZEN: "it takes no HTTP/2: its preface is refused in the class of framing",
     documents: "it takes no HTTP/2: its preface is refused in the class of framing",
     "control API": "it takes no HTTP/2: its preface is refused in the class of framing",

@@ -28,6 +28,8 @@ export const jsonDifferentials: VectorClass = {
     WebSocket: "a handshake has no body",
     "CONNECT proxy": "CONNECT has no body",
     gRPC: "messages of gRPC are not looked at",
+    TCP: "nothing of its bytes is read",
+    "TCP over TLS": "nothing of its bytes is read",
     AuthZEN: true,
     documents: "no body is read",
     "control API": true,

@@ -12,6 +12,7 @@ import { openOidcDiscovery } from "../../../src/federation/oidc-discovery.js";
 import { createPublishedBundle } from "../../../src/federation/published-bundle.js";
 import { secureContextOf } from "../../../src/http/mutual-tls.js";
 import { egressService } from "../../../src/relay/running-service.js";
+import { ALPN } from "../../../src/relay/tcp-protocol.js";
 import { decidesBy, runAuthzen } from "../../authzen/running-authzen.js";
 import { freePort } from "../../federation/free-port.js";
 import { type ListeningService, runListeningService } from "../../fuzz/listening-service.js";
@@ -20,7 +21,8 @@ import { type GrpcService, runGrpcService } from "../grpc-service.js";
 import { target } from "../outside.js";
 import { exchangeRaw, type RawAnswer } from "../raw-http.js";
 import { Flag, Frame, frame, type Head, RawHttp2 } from "../raw-http2.js";
-import { identity, shop } from "../running-relay.js";
+import { identity, runRelay, shop } from "../running-relay.js";
+import { echo, runTcpUpstream } from "../tcp-services.js";
 import type { ChangedRequest, ListenerKind } from "./vector.js";
 
 /** A way in: how bytes get there, what it wants in a sound request, and where things arrive that it lets through. */
@@ -59,6 +61,7 @@ const QUESTION =
 const JSON_BODY = ["Content-Type: application/json"];
 const RULES = `rules:
   - { name: all, allow: { from: agents/tests, to: [invoices, chat, ledger, egress/api] } }
+  - { name: connects, allow: { from: agents/tests, to: orders, action: connect } }
   - { name: tunnels, allow: { from: agents/tests, to: egress/tunnel, action: connect } }
   - { name: reads, allow: { from: agents/tests, to: payments, tools: [get_invoice] } }
 `;
@@ -71,6 +74,7 @@ export async function runListeners() {
   const chat = await runListeningService("chat");
   chat.answer.to = acceptWebSocket;
   const ledger = await runGrpcService("ledger");
+  const orders = await runTcpUpstream("orders", echo);
   const api = await runListeningService("api", "http", "port");
   const tunnel = await runListeningService("tunnel", "http", "port");
   const [apiPort, tunnelPort] = [portOf(api), portOf(tunnel)];
@@ -83,7 +87,7 @@ export async function runListeners() {
     rules: RULES,
     services: [
       { ...invoices.service, listenSocket: join(folder, "run", "invoices.sock") },
-      ...[payments.service, chat.service, ledger.service],
+      ...[payments.service, chat.service, ledger.service, orders.service],
       egressService(target("api", { ...outside, port: apiPort }, { scheme: "http", ca: undefined })),
       egressService(
         target("tunnel", { ...outside, port: tunnelPort }, { host: "tunnel.test", connect: true, ca: undefined }),
@@ -186,6 +190,34 @@ export async function runListeners() {
       leg("inbound leg of gRPC", "https", mtls.port, overTls),
     ];
   };
+  // The same name, from an authority that has nothing to do with ours.
+  const elsewhere = await runRelay({ services: [], rules: "rules: []\n" });
+  const foreign = secureContextOf(elsewhere.svidOf("agents/tests"));
+  const tcpLegs = (): readonly Listener[] => {
+    const { address, mtls } = running.relay.addressesOf("orders") ?? { address: "", mtls: { port: 0 } };
+    const plain = Number(address.slice(address.lastIndexOf(":") + 1));
+    const own = secureContextOf(running.svidOf("agents/tests"));
+    const leg = (kind: ListenerKind, port: number, open: (request: ChangedRequest) => Socket): Listener => ({
+      ...{ name: `leg of ${kind}`, kind, host: "", port: String(port), open: () => open({}) },
+      sound: { method: "", path: "", headers: [], body: "ping" },
+      arrivals: () => orders.arrived.length,
+      exchange: (request) => exchangeTcp(open(request), request),
+    });
+    return [
+      leg("TCP", plain, () => connect({ port: plain, host: "127.0.0.1", allowHalfOpen: true })),
+      leg("TCP over TLS", mtls.port, ({ tls = {} }) => {
+        const { alpn = [ALPN.plain], certificate, maxVersion, instead } = tls;
+        const to = { host: "127.0.0.1", port: mtls.port, allowHalfOpen: true };
+        if (instead !== undefined) return connect(to);
+        const secureContext = certificate === undefined ? own : foreign;
+        return connectTls({
+          ...{ ...to, rejectUnauthorized: false, ALPNProtocols: [...alpn] },
+          ...(certificate === "none" ? {} : { secureContext }),
+          ...(maxVersion !== undefined && { secureContext: undefined, maxVersion }),
+        });
+      }),
+    ];
+  };
   const proxyPort = Number(new URL(running.relay.proxyUrl() ?? "").port);
   const egressPort = Number(new URL(running.relay.egressUrlOf("api") ?? "").port);
   const get = { method: "GET", path: "/v1/x", headers: [], body: "" };
@@ -217,6 +249,7 @@ export async function runListeners() {
       ...{ open: () => connect(proxyPort, "127.0.0.1"), arrivals: () => tunnel.connections },
     },
     ...grpcLegs(),
+    ...tcpLegs(),
     ...legs("MCP service", payments, {
       ...{ method: "POST", path: "/mcp", body: CALL },
       headers: [...JSON_BODY, "Accept: application/json, text/event-stream"],
@@ -251,7 +284,7 @@ export async function runListeners() {
     listeners,
     record: running.record,
     async close() {
-      await Promise.all([running.close(), bundleEndpoint.close(), oidc.close(), control.close()]);
+      await Promise.all([running, bundleEndpoint, oidc, control, elsewhere, orders].map((one) => one.close()));
       for (const service of [invoices, payments, chat, ledger, api, tunnel]) service.close();
       rmSync(folder, { recursive: true, force: true });
     },
@@ -343,6 +376,24 @@ async function exchangeHttp2(listener: Listener, scheme: string, request: Change
   connection.close();
   if (outcome === undefined) throw new Error("neither answered nor reset");
   return { status: outcome === "answered" ? 200 : 0, head: outcome, body: "" };
+}
+
+/** Bytes that the service echoes. Status 200 where all of them come back, 0 where nothing does. */
+function exchangeTcp(socket: Socket, { first, tls = {} }: ChangedRequest): Promise<RawAnswer> {
+  const bytes = Buffer.from(tls.instead ?? first ?? "ping", "latin1");
+  return new Promise((resolve, reject) => {
+    const came: Buffer[] = [];
+    socket.setTimeout(PATIENCE_MS, () => reject(new Error("neither answered nor closed")));
+    // The alert with which a handshake is refused is not of the service.
+    socket.on("data", (chunk: Buffer) => came.push(chunk));
+    socket.on("error", () => undefined);
+    socket.on("close", () => {
+      const all = Buffer.concat(came);
+      if (tls.instead === undefined && all.length > 0 && !all.equals(bytes)) reject(new Error(`came back: ${all}`));
+      else resolve({ status: all.equals(bytes) ? 200 : 0, head: "closed", body: "" });
+    });
+    socket.end(bytes);
+  });
 }
 
 function arrivedInGrpc(call: GrpcService["arrived"][number] | undefined): StrictRequest | undefined {

@@ -31,6 +31,8 @@ export const mcpMessages: VectorClass = {
     WebSocket: "no message of MCP is read there",
     "CONNECT proxy": "no message of MCP is read there",
     gRPC: "no message of MCP is read there",
+    TCP: "nothing of its bytes is read",
+    "TCP over TLS": "nothing of its bytes is read",
     AuthZEN: "it takes no JSON-RPC",
     documents: "no body is read",
     "control API": "it takes no JSON-RPC",

@@ -19,6 +19,8 @@ export const pathConfusion: VectorClass = {
     WebSocket: true,
     "CONNECT proxy": "CONNECT has no path: what it asks for is a class of its own",
     gRPC: true,
+    TCP: "nothing of its bytes is read: it has no path",
+    "TCP over TLS": "nothing of its bytes is read: it has no path",
     AuthZEN: true,
     documents: true,
     "control API": true,

@@ -36,6 +36,8 @@ export const spoofedIdentity: VectorClass = {
     WebSocket: true,
     "CONNECT proxy": "nothing of its head goes on",
     gRPC: true,
+    TCP: "it has no headers",
+    "TCP over TLS": "it has no headers",
     AuthZEN: "it believes certificates and the kernel, and hands no header on",
     documents: "they are for everybody",
     "control API": "it believes the kernel, and hands no header on",

@@ -8,6 +8,8 @@ export type ListenerKind =
   | "WebSocket"
   | "CONNECT proxy"
   | "gRPC"
+  | "TCP"
+  | "TCP over TLS"
   | "AuthZEN"
   | "documents"
   | "control API";
@@ -29,6 +31,16 @@ export interface ChangedRequest {
   readonly message?: (sound: string) => string | Buffer;
   /** Of HTTP/2: fields of the sound head with another value or, undefined, left out, and those that come behind them. */
   readonly fields?: { readonly changes?: Readonly<Record<string, string | undefined>>; readonly more?: Head };
+  /** Of TCP: what is said first, in place of the sound bytes. */
+  readonly first?: string;
+  /** Of TLS: what the handshake says otherwise. */
+  readonly tls?: {
+    readonly alpn?: readonly string[];
+    readonly certificate?: "none" | "of another authority";
+    readonly maxVersion?: "TLSv1.2";
+    /** What comes in place of the handshake. */
+    readonly instead?: string;
+  };
 }
 
 /**
