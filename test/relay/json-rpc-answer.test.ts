@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { AnswerCheck } from "../../src/relay/json-rpc-answer.js";
+import { AnswerCheck, checkedJson } from "../../src/relay/json-rpc-answer.js";
 import type { JsonRpcId } from "../../src/relay/mcp-message.js";
 
 /** What a response may look like stands, with what is refused, in test/relay/bad-inputs/responses.ts. Here: that its bytes are read as JSON is. */
@@ -61,4 +61,21 @@ it("bytes that are no response are none, wherever they are cut", () => {
         );
     }),
   );
+});
+
+it("the last bytes of an answer wait until its id is known", () => {
+  const sent = (text: string): string[] => {
+    const out: string[] = [];
+    const check = checkedJson(200, 1);
+    try {
+      for (const piece of text.match(/.{1,8}/g) ?? []) out.push(String(check.push(Buffer.from(piece)) ?? ""));
+      out.push(String(check.end() ?? ""));
+    } catch {
+      out.push("(refused)");
+    }
+    return out;
+  };
+  const good = '{"result":{},"id":1}';
+  expect(sent(good)).toEqual(["", '{"result', '":{},"id', '":1}']);
+  expect(sent(good.replace("1", "2"))).toEqual(["", '{"result', '":{},"id', "(refused)"]);
 });

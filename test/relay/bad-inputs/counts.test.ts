@@ -20,7 +20,7 @@ const AT_LEAST: Readonly<Record<string, number>> = {
   CONNECT: 51,
   "HTTP/2 and gRPC": 37,
   connections: 29,
-  responses: 84,
+  responses: 86,
 };
 
 const classes: readonly VectorClass[] = requestClasses;
