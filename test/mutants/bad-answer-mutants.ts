@@ -1,5 +1,7 @@
 import type { Mutant } from "./mutants.ts";
 
+const LISTENERS = "test/relay/bad-inputs/other-listeners.test.ts";
+
 const of =
   (file: string, test: string) =>
   ([id, check, find, replace = ""]: readonly [string, string, string, string?]): Mutant => ({
@@ -178,4 +180,49 @@ export const badAnswerMutants: readonly Mutant[] = [
     replace: "sink.write(chunk); return;",
     tests: ["test/relay/tunnel-flow.test.ts"],
   },
+  ...(
+    [
+      ["grpc-pseudo-late", "pseudo-header fields come first", "if (fields.length > 0) throw", "if (false) throw"],
+      ["grpc-pseudo-twice", "a pseudo-header field comes once", "if (pseudo.has(name)) throw", "if (false) throw"],
+      [
+        "grpc-pseudo-strange",
+        "other pseudo-header fields are refused",
+        "if (strange !== undefined) throw",
+        "if (false) throw",
+      ],
+      [
+        "grpc-upper-case",
+        "names of fields are in lower case",
+        "if (name !== name.toLowerCase()) throw",
+        "if (false) throw",
+      ],
+      [
+        "grpc-connection",
+        "fields of a connection are refused",
+        "if (CONNECTION_SPECIFIC.has(name)) throw",
+        "if (false) throw",
+      ],
+      ["grpc-te", "te is trailers", 'if (name === "te" && value !== "trailers") throw', "if (false) throw"],
+      [
+        "grpc-trailer-pseudo",
+        "trailers have no pseudo-header fields",
+        'name.startsWith(":") || ONLY_IN_HEADS',
+        "ONLY_IN_HEADS",
+      ],
+    ] as const
+  ).map(of("src/relay/grpc-request.ts", "test/relay/grpc-request.test.ts")),
+  ...(
+    [
+      ["grpc-method", "a call of gRPC is a POST", 'if (method !== "POST") throw', "if (false) throw"],
+      [
+        "grpc-authority",
+        "a call names its authority",
+        'if (authority === undefined) throw malformed("the request names no :authority");',
+        'if (authority === undefined) return parseGrpcRequest([":authority", headerOf(fields, "host") ?? "", ...raw], scheme, names);',
+      ],
+    ] as const
+  ).map(of("src/relay/grpc-request.ts", LISTENERS)),
+  ...([["connect-port", "a port is at most 65535", " || Number(port) > 65_535"]] as const).map(
+    of("src/relay/connect-target.ts", LISTENERS),
+  ),
 ];
