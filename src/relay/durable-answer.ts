@@ -1,11 +1,14 @@
 import type { Dispatcher } from "undici";
 import type { KeptAnswer } from "../durable/call-table.js";
+import { headerOf } from "../http/request-headers.js";
 import { recordOutcome } from "./decision-record.js";
 import type { RunningCall } from "./durable-calls.js";
 import { isEventStream, responseInEvent, responseWithoutId } from "./durable-mcp.js";
 import { keptHeaders } from "./durable-replay.js";
 import { type Exchange, filled, type RelayParts } from "./exchange.js";
 import type { AnswerHeaders } from "./forward.js";
+import { checkedJson } from "./json-rpc-answer.js";
+import type { JsonRpcId } from "./mcp-message.js";
 import { cutEvents, type EventCutter } from "./server-sent-events.js";
 
 /** Where a request goes on. */
@@ -172,6 +175,8 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
     // The stream broke off before the response came; a call that was answered in it has ended already.
     if (isEventStream(this.#headers)) return this.#call.lost();
     const body = Buffer.concat(this.#kept);
+    // What its caller was refused is not given to whoever asks again.
+    if (!isAnswer(this.#status, this.#headers, body, id)) return this.#call.lost();
     return this.#call.answered(this.#answer(Buffer.from(responseWithoutId(body.toString("utf8"), id) ?? body)));
   }
 
@@ -289,6 +294,18 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
         return upstream().rawTrailers;
       },
     } as Dispatcher.DispatchController;
+  }
+}
+
+function isAnswer(status: number, headers: readonly string[], body: Buffer, id: JsonRpcId): boolean {
+  if (headerOf(headers, "content-type")?.toLowerCase().startsWith("application/json") !== true) return true;
+  const checked = checkedJson(status, id);
+  try {
+    checked.push(body);
+    checked.end();
+    return true;
+  } catch {
+    return false;
   }
 }
 

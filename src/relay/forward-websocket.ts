@@ -8,8 +8,9 @@ import { request } from "../platform/node-http.js";
 import { ByteRelay, type End } from "./byte-relay.js";
 import { recordOutcomeAtOnce, showEnd } from "./decision-record.js";
 import { answerTimeoutOf, type Exchange, filled, type RelayParts } from "./exchange.js";
-import { asRefusal } from "./forward.js";
+import { type AnswerHeaders, asRefusal } from "./forward.js";
 import { DECISION_HEADER, forwardableResponseHeaders } from "./headers.js";
+import { namedFromHere } from "./own-address.js";
 import { continuedHeaders, endSpan } from "./tracing.js";
 import { acceptsWebSocket } from "./websocket.js";
 
@@ -36,7 +37,7 @@ export async function forwardWebSocket(parts: RelayParts, exchange: Exchange, ho
     const answer = await handshake(parts, exchange, hop, wire);
     if (answer instanceof CallerGone) endWithoutCaller(parts, exchange);
     else if ("switched" in answer) await switchProtocols(parts, exchange, answer.switched, answer.upstream);
-    else await passAnswer(parts, exchange, answer.plain);
+    else await passAnswer(parts, exchange, answer.plain, namedFromHere(exchange, hop.host));
     return "answered";
   } catch (thrown) {
     throw asRefusal(thrown, name);
@@ -127,7 +128,12 @@ function endOf(stream: Duplex, head: Buffer): End {
   return { stream, reset: () => stream.destroy() };
 }
 
-async function passAnswer(parts: RelayParts, exchange: Exchange, plain: IncomingMessage): Promise<void> {
+async function passAnswer(
+  parts: RelayParts,
+  exchange: Exchange,
+  plain: IncomingMessage,
+  named: AnswerHeaders,
+): Promise<void> {
   const { response } = exchange;
   const { statusCode: status = 502 } = plain;
   try {
@@ -136,7 +142,7 @@ async function passAnswer(parts: RelayParts, exchange: Exchange, plain: Incoming
     plain.destroy();
     throw unwritable;
   }
-  response.writeHead(status, answerHeaders(exchange, plain));
+  response.writeHead(status, named(answerHeaders(exchange, plain)));
   const over = await new Promise<{ error?: string }>((resolve) => {
     plain.once("error", () => {
       // Only a broken connection tells the caller that the rest is missing.

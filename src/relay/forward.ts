@@ -165,7 +165,11 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     const { request, response, decision } = this.#exchange;
     // A leg that did not decide hands the decision of the other leg on.
     const dropped =
-      this.#rewriter === undefined ? (decision === undefined ? undefined : DECISION_ONLY) : ABOUT_THE_BYTES;
+      this.#rewriter === undefined || this.#rewriter.keepsBytes === true
+        ? decision === undefined
+          ? undefined
+          : DECISION_ONLY
+        : ABOUT_THE_BYTES;
     const forwardable = forwardableResponseHeaders(raw, dropped);
     const headers = this.#hop.answerHeaders?.(forwardable) ?? forwardable;
     if (decision !== undefined) headers.push(DECISION_HEADER, decision.id);

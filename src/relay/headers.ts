@@ -72,13 +72,14 @@ export function forwardableRequestHeaders(raw: RawHeaders, alsoDropped?: Readonl
   return kept;
 }
 
-/** The upstream's headers as they may go back. `alsoDropped` in lower case. */
+/** The upstream's headers as they may go back: without `Alt-Svc` too (RFC 7838), which says where else to ask. `alsoDropped` in lower case. */
 export function forwardableResponseHeaders(raw: RawHeaders, alsoDropped?: ReadonlySet<string>): string[] {
   const named = namedByConnection(raw);
   const kept: string[] = [];
   for (let index = 0; index < raw.length; index += 2) {
     const original = raw[index] ?? "";
     const name = original.toLowerCase();
+    if (name === "alt-svc") continue;
     if (HOP_BY_HOP.has(name) || named?.has(name) || alsoDropped?.has(name)) continue;
     kept.push(original, raw[index + 1] ?? "");
   }

@@ -11,6 +11,8 @@ const MAX_LIST_BYTES = 16 * 1024 * 1024;
  * Throws Refusal `upstream-response` if the body is not what its content type says.
  */
 export interface BodyRewriter {
+  /** It only looks: what the head says of the bytes holds. */
+  readonly keepsBytes?: true;
   push(chunk: Buffer): Buffer | undefined;
   end(): Buffer | undefined;
 }

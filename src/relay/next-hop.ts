@@ -3,7 +3,9 @@ import type { Onward } from "./durable-answer.js";
 import { type Exchange, filled, type RelayParts } from "./exchange.js";
 import type { AnswerHeaders, NextHop } from "./forward.js";
 import { forwardableRequestHeaders } from "./headers.js";
+import { checkedEvents, checkedJson } from "./json-rpc-answer.js";
 import { type BodyRewriter, jsonToolListRewriter, sseToolListRewriter } from "./mcp-tool-list.js";
+import { namedFromHere } from "./own-address.js";
 import { hasBody } from "./request-steps.js";
 import { TRACE_HEADERS, tracedMessage, traceHeaders } from "./tracing.js";
 
@@ -26,7 +28,9 @@ export function nextHop(
   to: { dispatcher: Onward; host: string; added: readonly string[]; answerHeaders?: AnswerHeaders },
 ): NextHop {
   const { durable, message, request } = exchange;
-  const { dispatcher, answerHeaders } = to;
+  const { dispatcher } = to;
+  const named = namedFromHere(exchange, to.host);
+  const answerHeaders: AnswerHeaders = (headers) => to.answerHeaders?.(named(headers)) ?? named(headers);
   const decidedHere = exchange.decision !== undefined && exchange.service.protocol === "mcp";
   const span = exchange.span?.();
   const dropped = decidedHere ? DROPPED_FOR_MCP : durable === undefined ? NOTHING : DROPPED_FOR_KEPT;
@@ -41,8 +45,8 @@ export function nextHop(
       message === undefined
         ? bodyOf(exchange)
         : (message.written ?? Buffer.from(JSON.stringify(tracedMessage(message, span)))),
-    rewriterFor: decidedHere ? toolListRewriter(parts, exchange) : undefined,
-    ...(answerHeaders !== undefined && { answerHeaders }),
+    rewriterFor: decidedHere ? mcpAnswers(parts, exchange) : undefined,
+    answerHeaders,
   };
 }
 
@@ -51,18 +55,25 @@ function bodyOf({ durable, request }: Exchange): NextHop["body"] {
   return hasBody(request) ? request : null;
 }
 
-/** Tool lists come as the answer to `tools/list`, or, when a broken stream is resumed, on the GET stream. */
-function toolListRewriter(parts: RelayParts, exchange: Exchange): NextHop["rewriterFor"] {
+/** The answer to a message is held against its id. Tool lists come as the answer to `tools/list`, or, when a broken stream is resumed, on the GET stream. */
+function mcpAnswers(parts: RelayParts, exchange: Exchange): NextHop["rewriterFor"] {
   const { message, request, service } = exchange;
-  const listed = message?.kind === "request" && message.method === "tools/list";
-  if (!listed && request.method !== "GET") return undefined;
+  if (request.method === "DELETE") return undefined;
+  const asked = message?.kind === "request" ? message : undefined;
   const { id, launchedBy } = filled(exchange.caller, "caller");
   const mayCall = (tool: string) =>
     parts.decisionPoint().couldAllowTool(id.toString(), service.id.toString(), tool, launchedBy);
+  const lists = message === undefined || asked?.method === "tools/list";
   return (status, type): BodyRewriter | undefined => {
-    if (type.startsWith("application/json")) return jsonToolListRewriter(mayCall);
-    if (type.startsWith("text/event-stream")) return sseToolListRewriter(mayCall);
-    if (status < 300 && type !== "") {
+    if (type.startsWith("application/json")) {
+      const rewriter = lists ? jsonToolListRewriter(mayCall) : undefined;
+      return message === undefined ? rewriter : checkedJson(status, asked?.id, rewriter);
+    }
+    if (type.startsWith("text/event-stream")) {
+      const rewriter = lists ? sseToolListRewriter(mayCall) : undefined;
+      return message === undefined ? rewriter : checkedEvents(asked?.id, rewriter);
+    }
+    if (status < 300 && type !== "" && (message === undefined || asked !== undefined)) {
       throw new Refusal("upstream-response", 502, `the service answered with ${type}, which MCP does not know`);
     }
     return undefined;

@@ -11,6 +11,7 @@ import type { AccessRequest, Decision, DecisionPoint, Obligation } from "../../s
 import { type Enforcement, enforceable } from "../../src/policy/enforcement.js";
 import type { Entities, Entity } from "../../src/policy/entities.js";
 import { ruledAs } from "../../src/policy/policy-names.js";
+import type { RelayParts } from "../../src/relay/exchange.js";
 import type { RunningService } from "../../src/relay/running-service.js";
 import { encodePem } from "../../src/spiffe/pem.js";
 import { SpiffeId } from "../../src/spiffe/spiffe-id.js";
@@ -36,6 +37,7 @@ export async function runAuthzen(
     identities?: readonly IdentityConfig[];
     services?: readonly RunningService[];
     change?: (parts: AuthzenParts) => Partial<AuthzenParts>;
+    relay?: (parts: RelayParts) => RelayParts;
   } = {},
 ) {
   const { services = [payments] } = options;
@@ -43,6 +45,7 @@ export async function runAuthzen(
     services,
     identities: [testAgent, gateway, stranger, listener, ...(options.identities ?? [])],
     rules: options.rules ?? "rules: []\n",
+    ...(options.relay !== undefined && { change: options.relay }),
   });
   const base: AuthzenParts = {
     trustDomain: shop,

@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Socket } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RunningService } from "../../src/relay/running-service.js";
@@ -11,16 +11,28 @@ const ARRIVED = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\narrived";
 
 export type ListeningService = Awaited<ReturnType<typeof runListeningService>>;
 
-/** A service that keeps every byte it gets, reads them strictly, and answers each request: with `answer.bytes`, whatever they are. */
-export async function runListeningService(name: string, protocol: RunningService["protocol"] = "http") {
+/**
+ * A service that keeps every byte it gets, reads them strictly, and answers each request: with `answer.bytes`, whatever they are, or what `answer.to` says.
+ * On a Unix socket, or on a port of 127.0.0.1.
+ */
+export async function runListeningService(
+  name: string,
+  protocol: RunningService["protocol"] = "http",
+  on: "socket" | "port" = "socket",
+) {
   const directory = mkdtempSync(join(tmpdir(), "agentid-fuzz-"));
   const path = join(directory, "s.sock");
   const arrived: StrictRequest[] = [];
   const faults: string[] = [];
-  const answer = { bytes: ARRIVED };
+  const answer: { bytes: string; to: ((request: StrictRequest) => string) | undefined } = {
+    bytes: ARRIVED,
+    to: undefined,
+  };
   const sockets = new Set<Socket>();
+  let connections = 0;
   const server = createServer((socket) => {
     sockets.add(socket);
+    connections += 1;
     let unread = Buffer.alloc(0);
     socket.on("error", () => undefined);
     socket.on("close", () => sockets.delete(socket));
@@ -31,7 +43,7 @@ export async function runListeningService(name: string, protocol: RunningService
         unread = Buffer.from(rest, "latin1");
         for (const request of requests) {
           arrived.push(request);
-          const { bytes } = answer;
+          const bytes = answer.to?.(request) ?? answer.bytes;
           socket.write(
             Buffer.from(request.method === "HEAD" ? bytes.replace(/(?<=\r\n\r\n).*/s, "") : bytes, "latin1"),
           );
@@ -42,18 +54,28 @@ export async function runListeningService(name: string, protocol: RunningService
       }
     });
   });
-  await new Promise<void>((resolve) => server.listen(path, resolve));
+  await new Promise<void>((resolve) => {
+    if (on === "socket") server.listen(path, resolve);
+    else server.listen(0, "127.0.0.1", resolve);
+  });
   const service: RunningService = {
     name,
     id: SpiffeId.of(shop, `${protocol === "mcp" ? "mcp" : "services"}/${name}`),
     protocol,
     listenPort: undefined,
-    upstream: { kind: "unix", path },
+    upstream:
+      on === "socket"
+        ? { kind: "unix", path }
+        : { kind: "tcp", host: "127.0.0.1", port: (server.address() as AddressInfo).port },
   };
   return {
     service,
     arrived,
     answer,
+    /** How many connections have been made to it. */
+    get connections() {
+      return connections;
+    },
     /** What no strict reader can read. */
     faults,
     close() {

@@ -105,6 +105,7 @@ const CASES: readonly Case[] = [
   ["a range beyond the end", 416, () => ({ method: "GET", path: "/open/page", headers: { Range: "bytes=9999999-" } })],
   ["an encoded body", 200, () => ({ method: "GET", path: "/open/zipped", headers: { "Accept-Encoding": "gzip" } })],
   ["a redirect to another host", 302, () => ({ method: "GET", path: "/open/moved" })],
+  ["a redirect to the service's own address", 307, () => ({ method: "GET", path: "/open/self" })],
   ["a redirect within the service", 307, () => ({ method: "GET", path: "/open/beside" })],
   ["two cookies", 200, () => ({ method: "GET", path: "/open/login" })],
   ["what the service does not have", 404, () => ({ method: "GET", path: "/open/absent" })],
@@ -127,7 +128,11 @@ describe.skipIf(lacksNginx).each([
         const asked = CASES.map(([, , make]) => make(server)).map(({ path, ...one }) => ({ ...one, url: base + path }));
         // One program for all is quicker to start than one for each.
         const answers = client.can.mix ? await client.ask(asked) : await oneByOne(client, asked);
-        return CASES.map(([what], index) => ({ what, ...comparable(answers[index] as Answered) }));
+        return CASES.map(([what], index) => {
+          const { headers, ...rest } = comparable(answers[index] as Answered);
+          // Its own address, as whoever asked has found it.
+          return { what, ...rest, headers: headers.map((line) => line.replaceAll(base, "(base)")) };
+        });
       };
       const relayed = await seen(urlOf(service));
       expect(relayed.map(({ what, status }) => [what, status])).toEqual(CASES.map(([what, status]) => [what, status]));

@@ -45,6 +45,7 @@ http {
     location = /open/zipped { alias files/open/page; gzip on; gzip_types text/plain; gzip_min_length 1; }
     location = /open/none { return 204; }
     location = /open/moved { return 302 https://elsewhere.example/open/page?x=1; }
+    location = /open/self { return 307 /open/page; }
     location = /open/beside { absolute_redirect off; return 307 /open/page; }
     location = /open/login {
       add_header Set-Cookie "session=s1; Path=/; HttpOnly";

@@ -1,6 +1,7 @@
 import { attestationMutants } from "./attestation-mutants.ts";
 import { authorityMutants } from "./authority-mutants.ts";
 import { authzenMutants } from "./authzen-mutants.ts";
+import { badAnswerMutants } from "./bad-answer-mutants.ts";
 import { badInputMutants } from "./bad-input-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
 import { conditionMutants } from "./condition-mutants.ts";
@@ -434,6 +435,7 @@ export const mutants: readonly Mutant[] = [
   ...launchMutants,
   ...liarMutants,
   ...authzenMutants,
+  ...badAnswerMutants,
   ...badInputMutants,
   ...clientMutants,
   ...conditionMutants,

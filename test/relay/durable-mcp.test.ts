@@ -156,8 +156,27 @@ describe("a stream of events", () => {
     const { response } = await service.at(0);
     response.writeHead(200, { "Content-Type": "text/event-stream" });
     response.end(event({ jsonrpc: "2.0", id: 2, result: {} }));
-    await first;
+    await expect(first).rejects.toThrow("aborted");
     expect((await post(url, "k", toolCall(2))).status).toBe(409);
+  });
+
+  it("nor is a document with it, which nobody is given", async () => {
+    const service = held();
+    const { url } = await running({ answer: service.listener });
+    for (const [asked, answered, outcome] of [
+      [1, 1, 200],
+      [2, 3, 409],
+    ] as const) {
+      const first = post(url, `k${asked}`, toolCall(asked));
+      const { response } = await service.at(asked - 1);
+      response.writeHead(200, { "Content-Type": "application/json" });
+      response.end(JSON.stringify({ jsonrpc: "2.0", id: answered, result: { text: "of somebody" } }));
+      expect((await first).body.includes("of somebody")).toBe(outcome === 200);
+      const again = await post(url, `k${asked}`, toolCall(9));
+      expect({ status: again.status, has: again.body.includes("of somebody") }).toEqual({
+        ...{ status: outcome, has: outcome === 200 },
+      });
+    }
   });
 
   it("with a response that is too large to be kept is passed on, and not sent again", async () => {

@@ -31,15 +31,17 @@ export function exchangeRaw(socket: Socket, bytes: string | Buffer): Promise<Raw
   });
 }
 
-/** Interim answers (RFC 9110 §15.2) are none yet. */
+/** Interim answers (RFC 9110 §15.2) are none yet; a switch of protocols is one. */
 function final(received: string): string {
-  return received.replace(/^(?:HTTP\/1\.1 1\d\d [^\r]*\r\n(?:[^\r]+\r\n)*\r\n)+/, "");
+  return received.replace(/^(?:HTTP\/1\.1 1(?!01)\d\d [^\r]*\r\n(?:[^\r]+\r\n)*\r\n)+/, "");
 }
 
 function isComplete(all: string): boolean {
   const received = final(all);
   const end = received.indexOf("\r\n\r\n");
   if (end === -1) return false;
+  // What follows is of another protocol.
+  if (/^HTTP\/1\.1 (?:101 |200 Connection Established\r)/.test(received)) return true;
   const length = /^content-length: (\d+)/im.exec(received.slice(0, end))?.[1];
   if (length !== undefined) return received.length >= end + 4 + Number(length);
   return /^transfer-encoding: chunked/im.test(received.slice(0, end)) && received.endsWith("0\r\n\r\n");

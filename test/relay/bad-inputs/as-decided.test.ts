@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { StrictRequest } from "../../fuzz/strict-http.js";
 import { runs } from "../../properties.js";
 import { exchangeRaw } from "../raw-http.js";
 import { type Listener, runListeners } from "./listeners.js";
@@ -95,6 +96,13 @@ function framed({ bytes, chunks }: Body): { readonly lines: readonly string[]; r
   };
 }
 
+/** The result of the call under its own id. */
+function answerTo({ body }: StrictRequest): string {
+  const { id } = JSON.parse(Buffer.from(body, "latin1").toString()) as { id: number };
+  const result = JSON.stringify({ jsonrpc: "2.0", id, result: { content: [] } });
+  return `HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ${result.length}\r\n\r\n${result}`;
+}
+
 const OURS = new Set([
   "host",
   "connection",
@@ -146,6 +154,7 @@ describe.each([0, 1])("way %i", (index) => {
   }, async () => {
     const listener = way("MCP service");
     const { service, host, sound } = listener;
+    if (service !== undefined) service.answer.to = answerTo;
     let arrivals = 0;
     const unicode = (json: string) =>
       json.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);

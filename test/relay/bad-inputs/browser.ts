@@ -13,8 +13,11 @@ const typed = (what: string, type: string): Vector => ({
   what,
   request: { headers: [`Content-Type: ${type}`] },
   expected: refused("content-type", 415),
+  at: { gRPC: refused("content-type", 415) },
   notFor: {
     "http service": "what a body of HTTP is, its service says; nothing is decided on it",
+    "egress target": "what a body of HTTP is, its target says; nothing is decided on it",
+    WebSocket: "a handshake has no body",
     documents: "no body is read",
     "control API": "no page reaches a Unix socket; what is forwarded to it says its origin or its host",
   },
@@ -23,7 +26,20 @@ const typed = (what: string, type: string): Vector => ({
 /** A page in a browser on this machine. */
 export const browser: VectorClass = {
   name: "browser and localhost",
-  concerns: { "http service": true, "MCP service": true, AuthZEN: true, documents: true, "control API": true },
+  concerns: {
+    "http service": true,
+    "MCP service": true,
+    "egress target": true,
+    WebSocket: true,
+    "CONNECT proxy":
+      "no page can send CONNECT: it is a forbidden method (Fetch §2.2.1); what is none is refused in the class of CONNECT",
+    gRPC: true,
+    TCP: "a page can send requests of HTTP to it, which its service gets as the bytes that they are: known, and said in docs/relay.md",
+    "TCP over TLS": "a page speaks no mutual TLS with it",
+    AuthZEN: true,
+    documents: true,
+    "control API": true,
+  },
   vectors: [
     foreign("a foreign Origin", "Origin: http://evil.example"),
     foreign("Origin: null (a sandboxed page)", "Origin: null"),
@@ -61,7 +77,11 @@ export const browser: VectorClass = {
       cause: "a WebSocket",
       request: { headers: ["Connection: Upgrade", "Upgrade: websocket", "Origin: http://evil.example"] },
       expected: refused("upgrade-refused", 501),
-      notFor: { "http service": "it takes WebSockets, of its own origin" },
+      notFor: {
+        "http service": "it takes WebSockets, of its own origin",
+        WebSocket: "it is one",
+        gRPC: "HTTP/2 has no Upgrade",
+      },
     },
     {
       what: "a WebSocket of a foreign page",
@@ -75,6 +95,8 @@ export const browser: VectorClass = {
       expected: refused("origin-foreign", 403),
       notFor: {
         "MCP service": "it takes no WebSocket",
+        "egress target": "it takes no WebSocket",
+        gRPC: "it takes no WebSocket",
         AuthZEN: "it takes no WebSocket",
         documents: "they take no WebSocket",
         "control API": "it takes no WebSocket",

@@ -1,7 +1,11 @@
 import { browser } from "./browser.js";
+import { connectRequests } from "./connect.js";
+import { connections } from "./connections.js";
 import { framing } from "./framing.js";
+import { handshakes } from "./handshakes.js";
 import { hopByHop } from "./hop-by-hop.js";
 import { hostConfusion } from "./host-confusion.js";
+import { http2Heads } from "./http2.js";
 import { jsonDifferentials } from "./json-differentials.js";
 import { mcpMessages } from "./mcp-messages.js";
 import { pathConfusion } from "./path-confusion.js";
@@ -18,4 +22,8 @@ export const requestClasses: readonly VectorClass[] = [
   jsonDifferentials,
   mcpMessages,
   browser,
+  handshakes,
+  connectRequests,
+  http2Heads,
+  connections,
 ];

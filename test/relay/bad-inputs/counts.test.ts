@@ -1,6 +1,9 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { expect, it } from "vitest";
 import { requestClasses } from "./classes.js";
-import { badLists, badResponses } from "./responses.js";
+import { elsewhere } from "./elsewhere.js";
+import { badAnswers, badLists, badResponses } from "./responses.js";
 import { causesOf, type VectorClass } from "./vector.js";
 
 /** How many distinct causes each class has: fewer would be a loss that nobody meant. More are welcome: raise the number with them. */
@@ -13,13 +16,17 @@ const AT_LEAST: Readonly<Record<string, number>> = {
   "JSON differentials": 55,
   "JSON-RPC and MCP": 94,
   "browser and localhost": 20,
-  responses: 40,
+  "WebSocket handshake": 27,
+  CONNECT: 51,
+  "HTTP/2 and gRPC": 37,
+  connections: 29,
+  responses: 86,
 };
 
 const classes: readonly VectorClass[] = requestClasses;
 const counts: Readonly<Record<string, number>> = {
   ...Object.fromEntries(classes.map((one) => [one.name, causesOf(one).size])),
-  responses: new Set([...badResponses, ...badLists].map(({ what }) => what)).size,
+  responses: new Set([...badResponses, ...badLists, ...badAnswers].map(({ what }) => what)).size,
 };
 
 it("no class of bad input has lost a cause", () => {
@@ -39,3 +46,8 @@ it.each(classes)(
     expect(lost).toEqual([]);
   },
 );
+
+it.each(Object.entries(elsewhere))("%s: what shows it is there", (_name, shown) => {
+  const files = typeof shown === "string" ? [] : shown;
+  expect(files.filter((file) => !existsSync(join(import.meta.dirname, "../../..", file)))).toEqual([]);
+});

@@ -22,6 +22,13 @@ const oneReader = {
     "control API": "it believes the kernel and no header",
   },
 } as const;
+const switched = {
+  notFor: {
+    WebSocket: "what comes behind a handshake belongs to the WebSocket",
+    "CONNECT proxy": "what comes behind a CONNECT belongs to the tunnel",
+  },
+} as const;
+const byGet = { at: { WebSocket: refused("websocket-handshake") } } as const;
 const duplicate = (header: string, value: string): Vector => ({
   ...bad(`two of ${header}`, { headers: [`${header}: ${value}`, `${header}: other`] }, refused("header-duplicate")),
   ...oneReader,
@@ -34,7 +41,19 @@ const twin = (line: string): Vector => ({
 
 export const framing: VectorClass = {
   name: "HTTP/1.1 framing",
-  concerns: { "http service": true, "MCP service": true, AuthZEN: true, documents: true, "control API": true },
+  concerns: {
+    "http service": true,
+    "MCP service": true,
+    "egress target": true,
+    WebSocket: true,
+    "CONNECT proxy": true,
+    gRPC: "its frames are those of HTTP/2, a class of its own",
+    TCP: "nothing of its bytes is read, and they go on as they are",
+    "TCP over TLS": "nothing of its bytes is read, and they go on as they are",
+    AuthZEN: true,
+    documents: true,
+    "control API": true,
+  },
   vectors: (
     [
       ...[
@@ -131,6 +150,8 @@ export const framing: VectorClass = {
         // RFC 9112 §3: a recipient may split at white space. What goes on is written anew.
         expected: { is: "arrives" },
         notFor: {
+          WebSocket: "its handshake is more than this request",
+          "CONNECT proxy": "it takes no GET",
           "MCP service": "its calls are no GET",
           AuthZEN: "its questions are no GET",
           documents: "read as if it were one space, and nothing goes on from here",
@@ -163,21 +184,24 @@ export const framing: VectorClass = {
         refused("header-count", 431),
       ),
       bad("headers of 40 KiB", { headers: [`X-Big: ${"x".repeat(40_000)}`] }, refused("header-count", 431)),
-      bad("garbage behind a sound request", { raw: "{sound}\0\0garbage\r\n\r\n" }, { is: "alone" }),
-      bad(
-        "a request of another version behind a sound one",
-        { raw: `{sound}${SECOND.replace("HTTP/1.1", "HTTP/9.1")}` },
-        { is: "alone" },
-      ),
+      { ...bad("garbage behind a sound request", { raw: "{sound}\0\0garbage\r\n\r\n" }, { is: "alone" }), ...switched },
+      {
+        ...bad(
+          "a request of another version behind a sound one",
+          { raw: `{sound}${SECOND.replace("HTTP/1.1", "HTTP/9.1")}` },
+          { is: "alone" },
+        ),
+        ...switched,
+      },
       bad(
         "CONNECT",
         { raw: "CONNECT evil.example:443 HTTP/1.1\r\nHost: {host}\r\n\r\n" },
         refused("upgrade-refused", 501),
       ),
-      bad("TRACE", { method: "TRACE" }, refused("method-refused", 501)),
+      { ...bad("TRACE", { method: "TRACE" }, refused("method-refused", 501)), ...byGet },
       bad("a method that nobody knows", { method: "BREW" }),
       bad("a method in lower case", { raw: "get {path} HTTP/1.1\r\nHost: {host}\r\n\r\n" }),
-      bad("a method of WebDAV", { method: "PROPFIND" }, refused("method-refused", 501)),
+      { ...bad("a method of WebDAV", { method: "PROPFIND" }, refused("method-refused", 501)), ...byGet },
       {
         ...bad("an Upgrade", { headers: ["Connection: Upgrade", "Upgrade: h2c"] }, refused("upgrade-refused", 501)),
         ...oneReader,

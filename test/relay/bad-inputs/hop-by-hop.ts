@@ -5,14 +5,19 @@ const gone = (what: string, headers: readonly string[], ...lacks: string[]): Vec
   request: { headers },
   expected: { is: "arrives", lacks },
 });
+const oneForm = { notFor: { WebSocket: "its Connection has one form, and others are in the class of handshakes" } };
+const noBody = "a handshake has no body";
+
 /** What `Connection` names is gone; what the relay says, and what frames the message, is not: that holds for each arrival. */
-const named = (what: string, options: string, ...lacks: string[]): Vector =>
-  gone(`Connection names ${what}`, [`Connection: ${options}`], "connection-option", ...lacks);
+const named = (what: string, options: string, ...lacks: string[]): Vector => ({
+  ...gone(`Connection names ${what}`, [`Connection: ${options}`], "connection-option", ...lacks),
+  ...oneForm,
+});
 const trailer = (what: string, line: string, name: string): Vector => ({
   what,
   request: trailing(line, name),
   expected: { is: "arrives", lacks: [name, "trailer"] },
-  notFor: { "MCP service": "no trailer is read: the message is written anew from what was decided" },
+  notFor: { WebSocket: noBody, "MCP service": "no trailer is read: the message is written anew from what was decided" },
 });
 
 function trailing(line: string, name: string): ChangedRequest {
@@ -28,6 +33,12 @@ export const hopByHop: VectorClass = {
   concerns: {
     "http service": true,
     "MCP service": true,
+    "egress target": true,
+    WebSocket: true,
+    "CONNECT proxy": "nothing of its head goes on",
+    gRPC: "HTTP/2 has no such fields: those that come are in the class of HTTP/2",
+    TCP: "it has no headers",
+    "TCP over TLS": "it has no headers",
     AuthZEN: "nothing goes on from it to a service",
     documents: "nothing goes on from it to a service",
     "control API": "nothing goes on from it to a service",
@@ -43,8 +54,8 @@ export const hopByHop: VectorClass = {
     named("a header of its own", "X-Own, close"),
     named("itself", "connection"),
     named("nothing", ","),
-    gone("Connection twice", ["Connection: close", "Connection: x-own", "X-Own: 1"], "x-own"),
-    gone("Connection in capitals", ["CONNECTION: X-OWN", "x-own: 1"], "x-own"),
+    { ...gone("Connection twice", ["Connection: close", "Connection: x-own", "X-Own: 1"], "x-own"), ...oneForm },
+    { ...gone("Connection in capitals", ["CONNECTION: X-OWN", "x-own: 1"], "x-own"), ...oneForm },
     gone("Keep-Alive", ["Keep-Alive: timeout=5"], "keep-alive"),
     gone("TE", ["TE: trailers"], "te"),
     gone("TE with a coding", ["TE: gzip;q=1, trailers"], "te"),
@@ -82,7 +93,7 @@ export const hopByHop: VectorClass = {
         body: '1;a=b;c="d"\r\nx\r\n0;e\r\n\r\n',
       },
       expected: { is: "arrives" },
-      notFor: { "MCP service": "the message is written anew from what was decided" },
+      notFor: { WebSocket: noBody, "MCP service": "the message is written anew from what was decided" },
     },
   ],
 };

@@ -12,7 +12,19 @@ const withoutPort = {
 /** The name in `Host` against what it would resolve to: the text must be one of the listener's own names. */
 export const hostConfusion: VectorClass = {
   name: "host confusion",
-  concerns: { "http service": true, "MCP service": true, AuthZEN: true, documents: true, "control API": true },
+  concerns: {
+    "http service": true,
+    "MCP service": true,
+    "egress target": true,
+    WebSocket: true,
+    "CONNECT proxy": true,
+    gRPC: true,
+    TCP: "nothing of its bytes is read: it has no Host",
+    "TCP over TLS": "nothing of its bytes is read: it has no Host",
+    AuthZEN: true,
+    documents: true,
+    "control API": true,
+  },
   vectors: [
     host("a name that may resolve to this machine", "evil.example"),
     host("a name that may resolve to this machine, with our port", "evil.example:{port}"),
@@ -46,6 +58,7 @@ export const hostConfusion: VectorClass = {
     host("nothing", ""),
     {
       what: "none at all",
+      notFor: { gRPC: "a head without :authority is in the class of HTTP/2" },
       request: { raw: "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n" },
       expected: refused("host-unknown", 421),
     },
@@ -53,13 +66,17 @@ export const hostConfusion: VectorClass = {
       what: "a second one",
       request: { headers: ["Host: evil.example"] },
       expected: refused("header-duplicate"),
+      at: { gRPC: refused("host-unknown", 421) },
       notFor: { documents: "what anybody may read does not depend on which of two is taken" },
     },
     {
       what: "the same one again",
       request: { headers: ["Host: {host}"] },
       expected: refused("header-duplicate"),
-      notFor: { documents: "what anybody may read does not depend on which of two is taken" },
+      notFor: {
+        gRPC: "Host may repeat what :authority says (RFC 9113 §8.3.1)",
+        documents: "what anybody may read does not depend on which of two is taken",
+      },
     },
   ],
 };

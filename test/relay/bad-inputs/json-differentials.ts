@@ -24,6 +24,12 @@ export const jsonDifferentials: VectorClass = {
     "http service":
       "the body of a plain HTTP call is its service's own: nothing is decided on it, and it goes on byte for byte",
     "MCP service": true,
+    "egress target": "its bodies are its target's own: nothing is decided on them",
+    WebSocket: "a handshake has no body",
+    "CONNECT proxy": "CONNECT has no body",
+    gRPC: "messages of gRPC are not looked at",
+    TCP: "nothing of its bytes is read",
+    "TCP over TLS": "nothing of its bytes is read",
     AuthZEN: true,
     documents: "no body is read",
     "control API": true,

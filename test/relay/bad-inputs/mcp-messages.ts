@@ -27,6 +27,12 @@ export const mcpMessages: VectorClass = {
   concerns: {
     "http service": "no message of MCP is read there",
     "MCP service": true,
+    "egress target": "no target speaks MCP",
+    WebSocket: "no message of MCP is read there",
+    "CONNECT proxy": "no message of MCP is read there",
+    gRPC: "no message of MCP is read there",
+    TCP: "nothing of its bytes is read",
+    "TCP over TLS": "nothing of its bytes is read",
     AuthZEN: "it takes no JSON-RPC",
     documents: "no body is read",
     "control API": "it takes no JSON-RPC",

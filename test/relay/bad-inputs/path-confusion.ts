@@ -4,6 +4,10 @@ const path = (what: string, target: string, code: string, status = 400): Vector 
   what,
   request: { target },
   expected: refused(code, status),
+  // A parser of HTTP/1.1 has refused these before; that of HTTP/2 takes paths as bytes.
+  ...(code === "http-malformed" && {
+    at: { gRPC: refused(target.startsWith("/") ? "target-character" : "target-form") },
+  }),
 });
 
 export const pathConfusion: VectorClass = {
@@ -11,6 +15,12 @@ export const pathConfusion: VectorClass = {
   concerns: {
     "http service": true,
     "MCP service": true,
+    "egress target": true,
+    WebSocket: true,
+    "CONNECT proxy": "CONNECT has no path: what it asks for is a class of its own",
+    gRPC: true,
+    TCP: "nothing of its bytes is read: it has no path",
+    "TCP over TLS": "nothing of its bytes is read: it has no path",
     AuthZEN: true,
     documents: true,
     "control API": true,
@@ -86,7 +96,11 @@ export const pathConfusion: VectorClass = {
     path("an absolute-form target of another scheme", "file:///etc/passwd", "target-form"),
     path("an authority-form target", "evil.example:443", "http-malformed"),
     path("a target without its slash", "v1/x", "http-malformed"),
-    { ...path("the asterisk form", "*", "target-form"), request: { target: "*", method: "OPTIONS" } },
+    {
+      ...path("the asterisk form", "*", "target-form"),
+      request: { target: "*", method: "OPTIONS" },
+      at: { WebSocket: refused("websocket-handshake"), gRPC: refused("method-refused", 405) },
+    },
     path("a target that is too long", `/v1/${"x".repeat(9_000)}`, "target-too-long", 414),
   ],
 };

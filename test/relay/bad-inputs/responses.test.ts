@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bytesOf, exchange, type Listener, runListeners } from "./listeners.js";
-import { type BadResponse, badLists, badResponses } from "./responses.js";
+import { type BadResponse, badAnswers, badLists, badResponses } from "./responses.js";
 import type { ChangedRequest, ListenerKind } from "./vector.js";
 
 /** Bad answers of a service, through both legs, and what its caller sees of them. */
@@ -17,6 +17,7 @@ afterAll(() => running.close());
 describe.each([0, 1])("way %i", (index) => {
   const listener = (kind: ListenerKind) => running.listeners.filter((one) => one.kind === kind)[index] as Listener;
   it.each(badResponses)("$what", (bad) => holds(listener("http service"), bad, {}));
+  it.each(badAnswers)("$what", (bad) => holds(listener("MCP service"), bad, {}));
   it.each(badLists)("$what", (bad) => holds(listener("MCP service"), bad, { message: () => LIST }));
 });
 
@@ -39,6 +40,7 @@ async function holds(listener: Listener, { bytes, expected }: BadResponse, reque
     expect(outcomes.map(({ fields }) => fields.error)).toContainEqual(expect.stringMatching(/^upstream-/));
   } else if (expected.is === "cut") {
     expect(status === 502 || !isWhole(head, body)).toBe(true);
+    if (expected.lacks !== undefined) expect(received).not.toMatch(expected.lacks);
   } else {
     expect(status).toBe(expected.status);
     expect(isWhole(head, body)).toBe(true);

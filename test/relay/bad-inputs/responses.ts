@@ -10,7 +10,7 @@ export type Answered =
   /** 502, and on record; nothing of the service's bytes. */
   | { readonly is: "refused" }
   /** The head was out: the connection is cut, so that half an answer is not taken for one; the leg before it says 502 where its own is not. */
-  | { readonly is: "cut" };
+  | { readonly is: "cut"; readonly lacks?: RegExp };
 
 export interface BadResponse {
   readonly what: string;
@@ -118,6 +118,9 @@ export const badResponses: readonly BadResponse[] = [
   ),
 ];
 
+/** Nothing of it goes out that could be taken for an answer. */
+const unseen: Answered = { is: "cut", lacks: /get_invoice|stolen/ };
+
 const TOOLS = '{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_invoice"},{"name":"drop_tables"}]}}';
 
 /** Answers to `tools/list`, which the relay reads. */
@@ -129,12 +132,14 @@ export const badLists: readonly BadResponse[] = [
   json("a list with a decision of its own", `${JSON_TYPE}Agentid-Decision: forged\r\n`, TOOLS, {
     ...{ is: "answered", status: 200, lacks: [/forged/, /drop_tables/], has: [/get_invoice/] },
   }),
-  json("a list inside a batch", JSON_TYPE, `[${TOOLS}]`, {
-    ...{ is: "answered", status: 200, lacks: [/drop_tables/], has: [/get_invoice/] },
-  }),
-  json("a list under another id", JSON_TYPE, TOOLS.replace('"id":1', '"id":2'), {
-    ...{ is: "answered", status: 200, lacks: [/drop_tables/], has: [/get_invoice/] },
-  }),
+  json("a list inside a batch", JSON_TYPE, `[${TOOLS}]`, unseen),
+  json("a list under another id", JSON_TYPE, TOOLS.replace('"id":1', '"id":2'), unseen),
+  json(
+    "a list under another id in an event",
+    "Content-Type: text/event-stream\r\n",
+    `data: ${TOOLS.replace('"id":1', '"id":2')}\n\n`,
+    unseen,
+  ),
   json(
     "a list in an event, behind a request of the server's",
     "Content-Type: text/event-stream\r\n",
@@ -142,5 +147,77 @@ export const badLists: readonly BadResponse[] = [
     {
       ...{ is: "answered", status: 200, lacks: [/drop_tables/], has: [/get_invoice/, /roots\/list/] },
     },
+  ),
+];
+
+const STREAM_TYPE = "Content-Type: text/event-stream\r\n";
+const rpc = (id: string, rest = '"result":{"content":"stolen"}') =>
+  `{"jsonrpc":"2.0"${id === "" ? "" : `,"id":${id}`},${rest}}`;
+const bad = (what: string, body: string, expected = unseen): BadResponse => json(what, JSON_TYPE, body, expected);
+const good = (what: string, body: string): BadResponse =>
+  json(what, JSON_TYPE, body, { is: "answered", status: 200, body, has: [/^content-length: /im] });
+const events = (what: string, bodies: readonly string[], expected: Answered): BadResponse =>
+  json(what, STREAM_TYPE, bodies.map((body) => `event: message\ndata: ${body}\n\n`).join(""), expected);
+const ERROR = '"error":{"code":-32700,"message":"stolen"}';
+const LARGE = "x".repeat(2 * 1024 * 1024);
+
+/** Answers to `tools/call` with the id 1: they answer that and nothing else. Each bad one stands beside the good one that it differs from. */
+export const badAnswers: readonly BadResponse[] = [
+  good("a response under the id that was asked", rpc("1")),
+  bad("a response under another id", rpc("2")),
+  bad("a response under the id as text", rpc('"1"')),
+  bad("a response under the id in a list", rpc("[1]")),
+  bad("a response under true", rpc("true")),
+  bad("a response under a number that is nearly the id", rpc("1.0000001")),
+  good("a response under the id in another form", rpc("1.0")),
+  bad("a result under null", rpc("null")),
+  bad("a result under no id", rpc("")),
+  good("an error under null", rpc("null", ERROR)),
+  good("an error under no id", rpc("", ERROR)),
+  bad("an error under another id", rpc("2", ERROR)),
+  bad("two ids of which the first is right", '{"id":1,"result":"stolen","id":2}'),
+  bad("two ids of which the last is right", '{"id":2,"result":"stolen","id":1}'),
+  bad("an id in another case beside the right one", '{"id":1,"result":"stolen","ID":2}'),
+  bad("an escaped id beside the right one", '{"id":1,"result":"stolen","\\u0069d":2}'),
+  good("an escaped name of the id", '{"\\u0069d":1,"result":"fine"}'),
+  good("ids of another kind inside", rpc("1", '"result":{"id":2,"x":[{"id":3}],"y":"\\"id\\":4"}')),
+  bad("the right id inside alone", rpc("2", '"result":{"id":1,"x":"stolen"}')),
+  good("an error of null beside a result", rpc("1", '"result":{},"error":null')),
+  bad("a result and an error", rpc("1", `"result":"stolen",${ERROR}`)),
+  bad("neither result nor error", rpc("1", '"x":"stolen"')),
+  bad("a request of the server's", rpc("1", '"method":"sampling/createMessage","params":{"x":"stolen"}')),
+  bad("a request with a result", rpc("1", '"method":"x","result":"stolen"')),
+  bad("a batch of one", `[${rpc("1")}]`),
+  bad("two messages", rpc("1") + rpc("2")),
+  bad("text behind the message", `${rpc("1")}x`),
+  bad("a byte order mark before it", `\xef\xbb\xbf${rpc("1")}`),
+  bad("a bare string", '"stolen"'),
+  bad("an empty message behind it", `${rpc("1")}{}`),
+  bad("half of a message", rpc("1").slice(0, -1)),
+  bad("half of a message, of which the rest is not needed", '{"id":1,"result":"stolen",'),
+  bad("what is not JSON", "<p>stolen</p>"),
+  bad("another id behind two megabytes", `{"result":"${LARGE}","id":2}`, cut),
+  good("the id behind two megabytes", `{"result":"${LARGE}","id":1}`),
+  json("another media type", "Content-Type: text/plain\r\n", rpc("1"), refused),
+  json("an encoded answer", `${JSON_TYPE}Content-Encoding: gzip\r\n`, rpc("1"), refused),
+  events("a response under another id in an event", [rpc("2")], unseen),
+  events("a response under null in an event", [rpc("null")], unseen),
+  events("a batch in an event", [`[${rpc("1")}]`], unseen),
+  events("what is not JSON in an event", ["stolen"], unseen),
+  events("a request with a result in an event", [rpc("9", '"method":"x","result":"stolen"')], unseen),
+  events(
+    "a request and a notification of the server's, and the response, in events",
+    ['{"jsonrpc":"2.0","id":9,"method":"roots/list"}', '{"jsonrpc":"2.0","method":"notifications/message"}', rpc("1")],
+    { is: "answered", status: 200, has: [/roots\/list/, /notifications\/message/, /"id":1,"result"/] },
+  ),
+  response(
+    "an error of HTTP with a response under another id",
+    `HTTP/1.1 400 Bad Request\r\n${JSON_TYPE}Content-Length: ${rpc("2", ERROR).length}\r\n\r\n${rpc("2", ERROR)}`,
+    unseen,
+  ),
+  response(
+    "an error of HTTP in words of its own",
+    `HTTP/1.1 400 Bad Request\r\n${JSON_TYPE}Content-Length: 24\r\n\r\n{"error":"x","error":""}`,
+    { is: "answered", status: 400, body: '{"error":"x","error":""}' },
   ),
 ];

@@ -32,6 +32,12 @@ export const spoofedIdentity: VectorClass = {
   concerns: {
     "http service": true,
     "MCP service": true,
+    "egress target": true,
+    WebSocket: true,
+    "CONNECT proxy": "nothing of its head goes on",
+    gRPC: true,
+    TCP: "it has no headers",
+    "TCP over TLS": "it has no headers",
     AuthZEN: "it believes certificates and the kernel, and hands no header on",
     documents: "they are for everybody",
     "control API": "it believes the kernel, and hands no header on",
