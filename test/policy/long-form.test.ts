@@ -3,6 +3,7 @@ import type { AccessRequest } from "../../src/policy/access-request.js";
 import { mcpAccessRequest } from "../../src/policy/access-request-of.js";
 import type { PolicyNames } from "../../src/policy/policy-names.js";
 import { describeRule } from "../../src/policy/rule.js";
+import { ruledRequest } from "../../src/policy/ruled-request.js";
 import { problemLine } from "../../src/policy/yaml-file.js";
 import { call, decisionsWith, http, id, loadWith, setWith, shop } from "./shop.js";
 
@@ -305,6 +306,15 @@ describe("the long form", () => {
     const rules = `rules: [{ name: all, allow: { from: '**', to: '**' } }, { name: no, deny: ${scope} }]`;
     expect(decisionsWith(world, rules).decide(denied)).toMatchObject({ allowed: false, rule: "no" });
     expect(decisionsWith(world, rules).decide(free)).toMatchObject({ allowed: true });
+  });
+
+  test("rules take a request for what its method is about, without the decision point's help", () => {
+    const called = (request: AccessRequest, type: string) =>
+      ruledRequest({ ...request, resource: { ...request.resource, type } }).resourceType;
+    for (const type of ["mcp", "mcp-tool"]) {
+      expect(called(call("x"), type)).toBe("mcp-tool");
+      expect(called(read("file:///a"), type)).toBe("mcp");
+    }
   });
 
   test("a read that names no one resource and a prompt without a name are denied, whatever rules allow", () => {
