@@ -11,7 +11,8 @@ export const relayMutants: readonly Mutant[] = [
     check: "D20: nothing is forwarded before the decision is in the record",
     file: "src/relay/decide.ts",
     find: "return recordDecision(parts, exchange, decision, request, known).then(",
-    replace: "recordDecision(parts, exchange, decision, request, known).catch(() => {}); return Promise.resolve().then(",
+    replace:
+      "recordDecision(parts, exchange, decision, request, known).catch(() => {}); return Promise.resolve().then(",
     tests: [RECORD_FIRST],
   },
   {
