@@ -99,7 +99,7 @@ export function prepareHttpListener(
       };
       if (!server.listening) return cut();
       draining = true;
-      answers.forEach((response, socket) => endAfter(response, socket));
+      answers.visit(endAfter);
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const timer = setTimeout(cut, graceMs);
@@ -113,7 +113,7 @@ export function prepareHttpListener(
 interface Answers {
   begin(socket: Duplex, response: ServerResponse): void;
   underWayOn(socket: Duplex): ServerResponse | undefined;
-  forEach(visit: (response: ServerResponse, socket: Duplex) => void): void;
+  visit(each: (response: ServerResponse, socket: Duplex) => void): void;
 }
 
 /**
@@ -138,8 +138,8 @@ function createAnswers(): Answers {
       });
     },
     underWayOn: (socket) => connections.get(socket)?.response,
-    forEach(visit) {
-      for (const [socket, { response }] of connections) if (response !== undefined) visit(response, socket);
+    visit(each) {
+      for (const [socket, { response }] of connections) if (response !== undefined) each(response, socket);
     },
   };
 }

@@ -107,7 +107,7 @@ export const relayMutants: readonly Mutant[] = [
     id: "relay-drain-ends",
     check: "a drain ends when the last call does, not with the patience of a connection kept alive",
     file: "src/http/http-listener.ts",
-    find: "for (const [socket, response] of answering) endAfter(response, socket);",
+    find: "answers.visit(endAfter);",
     replace: "",
     tests: [CONNECTIONS],
   },
