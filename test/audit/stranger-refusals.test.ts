@@ -136,7 +136,7 @@ describe("refusals of strangers", () => {
         expect(alone).toBeLessThanOrEqual(kinds * (BOUNDS.atOnce + minutes));
         expect(entries.length).toBeLessThanOrEqual(kinds * (minutes + 1));
       }),
-      { numRuns: runs(50) },
+      { numRuns: runs(100) },
     );
   });
 });
