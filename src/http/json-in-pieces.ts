@@ -7,10 +7,10 @@ const PIECE_CHARACTERS = 32 * 1024;
 
 /**
  * What a long text may hold. A list of millions is moved as a whole when it grows, and whatever is there is looked at when memory is tidied up: both keep the
- * event loop. A table of 100,000 rows fits.
+ * event loop. A table of 60,000 rows fits.
  */
 const MAX_VALUES = 512 * 1024;
-const MAX_LISTS_AND_OBJECTS = 128 * 1024;
+const MAX_LISTS_AND_OBJECTS = 64 * 1024;
 
 /** A list or an object that is not closed yet. */
 interface Open {

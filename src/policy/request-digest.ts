@@ -1,5 +1,5 @@
 import { createHash, hash } from "node:crypto";
-import type { Pause } from "../platform/turns.js";
+import { nextTurn, type Pause } from "../platform/turns.js";
 import type { AccessRequest } from "./access-request.js";
 import { jsonPieces } from "./json-pieces.js";
 
@@ -49,4 +49,9 @@ export async function jsonInTurns(value: unknown, pause: Pause): Promise<Buffer>
     await pause();
   }
   return Buffer.concat(written);
+}
+
+/** The JSON of what `request` has been made into for somebody else: at once, but for a request that was written out in turns. */
+export async function writtenOut(request: AccessRequest, made: object): Promise<string> {
+  return known.has(request) ? String(await jsonInTurns(made, nextTurn)) : JSON.stringify(made);
 }

@@ -118,7 +118,7 @@ const PIECE_CHARACTERS = 16 * 1024;
 const inOrder = (map: object): readonly string[] => Object.keys(map).sort();
 
 /** What `digest` gives of these parts and, as the last one, the canonical JSON of `value`, without keeping the event loop. */
-export async function digestInTurns(parts: readonly unknown[], value: object, pause: Pause): Promise<string> {
+async function digestInTurns(parts: readonly unknown[], value: object, pause: Pause): Promise<string> {
   const hash = createHash("sha256").update(`${JSON.stringify(parts).slice(0, -1)},"`);
   for (const piece of jsonPieces(value, PIECE_CHARACTERS, inOrder)) {
     hash.update(JSON.stringify(piece).slice(1, -1));

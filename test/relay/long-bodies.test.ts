@@ -85,7 +85,7 @@ async function turnsOf<Value>(work: () => Promise<Value>): Promise<{ turns: numb
 
 /** Values that are read, and characters that are written, in one turn. */
 const [VALUES_A_TURN, CHARACTERS_A_TURN] = [4_096, 16 * 1024];
-const COUNT = 90_000;
+const COUNT = 60_000;
 const LONG = objects(COUNT);
 const READ = COUNT / VALUES_A_TURN;
 const WRITTEN = LONG.length / CHARACTERS_A_TURN;

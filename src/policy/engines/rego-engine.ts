@@ -1,6 +1,7 @@
 import type { RegoEngineConfig } from "../../config/config.js";
 import type { AccessRequest } from "../access-request.js";
 import type { PolicyEngine, Verdict } from "../engine.js";
+import { writtenOut } from "../request-digest.js";
 import type { PolicyProblem } from "../yaml-file.js";
 import { consideredAs, refused } from "./denials.js";
 import { verdictOf } from "./engine-answer.js";
@@ -43,7 +44,7 @@ export async function loadRegoEngine(config: RegoEngineConfig, context: EngineCo
       : [];
   const open = (use: Parameters<NonNullable<EngineLoad["engine"]>["open"]>[0]): PolicyEngine => {
     const judge = async (request: AccessRequest): Promise<Verdict> => {
-      const input = JSON.stringify(knownRequest(request, entities));
+      const input = await writtenOut(request, knownRequest(request, entities));
       if (input.length > MAX_INPUT_CHARACTERS) {
         return refused({ rule: entrypoint, reason: `the request is larger than ${MAX_INPUT_CHARACTERS} characters` });
       }

@@ -3,6 +3,7 @@ import { CodedError, messageOf } from "../../coded-error.js";
 import type { AuthzenEngineConfig, OpaEngineConfig } from "../../config/config.js";
 import type { AccessRequest, Properties } from "../access-request.js";
 import type { PolicyEngine, Verdict } from "../engine.js";
+import { writtenOut } from "../request-digest.js";
 import { shownReason } from "../shown-reason.js";
 import { type AuthzenEndpoint, findEvaluationEndpoint } from "./authzen-metadata.js";
 import { consideredAs, permitted, refused } from "./denials.js";
@@ -12,13 +13,16 @@ import { knownRequest } from "./known-request.js";
 import type { EngineContext, EngineLoad } from "./loaded-engine.js";
 import { type RemoteServer, remoteServer } from "./remote-call.js";
 
+/** A request as JSON. */
+type Question = string;
+
 const MAX_REQUEST_CHARACTERS = 1024 * 1024;
 
 /** An OPA server: `POST /v1/data/finance/allow`. Throws EngineFileError for its files. */
 export function loadOpaEngine(config: OpaEngineConfig, context: EngineContext): Promise<EngineLoad> {
   const { name, path } = config;
-  return loadRemote(config, context, (server) => async (request) => {
-    const { body } = await server.post(`/v1/data/${path}`, bounded({ input: request }));
+  return loadRemote(config, context, (server) => async (question) => {
+    const { body } = await server.post(`/v1/data/${path}`, bounded(`{"input":${question}}`));
     // Without a `result` the document is undefined.
     if (!isObject(body)) throw new CodedError("engine-answer", "its answer is no object");
     return verdictOf(body.result, name, path);
@@ -38,10 +42,10 @@ export function loadAuthzenEngine(config: AuthzenEngineConfig, context: EngineCo
       });
       return endpoint;
     };
-    return async (request) => {
+    return async (question) => {
       const { path } = await found();
       const id = randomUUID();
-      const { headers, body } = await server.post(path, bounded(request), { "x-request-id": id });
+      const { headers, body } = await server.post(path, bounded(question), { "x-request-id": id });
       const echoed = headers["x-request-id"];
       // "the PDP MUST include the same": some leave it out, none may answer somebody else's question.
       if (echoed !== undefined && echoed !== id)
@@ -73,7 +77,7 @@ function decisionOf(body: unknown, name: string): Verdict {
 async function loadRemote(
   config: OpaEngineConfig | AuthzenEngineConfig,
   { entities, isAsked, projectDirectory }: EngineContext,
-  connected: (server: RemoteServer) => (request: AccessRequest) => Promise<Verdict>,
+  connected: (server: RemoteServer) => (question: Question) => Promise<Verdict>,
 ): Promise<EngineLoad> {
   const { name, url, timeoutMillis } = config;
   const tokenFile =
@@ -91,7 +95,7 @@ async function loadRemote(
     const judge = async (request: AccessRequest): Promise<Verdict> => {
       const known = knownRequest(request, entities);
       try {
-        return await decide(known);
+        return await decide(await writtenOut(request, known));
       } catch (thrown) {
         return refused({ rule: name, reason: `${name} ${messageOf(thrown)}` });
       }
@@ -109,8 +113,7 @@ async function loadRemote(
   return { engine: { name, digest, open }, problems: [] };
 }
 
-function bounded(body: object): string {
-  const text = JSON.stringify(body);
+function bounded(text: string): string {
   if (text.length > MAX_REQUEST_CHARACTERS) {
     throw new CodedError(
       "engine-request",

@@ -25,7 +25,7 @@ const colliding = (index: number) => String(index * 65_536);
 const LEVELS = 56;
 
 export const shapes: readonly Shape[] = [
-  ["130,000 empty objects", (bytes) => `{"l":[${repeated("{}", Math.min(bytes, 390_000))}]}`],
+  ["60,000 empty objects", (bytes) => `{"l":[${repeated("{}", Math.min(bytes, 180_000))}]}`],
   ["500,000 digits", (bytes) => `{"l":[${repeated("1", Math.min(bytes, 1_000_000))}]}`],
   ["empty objects", (bytes) => `{"l":[${repeated("{}", bytes)}]}`],
   ["empty lists", (bytes) => `{"l":[${repeated("[]", bytes)}]}`],
