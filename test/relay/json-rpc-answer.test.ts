@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { AnswerCheck, checkedJson } from "../../src/relay/json-rpc-answer.js";
 import type { JsonRpcId } from "../../src/relay/mcp-message.js";
+import { runs } from "../properties.js";
 
 /** What a response may look like stands, with what is refused, in test/relay/bad-inputs/responses.ts. Here: that its bytes are read as JSON is. */
 
@@ -23,7 +24,9 @@ const cuts = fc.array(fc.nat(), { maxLength: 6 });
 const escaped = (json: string) =>
   json.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
-it("whatever it holds and wherever it is cut, a response answers its own id and no other", () => {
+it("whatever it holds and wherever it is cut, a response answers its own id and no other", {
+  timeout: runs(30_000),
+}, () => {
   fc.assert(
     fc.property(
       fc.record({ asked: id, other: id, result: fc.jsonValue(), space: fc.constantFrom("", "\t", "  "), cuts }),
@@ -40,7 +43,7 @@ it("whatever it holds and wherever it is cut, a response answers its own id and 
   );
 });
 
-it("bytes that are no response are none, wherever they are cut", () => {
+it("bytes that are no response are none, wherever they are cut", { timeout: runs(30_000) }, () => {
   const piece = fc.constantFrom(...'{}[]:,"\\ \n1ex', '"id"', '"result"', '"id":1', '"result":{}', "null", "{", "}");
   fc.assert(
     fc.property(fc.array(piece, { maxLength: 12 }), cuts, (pieces, cuts) => {
