@@ -17,8 +17,8 @@ export const policyMutants: readonly Mutant[] = [
     id: "rule-terms",
     check: "an allow whose user, evidence, time or property does not hold does not allow",
     file: "src/policy/rule-hits.ts",
-    find: 'const holds = unmet === undefined && (outcome === undefined || outcome.outcome === "true");',
-    replace: 'const holds = outcome === undefined || outcome.outcome === "true";',
+    find: "this.#noteAllow(hit, holds);",
+    replace: "this.#noteAllow(hit, holds || unmet !== undefined);",
     tests: [LONG, "test/policy/certification.test.ts"],
   },
   {
