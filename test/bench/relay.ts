@@ -17,7 +17,7 @@ import { type BenchAddresses, runPart } from "./relay/parts.js";
 import { childrenOf, processorMicros, residentMegabytes } from "./relay/process-usage.js";
 
 const ROUNDS = Number(process.env.AGENTID_BENCH_ROUNDS ?? 8);
-const SECONDS = 1;
+const SECONDS = 2;
 const CONNECTIONS = 16;
 const RATE = 1_000;
 const STREAMED_BYTES = 2 ** 30;
