@@ -183,11 +183,11 @@ export const egressMutants: readonly Mutant[] = [
   },
   {
     id: "egress-gone-while-fetching",
-    check: "who was revoked while the secret was fetched sends nothing",
+    check: "who was revoked while the secret was fetched has taken nothing from a limit, and sends nothing",
     file: "src/relay/send-out.ts",
     find: "if (hasGone(exchange))",
     replace: "if (hasGone(exchange) && false)",
-    tests: calls,
+    tests: ["test/relay/limits-given-back.test.ts"],
   },
   {
     id: "egress-narrowed-while-fetching",

@@ -167,3 +167,27 @@ test("a call to a target whose secret is not there costs nothing", async () => {
   secretOf = async () => "s3cret";
   expect([await get("openai"), await get("openai")]).toEqual([200, 403]);
 });
+
+test("a caller that goes while the secret of its target is fetched costs nothing", async () => {
+  const { promise: asked, resolve: ask } = Promise.withResolvers<void>();
+  const { promise: given, resolve: give } = Promise.withResolvers<string>();
+  secretOf = () => {
+    ask();
+    return given;
+  };
+  const sent = request(`${running.urlOf("openai")}/a`).end();
+  sent.on("error", () => undefined);
+  const closed = new Promise((resolve) => sent.once("close", resolve));
+  await asked;
+  running.configure(running.identities.filter(({ name }) => name !== "agents/tests"));
+  await closed;
+  // The relay has heard of it too by the time that it has answered somebody else.
+  expect(await get("openai")).toBe(403);
+  give("s3cret");
+  await expect
+    .poll(() => running.record.entries.filter(({ kind }) => kind === "call").map(({ fields }) => fields.error))
+    .toContain("caller-gone");
+  running.configure(running.identities);
+  secretOf = async () => "s3cret";
+  expect([await get("openai"), await get("openai")]).toEqual([200, 403]);
+});
