@@ -32,16 +32,15 @@ export function decideAndRecord(parts: RelayParts): Step {
     return recordDecision(parts, exchange, decision, request, known).then(answered, withdrawing(decision));
   };
   return (exchange) => {
-    if (exchange.service.protocol === "mcp") {
-      const asked = decideMcp(parts, exchange);
-      return asked instanceof Promise
-        ? asked.then((made) => enforce(exchange, made, undefined))
-        : enforce(exchange, asked, undefined);
-    }
-    const known = calls.find(exchange, parts.decisionPoint(), () => httpQuestion(exchange));
-    const asked = decided(parts, known?.request ?? httpQuestion(exchange), goneFrom(exchange));
+    const isHttp = exchange.service.protocol !== "mcp";
+    const question = () => httpQuestion(exchange);
+    const known = isHttp ? calls.find(exchange, parts.decisionPoint(), question) : undefined;
+    const asked = isHttp
+      ? decided(parts, known?.request ?? question(), goneFrom(exchange))
+      : decideMcp(parts, exchange);
+    // What was awaited may have been decided by other rules, which hide other things: nothing is known of it.
     return asked instanceof Promise
-      ? asked.then((made) => enforce(exchange, made, known))
+      ? asked.then((made) => enforce(exchange, made, undefined))
       : enforce(exchange, asked, known);
   };
 }

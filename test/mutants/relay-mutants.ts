@@ -80,6 +80,14 @@ export const relayMutants: readonly Mutant[] = [
     tests: [KNOWN],
   },
   {
+    id: "known-call-awaited",
+    check: "of a call whose decision was awaited nothing is shown as it was known under earlier rules",
+    file: "src/relay/decide.ts",
+    find: "enforce(exchange, made, undefined)",
+    replace: "enforce(exchange, made, known)",
+    tests: ["test/relay/late-decisions.test.ts"],
+  },
+  {
     id: "known-call-record",
     check: "the record says of each decision what it was, not what the last was",
     file: "src/relay/known-calls.ts",

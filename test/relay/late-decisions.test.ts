@@ -57,14 +57,14 @@ function late(point: DecisionPoint): DecisionPoint {
   };
 }
 
-const get = () =>
-  fetch(`${running.urlOf("invoices")}/a`).then(
+const get = (query = "") =>
+  fetch(`${running.urlOf("invoices")}/a${query}`).then(
     ({ status }) => status,
     () => "ended",
   );
 
 /** A call whose decision is made and not yet known, and what makes it known. */
-async function asked(): Promise<{ answer: Promise<number | string>; tell: () => void }> {
+async function asked(query = ""): Promise<{ answer: Promise<number | string>; tell: () => void }> {
   const { promise: told, resolve: tell } = Promise.withResolvers<void>();
   const { promise: made, resolve: isMade } = Promise.withResolvers<void>();
   heldUntil = () => {
@@ -72,7 +72,7 @@ async function asked(): Promise<{ answer: Promise<number | string>; tell: () => 
     isMade();
     return told;
   };
-  const answer = get();
+  const answer = get(query);
   await made;
   return { answer, tell };
 }
@@ -108,4 +108,19 @@ test("what was narrowed while the decision was awaited is decided by the rules i
   const kept = await asked();
   kept.tell();
   expect(await kept.answer).toBe(200);
+});
+
+test("what the rules of now call sensitive is not shown of a call that was known before and decided again", async () => {
+  const shown = () => JSON.stringify(running.events.findLast(({ event }) => event === "call"));
+  const query = "?card=4111";
+  expect([await get(query), await get(query), await get(query)]).toEqual([200, 200, 200]);
+  expect(shown()).toContain("4111");
+  const { answer, tell } = await asked(query);
+  running.setRules(
+    `rules: [{ name: all, allow: { from: agents/tests, to: invoices }, when: 'request.query.card == "4111"', sensitive: [request.query.card] }]`,
+  );
+  tell();
+  expect(await answer).toBe(200);
+  expect(shown()).not.toContain("4111");
+  running.setRules(ALLOW);
 });
