@@ -1,12 +1,14 @@
 import type { TLSSocket } from "node:tls";
-import { type buildConnector, type Dispatcher, Pool } from "undici";
+import { ClientPool, type Connect } from "../http/client-pool.js";
 import { type Peer, stillTrusted } from "../http/mutual-tls.js";
+import type { Onward } from "../http/outgoing-call.js";
 import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { callerContext, connectMutualTls, type MutualTlsTarget } from "./caller-tls.js";
 
 const MAX_CONNECTIONS = 512;
+const KEEP_ALIVE_MS = 30_000;
 
 /**
  * Keep-alive connections with a caller's SVID, one pool for each caller identity, chain of launches and target: a connection never carries two.
@@ -14,7 +16,7 @@ const MAX_CONNECTIONS = 512;
  */
 export interface CallerPools {
   /** Throws CodedError `identity-unknown` or `not-ready`. */
-  dispatcherFor(caller: SpiffeId, launchedBy: readonly string[], target: MutualTlsTarget): Dispatcher;
+  dispatcherFor(caller: SpiffeId, launchedBy: readonly string[], target: MutualTlsTarget): Onward;
   /** Closes at once, with what runs on them, the pools of identities for which `isKnown` is false. */
   retainIdentities(isKnown: (id: SpiffeId) => boolean): void;
   /** Lets the pools towards `target` finish what runs on them, and opens no more connections there. */
@@ -25,7 +27,7 @@ export interface CallerPools {
 
 interface CallerPool {
   readonly caller: SpiffeId;
-  readonly pool: Pool;
+  readonly pool: ClientPool;
   readonly forgetRotation: () => void;
   readonly connections: Map<TLSSocket, Peer>;
 }
@@ -49,22 +51,19 @@ export function createCallerPools(parts: {
   function open(key: string, caller: SpiffeId, launchedBy: readonly string[], target: MutualTlsTarget): CallerPool {
     const connections: CallerPool["connections"] = new Map();
     const secureContext = callerContext(parts.svids.x509Svid(caller, launchedBy));
-    const connector: buildConnector.connector = (_options, callback) => {
+    const connect: Connect = (onread, settled) => {
       const connected = (socket: TLSSocket, peer: Peer) => {
         connections.set(socket, peer);
         socket.once("close", () => connections.delete(socket));
-        callback(null, socket);
+        settled(socket);
       };
-      connectMutualTls(parts, target, { secureContext, alpn: "http/1.1" }, connected, (error) => callback(error, null));
+      connectMutualTls(parts, target, { secureContext, alpn: "http/1.1", onread }, connected, settled);
     };
-    const pool = new Pool(`https://${target.host.includes(":") ? `[${target.host}]` : target.host}:${target.port}`, {
-      connect: connector,
-      connections: MAX_CONNECTIONS,
-      pipelining: 1,
-      allowH2: false,
-      headersTimeout: parts.answerTimeoutMs,
-      bodyTimeout: 0,
-      keepAliveTimeout: 30_000,
+    const pool = new ClientPool({
+      connect,
+      maxConnections: MAX_CONNECTIONS,
+      answerTimeoutMs: parts.answerTimeoutMs,
+      keepAliveMs: KEEP_ALIVE_MS,
     });
     const forgetRotation = parts.svids.onRotation(caller, () => retire(key));
     const entry = { caller, pool, forgetRotation, connections };

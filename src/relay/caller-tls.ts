@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { connect, type SecureContext, type TLSSocket } from "node:tls";
 import { CodedError } from "../coded-error.js";
+import type { ReadsInto } from "../http/client-connection.js";
 import { type Peer, secureContextOf, verifyPeer } from "../http/mutual-tls.js";
 import type { X509BundleSource, X509Svid } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
@@ -27,12 +28,17 @@ export function callerContext(svid: X509Svid): SecureContext {
 /**
  * Opens mutual TLS to `target`; `connected` gets the connection once its peer is verified to be the one expected, before a byte goes out. A server that
  * speaks ALPN and does not know ours ends the handshake. `over` is an open connection to there, for who must be able to reset it; it ends with this one.
- * `failed` gets CodedError `UND_ERR_CONNECT_TIMEOUT`, `server-unverified`, `server-unexpected`, or the socket's own error. One of the two is called, once.
+ * `failed` gets CodedError `connect-timeout`, `server-unverified`, `server-unexpected`, or the socket's own error. One of the two is called, once.
  */
 export function connectMutualTls(
   parts: { readonly bundles: X509BundleSource; readonly clock: Clock },
   target: MutualTlsTarget,
-  using: { readonly secureContext: SecureContext; readonly alpn: string; readonly over?: Socket },
+  using: {
+    readonly secureContext: SecureContext;
+    readonly alpn: string;
+    readonly over?: Socket;
+    readonly onread?: ReadsInto;
+  },
   connected: (socket: TLSSocket, peer: Peer) => void,
   failed: (error: Error) => void,
 ): void {
@@ -44,6 +50,7 @@ export function connectMutualTls(
     ALPNProtocols: [using.alpn],
     // Node verifies nothing: verifyPeer below does, before a byte of a request goes out.
     rejectUnauthorized: false,
+    ...(using.onread && { onread: using.onread }),
   });
   const fail = (error: Error) => {
     cancelTimeout();
@@ -54,7 +61,7 @@ export function connectMutualTls(
   };
   const closed = () => fail(new CodedError("ECONNRESET", "the connection was closed before its handshake was over"));
   const cancelTimeout = parts.clock.after(HANDSHAKE_TIMEOUT_MS, () =>
-    fail(new CodedError("UND_ERR_CONNECT_TIMEOUT", "the TLS handshake took too long")),
+    fail(new CodedError("connect-timeout", "the TLS handshake took too long")),
   );
   socket.once("error", fail);
   socket.once("close", closed);

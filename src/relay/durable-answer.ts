@@ -1,5 +1,5 @@
-import type { Dispatcher } from "undici";
 import type { KeptAnswer } from "../durable/call-table.js";
+import type { AnswerHandler, AnswerSteering, Onward } from "../http/outgoing-call.js";
 import { headerOf } from "../http/request-headers.js";
 import { recordOutcome } from "./decision-record.js";
 import type { RunningCall } from "./durable-calls.js";
@@ -10,9 +10,6 @@ import type { AnswerHeaders } from "./forward.js";
 import { checkedJson } from "./json-rpc-answer.js";
 import type { JsonRpcId } from "./mcp-message.js";
 import { cutEvents, type EventCutter } from "./server-sent-events.js";
-
-/** Where a request goes on. */
-export type Onward = Pick<Dispatcher, "dispatch">;
 
 const MAX_ANSWER_BYTES = 1024 * 1024;
 /** How long a call goes on whose caller is gone. */
@@ -39,16 +36,16 @@ export function keepAnswer(
   };
 }
 
-class AnswerKeeper implements Dispatcher.DispatchHandler {
+class AnswerKeeper implements AnswerHandler {
   readonly #parts: RelayParts;
   readonly #exchange: Exchange;
   readonly #call: RunningCall;
   /** What the caller may not see is not kept either. */
   readonly #answerHeaders: AnswerHeaders;
-  readonly #inner: Dispatcher.DispatchHandler;
+  readonly #inner: AnswerHandler;
   /** What the inner handler steers by. */
-  readonly #toward: Dispatcher.DispatchController;
-  #upstream: Dispatcher.DispatchController | undefined;
+  readonly #toward: AnswerSteering;
+  #upstream: AnswerSteering | undefined;
   /** The first byte of the request may be out. */
   #isSent = false;
   /** Nobody waits for the answer any more. */
@@ -75,7 +72,7 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
     parts: RelayParts,
     exchange: Exchange,
     { call, answerHeaders }: { call: RunningCall; answerHeaders: AnswerHeaders },
-    inner: Dispatcher.DispatchHandler,
+    inner: AnswerHandler,
   ) {
     this.#parts = parts;
     this.#exchange = exchange;
@@ -85,42 +82,37 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
     this.#toward = this.#steering();
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController, context: unknown): void {
+  onRequestStart(controller: AnswerSteering): void {
     // No client of HTTP may think that it knows better.
     if (this.#isSent) {
       controller.abort(new Error("a call with a key is not sent twice"));
       return;
     }
     this.#upstream = controller;
-    this.#inner.onRequestStart?.(this.#toward, context);
+    this.#inner.onRequestStart(this.#toward);
     // Whoever had gone before has aborted it: then nothing is sent.
     this.#isSent = !controller.aborted;
   }
 
-  onResponseStart(
-    controller: Dispatcher.DispatchController,
-    status: number,
-    headers: Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2],
-    statusText?: string,
-  ): void {
+  onResponseStart(controller: AnswerSteering, status: number): void {
     if (status < 200) return;
     this.#status = status;
     this.#headers = texts(controller.rawHeaders);
     if (this.#isAlone) this.#recordStatus();
-    const { "content-length": length } = headers;
-    if (typeof length === "string") this.#length = Number(length);
+    const length = headerOf(this.#headers, "content-length");
+    if (length !== undefined) this.#length = Number(length);
     if (this.#requestId !== undefined && isEventStream(this.#headers)) this.#events = cutEvents();
-    const pass = () => this.#inner.onResponseStart?.(this.#toward, status, headers, statusText);
+    const pass = () => this.#inner.onResponseStart(this.#toward, status);
     // Such a head is all of the answer.
     if (WITHOUT_BODY.has(status)) this.#held.push(pass);
     else if (!this.#isAlone) pass();
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(controller: AnswerSteering, chunk: Buffer): void {
     this.#received += chunk.length;
     const response = this.#events === undefined ? undefined : this.#responseIn(chunk);
     if (this.#events === undefined) this.#keep(chunk);
-    const pass = () => this.#inner.onResponseData?.(this.#toward, chunk);
+    const pass = () => this.#inner.onResponseData(this.#toward, chunk);
     if (response !== undefined) {
       this.#events = undefined;
       this.#isAnswered = true;
@@ -139,25 +131,22 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
     }
   }
 
-  onResponseEnd(
-    _controller: Dispatcher.DispatchController,
-    trailers: Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseEnd"]>>[1],
-  ): void {
+  onResponseEnd(_controller: AnswerSteering): void {
     this.#end();
     void this.#store().then(() => {
       for (const pass of this.#held) pass();
-      this.#inner.onResponseEnd?.(this.#toward, trailers);
+      this.#inner.onResponseEnd(this.#toward);
     });
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+  onResponseError(_controller: AnswerSteering, error: Error): void {
     this.#end();
     if (this.#isSent) {
       this.#call.lost();
-      this.#inner.onResponseError?.(this.#toward, error);
+      this.#inner.onResponseError(this.#toward, error);
     } else {
       // Who hears that nothing was sent may ask again at once.
-      void this.#call.unsent().then(() => this.#inner.onResponseError?.(this.#toward, error));
+      void this.#call.unsent().then(() => this.#inner.onResponseError(this.#toward, error));
     }
   }
 
@@ -260,7 +249,7 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
     recordOutcome(this.#parts, this.#exchange, { status: this.#status }).catch(() => undefined);
   }
 
-  #steering(): Dispatcher.DispatchController {
+  #steering(): AnswerSteering {
     const upstream = () => filled(this.#upstream, "upstream");
     const pause = () => {
       this.#isPausedByInner = true;
@@ -281,19 +270,10 @@ class AnswerKeeper implements Dispatcher.DispatchHandler {
       get aborted() {
         return upstream().aborted;
       },
-      get paused() {
-        return upstream().paused;
-      },
-      get reason() {
-        return upstream().reason;
-      },
       get rawHeaders() {
         return upstream().rawHeaders;
       },
-      get rawTrailers() {
-        return upstream().rawTrailers;
-      },
-    } as Dispatcher.DispatchController;
+    };
   }
 }
 

@@ -2,11 +2,13 @@ import { lookup } from "node:dns/promises";
 import { readFileSync } from "node:fs";
 import { connect as connectTcp, isIP, type LookupFunction, type Socket } from "node:net";
 import { connect as connectTls, createSecureContext, getCACertificates, type SecureContext } from "node:tls";
-import { type buildConnector, type Dispatcher, Pool } from "undici";
 import { codeOf, messageOf } from "../coded-error.js";
 import { addressClass, isNoDestination } from "../config/address-class.js";
 import type { EgressTarget } from "../config/config.js";
 import { urlOfTarget } from "../config/describe-egress.js";
+import type { ReadsInto } from "../http/client-connection.js";
+import { ClientPool } from "../http/client-pool.js";
+import type { Onward } from "../http/outgoing-call.js";
 import { Refusal } from "../http/refusal.js";
 
 /** All addresses of a name, in the order in which to try them. */
@@ -15,7 +17,7 @@ export type Resolve = (host: string) => Promise<readonly { readonly address: str
 /** The way out to one target, of which callers share the connections. */
 export interface EgressConnection {
   readonly target: EgressTarget;
-  readonly dispatcher: Dispatcher;
+  readonly dispatcher: Onward;
   /** As `Host` names the target. */
   readonly host: string;
   /** Lets calls finish. */
@@ -24,6 +26,7 @@ export interface EgressConnection {
 }
 
 const MAX_CONNECTIONS = 128;
+const KEEP_ALIVE_MS = 4_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 const resolveBySystem: Resolve = (host) => lookup(host, { all: true });
@@ -34,26 +37,14 @@ export function connectEgress(
   options: { answerTimeoutMs: number; resolve?: Resolve | undefined },
 ): EgressConnection {
   const resolve = options.resolve ?? resolveBySystem;
-  let context: SecureContext | undefined;
-  const trusted = () => (context ??= secureContextFor(target));
-  const connector: buildConnector.connector = (_options, callback) => {
-    reach(
-      target,
-      resolve,
-      () => (target.scheme === "https" ? trusted() : undefined),
-      (outcome) => {
-        if (outcome instanceof Error) callback(outcome, null);
-        else callback(null, outcome);
-      },
-    );
-  };
-  const pool = new Pool(urlOfTarget({ ...target, basePath: "" }), {
-    connect: connector,
-    connections: MAX_CONNECTIONS,
-    pipelining: 1,
-    allowH2: false,
-    headersTimeout: options.answerTimeoutMs,
-    bodyTimeout: 0,
+  let made: SecureContext | undefined;
+  const trusted = () => (made ??= secureContextFor(target));
+  const context = () => (target.scheme === "https" ? trusted() : undefined);
+  const pool = new ClientPool({
+    connect: (onread, settled) => reach(target, resolve, context, settled, onread),
+    maxConnections: MAX_CONNECTIONS,
+    answerTimeoutMs: options.answerTimeoutMs,
+    keepAliveMs: KEEP_ALIVE_MS,
   });
   return {
     target,
@@ -90,6 +81,7 @@ function reach(
   resolve: Resolve,
   trusted: () => SecureContext | undefined,
   done: (outcome: Socket | Error) => void,
+  onread?: ReadsInto,
 ): void {
   const late = new AbortController();
   let settle: (outcome: Socket | Error) => void = (outcome) => {
@@ -102,7 +94,7 @@ function reach(
     settle(new Refusal("upstream-timeout", 504, `${target.name}: ${target.host} did not take the connection in time`));
   }, CONNECT_TIMEOUT_MS);
   addressesOf(target, resolve)
-    .then((addresses) => openSocket(target, addresses, trusted(), late.signal))
+    .then((addresses) => openSocket(target, addresses, { secureContext: trusted(), late: late.signal, onread }))
     .then(
       (socket) => settle(socket),
       (error: Error) => settle(error),
@@ -172,8 +164,11 @@ function webPki(): SecureContext {
 function openSocket(
   target: EgressTarget,
   addresses: Awaited<ReturnType<Resolve>>,
-  secureContext: SecureContext | undefined,
-  late: AbortSignal,
+  {
+    secureContext,
+    late,
+    onread,
+  }: { secureContext: SecureContext | undefined; late: AbortSignal; onread: ReadsInto | undefined },
 ): Promise<Socket> {
   const { host, port } = target;
   // Node asks this instead of the resolver: nothing is resolved between the check and the connection.
@@ -183,7 +178,7 @@ function openSocket(
     else callback(null, first.address, first.family);
   };
   const allowHalfOpen = target.connect === true;
-  const to = { host, port, lookup: pinned, autoSelectFamily: true, allowHalfOpen };
+  const to = { host, port, lookup: pinned, autoSelectFamily: true, allowHalfOpen, ...(onread && { onread }) };
   return new Promise((resolve, reject) => {
     const socket =
       secureContext === undefined

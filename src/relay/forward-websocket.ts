@@ -77,7 +77,7 @@ function handshake(parts: RelayParts, exchange: Exchange, hop: WebSocketHop, wir
       settle(() => resolve(new CallerGone()));
     };
     const cancelTimeout = parts.clock.after(answerTimeoutOf(parts), () =>
-      fail(new CodedError("UND_ERR_HEADERS_TIMEOUT", "no answer to the handshake")),
+      fail(new CodedError("answer-timeout", "no answer to the handshake")),
     );
     sent.on("error", fail);
     sent.once("upgrade", (switched, _socket, head) => {

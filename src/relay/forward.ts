@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
-import type { Dispatcher } from "undici";
 import { codeOf, messageOf } from "../coded-error.js";
+import type { AnswerHandler, AnswerSteering, Onward } from "../http/outgoing-call.js";
 import { Refusal } from "../http/refusal.js";
 import { headerOf } from "../http/request-headers.js";
 import { recordOutcome, showEnd } from "./decision-record.js";
@@ -13,7 +13,7 @@ export type AnswerHeaders = (headers: readonly string[]) => string[];
 
 /** What goes to the next hop: exactly what was decided. */
 export interface NextHop {
-  readonly dispatcher: Pick<Dispatcher, "dispatch">;
+  readonly dispatcher: Onward;
   readonly path: string;
   /** Flat list of names and values. */
   readonly headers: string[];
@@ -23,7 +23,7 @@ export interface NextHop {
   readonly rewriterFor?: ((status: number, contentType: string) => BodyRewriter | undefined) | undefined;
 }
 
-const TIMEOUTS = new Set(["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_CONNECT_TIMEOUT", "UND_ERR_BODY_TIMEOUT"]);
+const TIMEOUTS = new Set(["answer-timeout", "connect-timeout"]);
 /** Once we rewrite a body these say the wrong thing about it. */
 const ABOUT_THE_BYTES = new Set([
   DECISION_HEADER.toLowerCase(),
@@ -52,12 +52,7 @@ export function forward(parts: RelayParts, exchange: Exchange, hop: NextHop): Pr
       return;
     }
     hop.dispatcher.dispatch(
-      {
-        path: hop.path,
-        method: (exchange.request.method ?? "GET") as Dispatcher.HttpMethod,
-        headers: hop.headers,
-        body: hop.body,
-      },
+      { path: hop.path, method: exchange.request.method ?? "GET", headers: hop.headers, body: hop.body },
       answer,
     );
   });
@@ -76,13 +71,13 @@ interface HeldAnswer {
   failure: Error | undefined;
 }
 
-class ForwardedAnswer implements Dispatcher.DispatchHandler {
+class ForwardedAnswer implements AnswerHandler {
   readonly #parts: RelayParts;
   readonly #exchange: Exchange;
   readonly #hop: NextHop;
   readonly #resolve: (result: "answered") => void;
   readonly #reject: (refusal: Refusal) => void;
-  #controller: Dispatcher.DispatchController | undefined;
+  #controller: AnswerSteering | undefined;
   #rewriter: BodyRewriter | undefined;
   #status: number | undefined;
   /** What came while the outcome was being recorded. */
@@ -106,14 +101,14 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     });
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
+  onRequestStart(controller: AnswerSteering): void {
     this.#controller = controller;
     if (this.#over) controller.abort(new Error("the caller went away"));
   }
 
-  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+  onResponseStart(controller: AnswerSteering, status: number): void {
     if (this.#over) return;
-    // RFC 9110 §15.2: no answer yet. Nothing of it was decided on, so nothing of it goes on. A switch of protocols that was not asked for is an error of undici's.
+    // RFC 9110 §15.2: no answer yet. Nothing of it was decided on, so nothing of it goes on.
     if (status < 200) return;
     const raw = textHeaders(controller.rawHeaders);
     const type = headerText(raw, "content-type");
@@ -181,7 +176,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     else if (type.startsWith("text/event-stream")) response.flushHeaders();
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(_controller: AnswerSteering, chunk: Buffer): void {
     if (this.#over) return;
     if (this.#held === undefined) this.#pass(chunk);
     else this.#held.chunks.push(chunk);
@@ -220,7 +215,7 @@ class ForwardedAnswer implements Dispatcher.DispatchHandler {
     this.#finish(undefined);
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+  onResponseError(_controller: AnswerSteering, error: Error): void {
     if (this.#held === undefined) this.#fail(error);
     else this.#held.failure ??= error;
   }

@@ -57,11 +57,11 @@ const HOP_BY_HOP = new Set([
 
 /**
  * The caller's headers as they may go on: without hop-by-hop headers and those that `Connection` names, without what only a relay
- * may assert, and without `alsoDropped` (lower case). `Host` is always dropped: the next leg has its own.
+ * may assert, and without `alsoDropped` (lower case). `Host` is always dropped: the next leg has its own, `host`, as the first (RFC 9110 §7.2).
  */
-export function forwardableRequestHeaders(raw: RawHeaders, alsoDropped?: ReadonlySet<string>): string[] {
+export function forwardableRequestHeaders(raw: RawHeaders, alsoDropped?: ReadonlySet<string>, host?: string): string[] {
   const named = namedByConnection(raw);
-  const kept: string[] = [];
+  const kept: string[] = host === undefined ? [] : ["Host", host];
   for (let index = 0; index < raw.length; index += 2) {
     const original = raw[index] ?? "";
     const name = original.toLowerCase();

@@ -1,8 +1,8 @@
-import { fetch } from "undici";
+import { Agent, fetch } from "undici";
 import { CodedError, messageOf } from "../coded-error.js";
 import type { ToolDescription } from "../config/tool-pin.js";
 import type { RunningService } from "./running-service.js";
-import { connectUpstream } from "./upstream.js";
+import { hostAndPort } from "./upstream.js";
 
 const ANSWER_MS = 10_000;
 const MAX_TOOLS = 10_000;
@@ -18,10 +18,16 @@ export async function listTools(service: RunningService, path: string): Promise<
       `${service.name} speaks mutual TLS itself: its tools cannot be pinned yet`,
     );
   }
-  const upstream = connectUpstream(service, ANSWER_MS);
+  const { upstream } = service;
+  if (upstream.kind === "egress") throw new Error("an egress target has no tools that are pinned");
+  const host = upstream.kind === "unix" ? "localhost" : hostAndPort(upstream.host, upstream.port);
+  const dispatcher = new Agent({
+    ...(upstream.kind === "unix" && { connect: { socketPath: upstream.path } }),
+    headersTimeout: ANSWER_MS,
+  });
   try {
-    const { client, transport } = await mcpClient(new URL(path, `http://${upstream.host}`), (url, init) =>
-      fetch(url, { ...(init as object), dispatcher: upstream.dispatcher }),
+    const { client, transport } = await mcpClient(new URL(path, `http://${host}`), (url, init) =>
+      fetch(url, { ...(init as object), dispatcher }),
     );
     await client.connect(transport, { timeout: ANSWER_MS });
     const tools: ToolDescription[] = [];
@@ -38,7 +44,7 @@ export async function listTools(service: RunningService, path: string): Promise<
       cause,
     });
   } finally {
-    await upstream.destroy();
+    await dispatcher.destroy();
   }
 }
 

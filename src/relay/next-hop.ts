@@ -1,5 +1,5 @@
+import type { Onward } from "../http/outgoing-call.js";
 import { Refusal } from "../http/refusal.js";
-import type { Onward } from "./durable-answer.js";
 import { type Exchange, filled, type RelayParts } from "./exchange.js";
 import type { AnswerHeaders, NextHop } from "./forward.js";
 import { forwardableRequestHeaders } from "./headers.js";
@@ -34,8 +34,9 @@ export function nextHop(
   const decidedHere = exchange.decision !== undefined && exchange.service.protocol === "mcp";
   const span = exchange.span?.();
   const dropped = decidedHere ? DROPPED_FOR_MCP : durable === undefined ? NOTHING : DROPPED_FOR_KEPT;
-  const headers = forwardableRequestHeaders(request.rawHeaders, span === undefined ? dropped : WITH_TRACE.get(dropped));
-  headers.push("Host", to.host, ...to.added);
+  const notSent = span === undefined ? dropped : WITH_TRACE.get(dropped);
+  const headers = forwardableRequestHeaders(request.rawHeaders, notSent, to.host);
+  headers.push(...to.added);
   if (span !== undefined) headers.push(...traceHeaders(span));
   return {
     dispatcher: durable?.observe?.(dispatcher, answerHeaders) ?? dispatcher,

@@ -1,5 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { CodedError } from "../coded-error.js";
+import type { ReadsInto } from "../http/client-connection.js";
 import { type Clock, systemClock } from "../platform/clock.js";
 import type { RunningService } from "./running-service.js";
 
@@ -10,14 +11,14 @@ export type WireTarget = { readonly host: string; readonly port: number } | { re
 
 /**
  * Opens a plain connection; `allowHalfOpen` where its two directions end by themselves. Rejects with the socket's own error, or CodedError
- * `UND_ERR_CONNECT_TIMEOUT`.
+ * `connect-timeout`.
  */
-export function openWire(to: WireTarget, clock: Clock, allowHalfOpen: boolean): Promise<Socket> {
+export function openWire(to: WireTarget, clock: Clock, allowHalfOpen: boolean, onread?: ReadsInto): Promise<Socket> {
   const address = "path" in to ? { path: to.path } : { host: to.host, port: to.port };
-  const socket = connect({ ...address, allowHalfOpen, noDelay: true });
+  const socket = connect({ ...address, allowHalfOpen, noDelay: true, ...(onread && { onread }) });
   return new Promise((resolve, reject) => {
     const cancel = clock.after(CONNECT_TIMEOUT_MS, () =>
-      socket.destroy(new CodedError("UND_ERR_CONNECT_TIMEOUT", "the connection took too long")),
+      socket.destroy(new CodedError("connect-timeout", "the connection took too long")),
     );
     socket.once("close", cancel);
     socket.once("error", reject);
@@ -34,8 +35,12 @@ export function openWire(to: WireTarget, clock: Clock, allowHalfOpen: boolean): 
 /** Opens a connection to the upstream of `service` by TCP or Unix socket. Rejects as `openWire` does. */
 export function openUpstreamWire(
   { upstream }: RunningService,
-  { clock = systemClock, allowHalfOpen = false }: { readonly clock?: Clock; readonly allowHalfOpen?: boolean } = {},
+  {
+    clock = systemClock,
+    allowHalfOpen = false,
+    onread,
+  }: { readonly clock?: Clock; readonly allowHalfOpen?: boolean; readonly onread?: ReadsInto } = {},
 ): Promise<Socket> {
   if (upstream.kind === "mtls" || upstream.kind === "egress") throw new Error("that is reached by the outbound leg");
-  return openWire(upstream, clock, allowHalfOpen);
+  return openWire(upstream, clock, allowHalfOpen, onread);
 }

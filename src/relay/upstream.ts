@@ -1,11 +1,12 @@
-import { type Dispatcher, Pool } from "undici";
+import { ClientPool } from "../http/client-pool.js";
+import type { Onward } from "../http/outgoing-call.js";
 import type { RunningService } from "./running-service.js";
 import { createSessionPool, type SessionPool } from "./session-pool.js";
 import { openUpstreamWire } from "./upstream-wire.js";
 
 /** The service behind an inbound leg. */
 export interface UpstreamConnection {
-  readonly dispatcher: Dispatcher;
+  readonly dispatcher: Onward;
   /** For services that speak gRPC. */
   readonly sessions: SessionPool;
   /** What it is called in `Host`: its own address, so that its own check against DNS rebinding holds. */
@@ -16,6 +17,8 @@ export interface UpstreamConnection {
 }
 
 const MAX_CONNECTIONS = 512;
+/** Less than the 5 s of Node's own server, the shortest that is common. */
+const KEEP_ALIVE_MS = 4_000;
 
 /** Connects to the upstream of `service` by TCP or Unix socket. Throws Error for an `mtls` upstream, which has no inbound leg. */
 export function connectUpstream(service: RunningService, answerTimeoutMs: number): UpstreamConnection {
@@ -24,14 +27,11 @@ export function connectUpstream(service: RunningService, answerTimeoutMs: number
     throw new Error(`an ${upstream.kind} upstream is reached by the outbound leg`);
   }
   const host = upstream.kind === "unix" ? "localhost" : hostAndPort(upstream.host, upstream.port);
-  const pool = new Pool(`http://${host}`, {
-    ...(upstream.kind === "unix" ? { socketPath: upstream.path } : {}),
-    connections: MAX_CONNECTIONS,
-    pipelining: 1,
-    allowH2: false,
-    connectTimeout: 10_000,
-    headersTimeout: answerTimeoutMs,
-    bodyTimeout: 0,
+  const pool = new ClientPool({
+    connect: (onread, settled) => void openUpstreamWire(service, { onread }).then(settled, settled),
+    maxConnections: MAX_CONNECTIONS,
+    answerTimeoutMs,
+    keepAliveMs: KEEP_ALIVE_MS,
   });
   const sessions = createSessionPool(`http://${host}`, () => openUpstreamWire(service));
   return {

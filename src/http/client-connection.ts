@@ -1,0 +1,485 @@
+import type { Socket } from "node:net";
+import type { Readable } from "node:stream";
+import { CodedError } from "../coded-error.js";
+import {
+  type HttpParser,
+  HttpParserOfNode,
+  ON_BODY,
+  ON_HEADERS,
+  ON_HEADERS_COMPLETE,
+  ON_MESSAGE_BEGIN,
+  ON_MESSAGE_COMPLETE,
+} from "../platform/http-parser.js";
+import type { AnswerHandler, AnswerSteering, OutgoingRequest } from "./outgoing-call.js";
+import { type Framing, requestHead } from "./request-line.js";
+
+const MAX_HEADER_BYTES = 16 * 1024;
+const READ_BYTES = 64 * 1024;
+
+/** How a socket hands on what it reads without a stream of buffers: the option `onread` of `net.connect` and `tls.connect`. */
+export interface ReadsInto {
+  readonly buffer: Uint8Array;
+  callback(bytes: number): boolean;
+}
+
+/** What a connection tells its pool. */
+export interface ConnectionOwner {
+  /** An answer is complete, and the next request may go out. */
+  idle(connection: ClientConnection, keepAliveSeconds: number | undefined): void;
+  closed(connection: ClientConnection): void;
+}
+
+/** A request and its answer. */
+export class OutgoingCall implements AnswerSteering {
+  readonly request: OutgoingRequest;
+  readonly #handler: AnswerHandler;
+  /** While something of it is on the way there. */
+  #connection: ClientConnection | undefined;
+  #rawHeaders: readonly string[] = [];
+  #isPaused = false;
+  #isOver = false;
+  #isAborted = false;
+  /** What came while it was paused. */
+  #backlog: Buffer[] | undefined;
+  #end: "complete" | Error | undefined;
+
+  constructor(request: OutgoingRequest, handler: AnswerHandler) {
+    this.request = request;
+    this.#handler = handler;
+  }
+
+  get aborted(): boolean {
+    return this.#isAborted;
+  }
+
+  get rawHeaders(): readonly string[] {
+    return this.#rawHeaders;
+  }
+
+  /** False where who asked for it does not want it any more: then nothing goes out. */
+  begin(connection: ClientConnection): boolean {
+    this.#handler.onRequestStart(this);
+    if (this.#isOver) return false;
+    this.#connection = connection;
+    return true;
+  }
+
+  head(status: number, rawHeaders: readonly string[]): void {
+    if (this.#isOver) return;
+    this.#rawHeaders = rawHeaders;
+    this.#handler.onResponseStart(this, status);
+  }
+
+  data(chunk: Buffer): void {
+    if (this.#isOver) return;
+    if (this.#isPaused) {
+      this.#backlog ??= [];
+      this.#backlog.push(chunk);
+      return;
+    }
+    this.#handler.onResponseData(this, chunk);
+  }
+
+  /** All of the answer has come: its connection is another's. */
+  complete(): void {
+    this.#connection = undefined;
+    if (this.#isOver) return;
+    if (this.#isPaused) {
+      this.#end = "complete";
+      return;
+    }
+    this.#isOver = true;
+    try {
+      this.#handler.onResponseEnd(this);
+    } catch (thrown) {
+      this.#handler.onResponseError(this, errorOf(thrown));
+    }
+  }
+
+  /** The answer will not be complete. What has come of it is told first. */
+  fail(error: Error): void {
+    this.#connection = undefined;
+    if (this.#isOver) return;
+    if (this.#isPaused) {
+      this.#end ??= error;
+      return;
+    }
+    this.#isOver = true;
+    this.#handler.onResponseError(this, error);
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    this.#connection?.pauseReading();
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    const backlog = this.#backlog ?? [];
+    this.#backlog = undefined;
+    for (let index = 0; index < backlog.length; index += 1) {
+      try {
+        this.data(backlog[index] as Buffer);
+      } catch (thrown) {
+        this.abort(errorOf(thrown));
+        return;
+      }
+      // Paused again by that: the rest is before whatever comes.
+      if (this.#isPaused) {
+        this.#backlog = backlog.slice(index + 1);
+        return;
+      }
+    }
+    const end = this.#end;
+    this.#end = undefined;
+    if (end === "complete") this.complete();
+    else if (end !== undefined) this.fail(end);
+    else this.#connection?.resumeReading();
+  }
+
+  abort(reason: Error): void {
+    if (this.#isOver) return;
+    this.#isAborted = true;
+    this.#isOver = true;
+    const connection = this.#connection;
+    this.#connection = undefined;
+    connection?.drop(this);
+    this.#handler.onResponseError(this, reason);
+  }
+}
+
+/** One connection to a server that speaks HTTP/1.1: one request at a time, the next when the answer is complete. */
+export class ClientConnection {
+  readonly #owner: ConnectionOwner;
+  readonly #parser: HttpParser = parserFor(this);
+  #socket: Socket | undefined;
+  #error: Error | undefined;
+  #call: OutgoingCall | undefined;
+  /** All of the request is written. */
+  #isSent = false;
+  #stopBody: (() => void) | undefined;
+  /** Of a head that came in pieces. */
+  #headers: string[] = [];
+  #isInterim = false;
+  #keepsAlive = false;
+  #keepAliveSeconds: number | undefined;
+  /** The answer is complete; who gets the connection next waits until all that came with it has been looked at. */
+  #isComplete = false;
+  #isSpoiled = false;
+  /** When an answer must have begun, or an idle connection ends: in milliseconds of `performance.now()`; the pool looks. */
+  deadline = Number.POSITIVE_INFINITY;
+
+  constructor(owner: ConnectionOwner) {
+    this.#owner = owner;
+  }
+
+  /** For the socket that becomes `open`. */
+  readsInto(): ReadsInto {
+    const buffer = new Uint8Array(READ_BYTES);
+    return {
+      buffer,
+      callback: (bytes) => {
+        this.#read(buffer.subarray(0, bytes));
+        return true;
+      },
+    };
+  }
+
+  /** The socket is connected, and whoever must be verified at its other end is. */
+  open(socket: Socket): void {
+    this.#socket = socket;
+    socket.on("error", (error) => {
+      this.#error = error;
+    });
+    socket.once("end", () => this.#ended());
+    socket.once("close", () => this.#closed());
+    if (this.#isSpoiled || socket.destroyed) socket.destroy();
+  }
+
+  get isBusy(): boolean {
+    return this.#call !== undefined;
+  }
+
+  /** Something came that nobody asked for, or the socket has closed. */
+  get isUsable(): boolean {
+    return !this.#isSpoiled && this.#socket?.writable === true;
+  }
+
+  /** Sends the request of `call`, once it has begun. Returns false where it did not, and the connection is as idle as before. */
+  send(call: OutgoingCall, answerTimeoutMs: number): boolean {
+    let head: ReturnType<typeof requestHead>;
+    try {
+      if (!call.begin(this)) return false;
+      head = requestHead(call.request);
+    } catch (thrown) {
+      call.fail(errorOf(thrown));
+      return false;
+    }
+    this.#call = call;
+    this.#isComplete = false;
+    this.deadline = performance.now() + answerTimeoutMs;
+    this.#write(call.request.body, head, answerTimeoutMs);
+    return true;
+  }
+
+  #write(
+    body: OutgoingRequest["body"],
+    { text, framing }: { text: string; framing: Framing },
+    timeoutMs: number,
+  ): void {
+    const socket = this.#socket as Socket;
+    this.#isSent = body === null || Buffer.isBuffer(body);
+    if (body === null) {
+      socket.write(text, "latin1");
+    } else if (Buffer.isBuffer(body)) {
+      socket.cork();
+      socket.write(text, "latin1");
+      socket.write(body);
+      socket.uncork();
+    } else {
+      socket.write(text, "latin1");
+      this.#stopBody = this.#writeBody(socket, body, framing, timeoutMs);
+    }
+  }
+
+  /** Writes what comes, as much as goes. Returns how to stop that; the rest of the body is left to whoever it is from. */
+  #writeBody(socket: Socket, body: Readable, framing: Framing, timeoutMs: number): () => void {
+    let left = typeof framing === "object" ? framing.bytes : undefined;
+    const data = (chunk: Buffer) => {
+      if (left !== undefined) {
+        left -= chunk.length;
+        if (left < 0) return this.#fail(new CodedError("body-length", "the body is longer than was said of it"));
+      }
+      this.deadline = performance.now() + timeoutMs;
+      socket.cork();
+      if (left === undefined) socket.write(`${chunk.length.toString(16)}\r\n`, "latin1");
+      const goesOn = socket.write(chunk);
+      if (left === undefined) socket.write("\r\n", "latin1");
+      socket.uncork();
+      if (!goesOn) body.pause();
+    };
+    const drained = () => void body.resume();
+    const end = () => {
+      stop();
+      if (left !== undefined && left > 0) {
+        this.#fail(new CodedError("body-length", "the body is shorter than was said of it"));
+        return;
+      }
+      if (left === undefined) socket.write("0\r\n\r\n", "latin1");
+      this.#isSent = true;
+    };
+    const brokeOff = (error?: Error) => {
+      stop();
+      this.#fail(error ?? new CodedError("body-broken", "the body of the request broke off"));
+    };
+    const closed = () => {
+      if (!body.readableEnded) brokeOff();
+    };
+    const stop = () => {
+      this.#stopBody = undefined;
+      socket.off("drain", drained);
+      body.off("data", data).off("end", end).off("close", closed).off("error", brokeOff);
+      // Whatever becomes of what is left, it is not an error that nobody listens for.
+      body.on("error", () => undefined);
+    };
+    socket.on("drain", drained);
+    body.on("data", data).once("end", end).once("close", closed).once("error", brokeOff);
+    return () => {
+      stop();
+      body.pause();
+    };
+  }
+
+  pauseReading(): void {
+    this.#socket?.pause();
+  }
+
+  resumeReading(): void {
+    this.#socket?.resume();
+  }
+
+  /** Ends a call of which nobody wants to hear any more. */
+  drop(call: OutgoingCall): void {
+    if (this.#call === call) this.destroy();
+  }
+
+  /** Ends the connection at once; a call that is under way fails with `reason`. */
+  destroy(reason: Error = new CodedError("connection-closed", "the connection was closed")): void {
+    this.#isSpoiled = true;
+    this.#fail(reason);
+  }
+
+  #fail(error: Error): void {
+    this.#isSpoiled = true;
+    this.#socket?.destroy();
+    this.#stopBody?.();
+    const call = this.#call;
+    this.#call = undefined;
+    call?.fail(error);
+  }
+
+  #read(bytes: Uint8Array): void {
+    // Before there is anything to answer, or behind an answer.
+    if (this.#call === undefined || this.#socket === undefined) {
+      this.destroy();
+      return;
+    }
+    this.#parse(bytes);
+  }
+
+  /** Without bytes: nothing more comes. */
+  #parse(bytes?: Uint8Array): void {
+    let error: Error | undefined;
+    try {
+      const result = bytes === undefined ? this.#parser.finish() : this.#parser.execute(bytes);
+      if (typeof result === "object") {
+        error = new CodedError(result.code, `what it answers is not HTTP/1.1 (${result.code})`, { cause: result });
+      }
+    } catch (thrown) {
+      error = errorOf(thrown);
+    }
+    if (this.#isComplete) {
+      // Whatever is wrong came behind the answer.
+      if (error !== undefined) this.#isSpoiled = true;
+      this.#answered();
+    } else if (error !== undefined) {
+      this.#fail(error);
+    }
+  }
+
+  #ended(): void {
+    if (this.#call === undefined) return;
+    // A body without a length ends with its connection (RFC 9112 §6.3).
+    this.#parse();
+  }
+
+  #closed(): void {
+    this.#fail(this.#error ?? new CodedError("ECONNRESET", "the other side closed the connection"));
+    this.#owner.closed(this);
+    // Never from within it.
+    setImmediate(closeParser, this.#parser);
+  }
+
+  onBegin(): void {
+    if (this.#isComplete || this.#call === undefined) this.#isSpoiled = true;
+  }
+
+  onHeaders(headers: readonly string[]): void {
+    this.#headers.push(...headers);
+  }
+
+  onHead(headers: readonly string[] | undefined, status: number, isUpgrade: boolean, keepsAlive: boolean): number {
+    const rawHeaders = headers ?? this.#headers;
+    this.#headers = [];
+    const call = this.#call;
+    if (call === undefined || this.#isComplete) return SKIP_BODY;
+    if (isUpgrade || status === 101) {
+      throw new CodedError("upgrade-unasked", "it switched to a protocol that was not asked for");
+    }
+    this.#isInterim = status < 200;
+    if (this.#isInterim) return 0;
+    this.deadline = Number.POSITIVE_INFINITY;
+    this.#keepsAlive = keepsAlive;
+    this.#keepAliveSeconds = keepsAlive ? keepAliveOf(rawHeaders) : undefined;
+    call.head(status, rawHeaders);
+    return call.request.method === "HEAD" ? SKIP_BODY : 0;
+  }
+
+  onBody(chunk: Buffer): void {
+    if (!this.#isComplete) this.#call?.data(chunk);
+  }
+
+  onComplete(): void {
+    // Trailers: none was asked for.
+    this.#headers = [];
+    if (this.#isInterim) this.#isInterim = false;
+    else if (this.#call !== undefined) this.#isComplete = true;
+  }
+
+  #answered(): void {
+    const call = this.#call;
+    this.#isComplete = false;
+    this.#call = undefined;
+    // An answer before the end of the request: what is left of that would be read as the next one.
+    const isReusable = this.#keepsAlive && this.#isSent && !this.#isSpoiled && this.#socket?.writable === true;
+    if (!isReusable) {
+      this.#isSpoiled = true;
+      this.#stopBody?.();
+      this.#socket?.destroy();
+    }
+    call?.complete();
+    if (!isReusable) return;
+    this.#socket?.resume();
+    this.#owner.idle(this, this.#keepAliveSeconds);
+  }
+}
+
+const SKIP_BODY = 1;
+const HINT = /(?:^|[,;\s])timeout\s*=\s*"?(\d{1,9})/i;
+
+/** How long the server says that it keeps an idle connection. */
+function keepAliveOf(headers: readonly string[]): number | undefined {
+  for (let index = 0; index < headers.length; index += 2) {
+    const name = headers[index];
+    if (name?.length !== 10 || name.toLowerCase() !== "keep-alive") continue;
+    const hint = HINT.exec(headers[index + 1] ?? "")?.[1];
+    if (hint !== undefined) return Number(hint);
+  }
+  return undefined;
+}
+
+interface ParserOf extends HttpParser {
+  connection: ClientConnection;
+}
+
+function parserFor(connection: ClientConnection): HttpParser {
+  const parser = new HttpParserOfNode() as ParserOf;
+  parser.initialize(HttpParserOfNode.RESPONSE, {}, MAX_HEADER_BYTES, 0);
+  parser.connection = connection;
+  parser[ON_MESSAGE_BEGIN] = onBegin;
+  parser[ON_HEADERS] = onHeaders;
+  parser[ON_HEADERS_COMPLETE] = onHead;
+  parser[ON_BODY] = onBody;
+  parser[ON_MESSAGE_COMPLETE] = onComplete;
+  return parser;
+}
+
+function onBegin(this: ParserOf): void {
+  this.connection.onBegin();
+}
+
+function onHeaders(this: ParserOf, headers: readonly string[]): void {
+  this.connection.onHeaders(headers);
+}
+
+function onHead(
+  this: ParserOf,
+  _major: number,
+  _minor: number,
+  headers: readonly string[] | undefined,
+  _method: number | undefined,
+  _url: string | undefined,
+  status: number,
+  _text: string | undefined,
+  isUpgrade: boolean,
+  keepsAlive: boolean,
+): number {
+  return this.connection.onHead(headers, status, isUpgrade, keepsAlive);
+}
+
+function onBody(this: ParserOf, chunk: Buffer): void {
+  this.connection.onBody(chunk);
+}
+
+function onComplete(this: ParserOf): void {
+  this.connection.onComplete();
+}
+
+function closeParser(parser: HttpParser): void {
+  parser.close();
+}
+
+function errorOf(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}

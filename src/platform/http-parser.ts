@@ -1,0 +1,57 @@
+/**
+ * Node's own HTTP parser, without the streams that `node:http` builds on it. It has no documented interface: `node:http` itself takes it from this module,
+ * in every Node that we run on. Where it is gone one day, loading this fails, at the start.
+ */
+
+/** The head of a message. `headers` and `url` are undefined where they came in pieces before. */
+export type OnHeadersComplete = (
+  this: HttpParser,
+  major: number,
+  minor: number,
+  headers: string[] | undefined,
+  method: number | undefined,
+  url: string | undefined,
+  status: number | undefined,
+  statusText: string | undefined,
+  isUpgrade: boolean,
+  keepsAlive: boolean,
+) => number;
+
+/** Calls back by number: what a parser reads is told to the functions under the keys below. */
+export interface HttpParser {
+  /** `strict` is 0: not one leniency. */
+  initialize(type: number, resource: object, maxHeaderBytes: number, strict: 0): void;
+  /** Reads on. Returns how much it has read, or why it stopped. Throws what a function threw that it called. */
+  execute(bytes: Uint8Array): number | (Error & { readonly code: string });
+  /** Nothing more comes. Returns why that is no end. */
+  finish(): number | undefined | (Error & { readonly code: string });
+  /** Frees it. Never from within a function that it calls. */
+  close(): void;
+  [callback: number]: unknown;
+}
+
+interface HttpParserClass {
+  new (): HttpParser;
+  readonly REQUEST: number;
+  readonly RESPONSE: number;
+  readonly kOnMessageBegin: number;
+  readonly kOnHeaders: number;
+  readonly kOnHeadersComplete: number;
+  readonly kOnBody: number;
+  readonly kOnMessageComplete: number;
+}
+
+interface HttpCommon {
+  readonly HTTPParser: HttpParserClass;
+}
+
+const common = process.getBuiltinModule("_http_common" as "node:http") as unknown as HttpCommon;
+
+export const HttpParserOfNode = common.HTTPParser;
+export const ON_MESSAGE_BEGIN = HttpParserOfNode.kOnMessageBegin | 0;
+/** `headers, url`: of a head, or of the trailers behind a body, as much as the parser keeps at a time. */
+export const ON_HEADERS = HttpParserOfNode.kOnHeaders | 0;
+export const ON_HEADERS_COMPLETE = HttpParserOfNode.kOnHeadersComplete | 0;
+/** A piece of a body: bytes of its own. */
+export const ON_BODY = HttpParserOfNode.kOnBody | 0;
+export const ON_MESSAGE_COMPLETE = HttpParserOfNode.kOnMessageComplete | 0;
