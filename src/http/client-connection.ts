@@ -304,10 +304,12 @@ export class ClientConnection {
     if (this.#call === call) this.destroy();
   }
 
-  /** Ends the connection at once; a call that is under way fails with `reason`. */
+  /** Ends the connection; a call that is under way fails with `reason` when it has closed. */
   destroy(reason: Error = new CodedError("connection-closed", "the connection was closed")): void {
     this.#isSpoiled = true;
-    this.#fail(reason);
+    this.#error ??= reason;
+    this.#stopBody?.();
+    this.#socket?.destroy();
   }
 
   #fail(error: Error): void {
@@ -320,6 +322,7 @@ export class ClientConnection {
   }
 
   #read(bytes: Uint8Array): void {
+    if (this.#isSpoiled) return;
     // Before there is anything to answer, or behind an answer.
     if (this.#call === undefined || this.#socket === undefined) {
       this.destroy();

@@ -57,7 +57,10 @@ export class ClientPool implements Onward, ConnectionOwner {
   destroy(): Promise<void> {
     this.#isClosed = true;
     const reason = new CodedError("connection-closed", "the connections to there were closed");
-    for (const call of this.#waiting.splice(0)) call.fail(reason);
+    const waiting = this.#waiting.splice(0);
+    setImmediate(() => {
+      for (const call of waiting) call.fail(reason);
+    });
     for (const connection of [...this.#connections]) connection.destroy(reason);
     return this.#whenEmpty();
   }

@@ -231,7 +231,9 @@ class ForwardedAnswer implements AnswerHandler {
 
   #fail(thrown: unknown): void {
     if (this.#over) return;
-    const { response } = this.#exchange;
+    const { request, response } = this.#exchange;
+    // Whoever was cut off, their connections onward were too.
+    if (request.socket.destroyed) return this.callerGone();
     const refusal = asRefusal(thrown, this.#exchange.service.name);
     if (response.headersSent) {
       // What is out is out: only a broken connection tells the caller that the rest is missing.

@@ -256,14 +256,19 @@ describe("an answer", () => {
     await closed(server.sockets[0] as Socket);
   });
 
-  it("comes later on an idle connection: it is closed", async () => {
-    const { pool, server } = await serving((socket) => void socket.write(OK));
-    await answerOf(pool);
-    server.sockets[0]?.write(OK);
-    await closed(server.sockets[0] as Socket);
-    expect(await answerOf(pool)).toMatchObject({ body: "ok" });
-    expect(server.accepted).toBe(2);
-  });
+  for (const [name, bytes] of [
+    ["comes", OK],
+    ["begins", "H"],
+  ] as const) {
+    it(`${name} later on an idle connection: it is closed`, async () => {
+      const { pool, server } = await serving((socket) => void socket.write(OK));
+      await answerOf(pool);
+      server.sockets[0]?.write(bytes);
+      await closed(server.sockets[0] as Socket);
+      expect(await answerOf(pool)).toMatchObject({ body: "ok" });
+      expect(server.accepted).toBe(2);
+    });
+  }
 });
 
 describe("who waits for an answer", () => {

@@ -4,6 +4,7 @@ import { authzenMutants } from "./authzen-mutants.ts";
 import { badAnswerMutants } from "./bad-answer-mutants.ts";
 import { badInputMutants } from "./bad-input-mutants.ts";
 import { clientMutants } from "./client-mutants.ts";
+import { clientPoolMutants } from "./client-pool-mutants.ts";
 import { conditionMutants } from "./condition-mutants.ts";
 import { connectMutants } from "./connect-mutants.ts";
 import { durableMutants } from "./durable-mutants.ts";
@@ -438,6 +439,7 @@ export const mutants: readonly Mutant[] = [
   ...badAnswerMutants,
   ...badInputMutants,
   ...clientMutants,
+  ...clientPoolMutants,
   ...conditionMutants,
   ...connectMutants,
   ...egressMutants,
