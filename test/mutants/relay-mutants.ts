@@ -3,6 +3,7 @@ import type { Mutant } from "./mutants.ts";
 const RECORD_FIRST = "test/relay/record-first.test.ts";
 const CONNECTIONS = "test/relay/connections.test.ts";
 const KNOWN = "test/relay/known-calls.test.ts";
+const MUTUAL_TLS = "test/relay/mutual-tls.test.ts";
 
 /** Of the way of a call through the relay. */
 export const relayMutants: readonly Mutant[] = [
@@ -134,5 +135,24 @@ export const relayMutants: readonly Mutant[] = [
     find: "others.find((other) => subject.checkIssued(other))",
     replace: "others[0]",
     tests: ["test/spiffe/presented-chain.test.ts"],
+  },
+  {
+    id: "relay-bundles-apart",
+    check: "D12: an authority of another trust domain does not speak for ours",
+    file: "src/http/mutual-tls.ts",
+    find: "(trustDomain: TrustDomain) => bundles.x509Bundle(trustDomain)?.authorities;",
+    replace: `(trustDomain: TrustDomain) =>
+      [trustDomain, { name: "partner.example", equals: ({ name }: TrustDomain) => name === "partner.example" }].flatMap(
+        (one) => bundles.x509Bundle(one as TrustDomain)?.authorities ?? [],
+      );`,
+    tests: [MUTUAL_TLS],
+  },
+  {
+    id: "relay-certificate-kept",
+    check: "a certificate that cannot be used leaves the last one in its place",
+    file: "src/relay/inbound.ts",
+    find: "if (replaceCertificate(parts, servers, name, next)) svid = next;",
+    replace: "svid = next;\n    for (const one of servers) one.setSecureContext(secureContextOptions(next));",
+    tests: [MUTUAL_TLS],
   },
 ];
