@@ -19,6 +19,8 @@ export const badAnswerMutants: readonly Mutant[] = [
         '  ["no-header", referenceFrom],\n',
       ],
       ["own-address-content", "Content-Location names the relay", '  ["content-location", referenceFrom],\n'],
+      ["own-address-link", "Link leads to the relay", '  ["link", linksFrom],\n'],
+      ["own-address-link-string", "what stands in a string of Link is left alone", '"(?:[^"\\\\]|\\\\.)*"?|', ""],
       ["own-address-refresh", "Refresh leads to the relay", '  ["refresh", refreshFrom],\n'],
       [
         "own-address-alias",
