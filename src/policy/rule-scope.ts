@@ -278,7 +278,7 @@ function checkTcp(rule: Rule, scope: ScopeText, { yaml, names, path }: Pick<Plac
   }
 }
 
-/** A rule about targets of both kinds that asks for more than a host: of those reached by CONNECT it says something else than it seems to, or nothing. */
+/** A rule about targets of both kinds that asks for more than a host says less of those reached by CONNECT than it seems to. */
 function warnOfTargetsByHost(rule: Rule, { yaml, names, path }: Pick<Place, "yaml" | "names" | "path">): void {
   if (rule.to !== undefined && names.servicesAmong(rule.to).every(isTcp)) return;
   const targets = names.targetsByHost(rule.to).map(({ name }) => name);
@@ -292,8 +292,8 @@ function warnOfTargetsByHost(rule: Rule, { yaml, names, path }: Pick<Place, "yam
   if (inside || elsewhere || otherType) {
     yaml.warning("policy-by-host", path, `rule ${rule.name} says nothing about ${which}`, hint);
   } else if (asked !== undefined) {
-    const does = rule.effect === "deny" ? "denies whatever goes to" : "says nothing about";
-    yaml.warning("policy-by-host", path, `rule ${rule.name} ${does} ${which}: there is no ${asked.join(".")}`, hint);
+    const message = `rule ${rule.name} asks for ${asked.join(".")}, and there is none of ${which}`;
+    yaml.warning("policy-by-host", path, message, hint);
   }
 }
 
