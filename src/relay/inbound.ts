@@ -3,6 +3,7 @@ import type { ServerHttp2Session } from "node:http2";
 import { createServer } from "node:https";
 import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from "node:tls";
+import { endFailedHandshakes } from "../http/failed-handshakes.js";
 import { inboundNames, type ListenerNames } from "../http/host-check.js";
 import {
   endWith,
@@ -149,6 +150,7 @@ export async function openInboundLeg(
       refused(socket, "certificate-refused", `${reason} (${code})`);
       endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
     });
+    endFailedHandshakes(server, (socket, reason) => refused(socket, "handshake-failed", reason));
     servers.add(server);
     for (const end of ["close", "error"]) server.once(end, () => servers.delete(server));
     return { server, listener };

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
+import { endFailedHandshakes } from "../http/failed-handshakes.js";
 import { type HttpListener, listenInsideOn } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { type Peer, secureContextOptions, stillTrusted, verifyPeer } from "../http/mutual-tls.js";
@@ -66,8 +67,13 @@ export async function openTcpInboundLeg(relay: RelayParts, leg: Leg): Promise<In
     boundConnections(server, () => maxOf(leg.service()) + MAX_HANDSHAKES + MAX_BESIDE);
     const listener = tcpListener(server);
     const rawOf = boundHandshakes(server, (socket) => userBehind(parts.attestor, socket), MAX_HANDSHAKES);
-    // Also of a handshake that took too long: Node leaves it open.
-    server.on("tlsClientError", (_error, socket) => socket.destroy());
+    endFailedHandshakes(server, (_socket, reason) => {
+      const nobody = { caller: "(none)", callerDetail: "" };
+      recordRefusedConnection(parts, {
+        ...{ leg: "inbound", service: leg.service(), ...nobody },
+        ...{ code: "handshake-failed", reason },
+      });
+    });
     server.on("secureConnection", (socket) => {
       void carry(parts, leg, open, socket, rawOf(socket));
     });

@@ -2,6 +2,7 @@ import type { Mutant } from "./mutants.ts";
 
 const RECORD_FIRST = "test/relay/record-first.test.ts";
 const CONNECTIONS = "test/relay/connections.test.ts";
+const HANDSHAKES = "test/relay/failed-handshakes.test.ts";
 const KNOWN = "test/relay/known-calls.test.ts";
 const MUTUAL_TLS = "test/relay/mutual-tls.test.ts";
 
@@ -154,5 +155,29 @@ export const relayMutants: readonly Mutant[] = [
     find: "if (replaceCertificate(parts, servers, name, next)) svid = next;",
     replace: "svid = next;\n    for (const one of servers) one.setSecureContext(secureContextOptions(next));",
     tests: [MUTUAL_TLS],
+  },
+  {
+    id: "relay-handshake-recorded",
+    check: "a TLS handshake that fails is on record",
+    file: "src/http/failed-handshakes.ts",
+    find: 'if (code !== "ECONNRESET") failed(',
+    replace: "if (false) failed(",
+    tests: [HANDSHAKES],
+  },
+  {
+    id: "relay-handshake-ended",
+    check: "a connection whose TLS handshake takes too long is closed",
+    file: "src/http/failed-handshakes.ts",
+    find: "    socket.destroy();\n",
+    replace: "",
+    tests: [HANDSHAKES],
+  },
+  {
+    id: "relay-handshakes-looked-after",
+    check: "handshakes that fail at an inbound leg are ended and on record",
+    file: "src/relay/inbound.ts",
+    find: '    endFailedHandshakes(server, (socket, reason) => refused(socket, "handshake-failed", reason));\n',
+    replace: "",
+    tests: [HANDSHAKES],
   },
 ];
