@@ -178,8 +178,8 @@ export const badAnswerMutants: readonly Mutant[] = [
     id: "connect-backpressure",
     check: "a side of a tunnel that does not read makes the other one wait",
     file: "src/relay/byte-relay.ts",
-    find: "if (sink.write(chunk)) return;",
-    replace: "sink.write(chunk); return;",
+    find: "const goesOn = sink.write(chunk);",
+    replace: "const goesOn = sink.write(chunk) || true;",
     tests: ["test/relay/tunnel-flow.test.ts"],
   },
   ...(
