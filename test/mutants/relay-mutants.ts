@@ -180,4 +180,12 @@ export const relayMutants: readonly Mutant[] = [
     replace: "",
     tests: [HANDSHAKES],
   },
+  {
+    id: "relay-no-tickets",
+    check: "D12: an inbound leg offers no session to resume",
+    file: "src/http/mutual-tls.ts",
+    find: "    secureOptions: constants.SSL_OP_NO_TICKET,\n",
+    replace: "",
+    tests: [MUTUAL_TLS],
+  },
 ];

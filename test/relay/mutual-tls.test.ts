@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { createServer as createTlsHttpServer, request as tlsRequest } from "node:https";
-import { connect as connectTcp } from "node:net";
+import { type AddressInfo, connect as connectTcp } from "node:net";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { secureContextOf, secureContextOptions } from "../../src/http/mutual-tls.js";
@@ -371,6 +371,54 @@ describe("a service that speaks mutual TLS itself", () => {
   it("is called with the caller's SVID", async () => {
     const { status, callers } = await direct("services/direct", allowing);
     expect({ status, callers }).toEqual({ status: 200, callers: ["URI:spiffe://shop.local/agents/tests"] });
+  });
+
+  it("resumes no session with it, though it offers them (D12)", async () => {
+    const resumed: boolean[] = [];
+    // A server that is not ours, and has tickets.
+    const server = createTlsHttpServer({ requestCert: true, rejectUnauthorized: false }, (_request, response) =>
+      response.setHeader("Connection", "close").end("direct"),
+    );
+    server.on("secureConnection", (socket) => resumed.push(socket.isSessionReused()));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const id = SpiffeId.of(shop, "services/direct");
+    const calling = await runRelay({
+      services: [
+        {
+          name: "direct",
+          id,
+          protocol: "http",
+          listenPort: undefined,
+          upstream: { kind: "mtls", host: "127.0.0.1", port },
+        },
+      ],
+      identities: [testAgent],
+      rules: allowing,
+    });
+    server.setSecureContext({ ...secureContextOptions(calling.svidOf("services/direct")), secureOptions: 0 });
+    for (let call = 0; call < 3; call += 1) {
+      expect(await (await fetch(`${calling.urlOf("direct")}/v1/x`)).text()).toBe("direct");
+    }
+    expect(resumed).toEqual([false, false, false]);
+    // Who keeps what it offers is taken back: it could have been resumed.
+    const known = {
+      host: "127.0.0.1",
+      port,
+      secureContext: secureContextOf(calling.svidOf("agents/tests")),
+      rejectUnauthorized: false,
+    };
+    const first = connect(known);
+    const [session] = (await once(first, "session")) as [Buffer];
+    first.destroy();
+    const second = connect({ ...known, session });
+    await once(second, "secureConnect");
+    expect(second.isSessionReused()).toBe(true);
+    second.destroy();
+    await calling.close();
+    server.closeAllConnections();
+    server.close();
   });
 
   it("is not called where the policy denies: the outbound leg decides", async () => {
