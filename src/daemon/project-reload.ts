@@ -7,7 +7,7 @@ import type { AgentidEvent } from "../control-api/events.js";
 import type { Clock } from "../platform/clock.js";
 import type { EventBus } from "./event-bus.js";
 import { compareProjects, type Project } from "./project.js";
-import { newWarningsOf } from "./project-warnings.js";
+import { changedWarnings } from "./project-warnings.js";
 
 export type ReloadEvent = Extract<AgentidEvent, { event: "reload" }>;
 
@@ -116,13 +116,13 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
       return broken(thrown);
     }
     const followed = ({ config }: Project) => [config.policiesDirectory, ...engineFiles(config.policy)].join("\n");
-    const warnings = newWarningsOf(next, state.current);
+    const warnings = changedWarnings(state.current, next);
     const moved = followed(next) !== followed(state.current);
     state = { kind: "current", current: next };
     pending = undefined;
     // What was saved in the new folder before it was watched is looked at once it is.
     if (moved) void watch?.update(next.config).then(() => inTurn(() => saved({ accepted: false })));
-    for (const { code, message } of warnings) bus.emit({ event: "problem", severity: "warning", code, message });
+    for (const warning of warnings) bus.emit({ event: "problem", severity: "warning", ...warning });
     return emit("applied", next, widened, changes);
   }
 

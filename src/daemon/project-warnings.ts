@@ -7,7 +7,7 @@ export interface ProjectWarning {
   readonly message: string;
 }
 
-export function warningsOf({ warnings, config }: Pick<Project, "warnings" | "config">): readonly ProjectWarning[] {
+export function warningsOf({ warnings, config }: Warned): readonly ProjectWarning[] {
   return [
     ...warnings.map((message) => ({ code: "policy-warning" as const, message })),
     ...config.identities.flatMap(({ name, facts }) => {
@@ -25,13 +25,21 @@ export function warningsOf({ warnings, config }: Pick<Project, "warnings" | "con
   ];
 }
 
-/** Of what `next` warns of, what `before` did not; of its policies everything, since their files were looked at anew. */
-export function newWarningsOf(
-  next: Pick<Project, "warnings" | "config">,
-  before: Pick<Project, "warnings" | "config">,
-): readonly ProjectWarning[] {
-  const said = new Set(warningsOf(before).map(({ message }) => message));
-  return warningsOf(next).filter(({ code, message }) => code === "policy-warning" || !said.has(message));
+type Warned = Pick<Project, "warnings" | "config">;
+
+/** What of the warnings is over when `next` follows on `before`, and what is new; of policies everything is, since their files were looked at anew. */
+export function changedWarnings(
+  before: Warned,
+  next: Warned,
+): readonly (ProjectWarning & { readonly resolved?: true })[] {
+  const [old, now] = [warningsOf(before), warningsOf(next)];
+  const among = (others: readonly ProjectWarning[]) => (one: ProjectWarning) =>
+    others.some(({ code, message }) => code === one.code && message === one.message);
+  const [isOld, isNow] = [among(old), among(now)];
+  return [
+    ...old.filter((one) => !isNow(one)).map((one) => ({ ...one, resolved: true as const })),
+    ...now.filter((one) => one.code === "policy-warning" || !isOld(one)),
+  ];
 }
 
 /** The file behind a symbolic link, or undefined for a path that is itself or not there. */

@@ -35,7 +35,7 @@ describe("services that can be called around the relay", () => {
 
   const named = () =>
     dev.events.flatMap((event) =>
-      event.event === "problem" && event.code === "around-relay"
+      event.event === "problem" && event.code === "around-relay" && event.resolved !== true
         ? [/service (\w+) listens on TCP port (\d+)/.exec(event.message)?.slice(1).join(" ")]
         : [],
     );
@@ -56,6 +56,15 @@ describe("services that can be called around the relay", () => {
     expect(status.services.filter(({ reachableAround }) => reachableAround).map(({ name }) => name)).toEqual([
       ...["legacy", "orders", "ledger"],
     ]);
+  });
+
+  it("are named no more once they are gone", async () => {
+    const warnings = async () => (await agentid(["status"], { cwd: project })).stdout.match(/^warning: service \w+/gm);
+    expect(await warnings()).toEqual(["legacy", "orders", "ledger"].map((name) => `warning: service ${name}`));
+    const since = dev.events.length;
+    writeFileSync(join(project, "agentid.yaml"), yaml());
+    await dev.until((event) => event.event === "reload" && event.outcome === "applied", since);
+    expect(await warnings()).toEqual(["warning: service legacy"]);
   });
 
   it("are not those that agentid starts: they listen on a socket behind a folder of their owner's, and on no port", async () => {
