@@ -188,4 +188,25 @@ export const relayMutants: readonly Mutant[] = [
     replace: "",
     tests: [MUTUAL_TLS],
   },
+  ...(
+    [
+      ["relay-slow-head", "src/http/http-listener.ts", "headersTimeout: 10_000,", "headersTimeout: 0,"],
+      [
+        "relay-slow-preface",
+        "src/relay/grpc-servers.ts",
+        "const impatience = setTimeout(() => socket.destroy(), PREFACE_TIMEOUT_MS);",
+        "const impatience = setTimeout(() => undefined, PREFACE_TIMEOUT_MS);",
+      ],
+      [
+        "relay-slow-settings",
+        "src/relay/http2-listener.ts",
+        "const impatience = setTimeout(() => session.destroy(), SETTINGS_TIMEOUT_MS);",
+        "const impatience = setTimeout(() => undefined, SETTINGS_TIMEOUT_MS);",
+      ],
+    ] as const
+  ).map(([id, file, find, replace]) => ({
+    ...{ id, file, find, replace },
+    check: "a caller that does not come to ask anything is ended",
+    tests: ["test/relay/slow-callers.test.ts"],
+  })),
 ];
