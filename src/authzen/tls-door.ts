@@ -2,6 +2,7 @@ import { createServer } from "node:https";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import type { HostPort } from "../config/config.js";
+import { endFailedHandshakes } from "../http/failed-handshakes.js";
 import { loopbackNames } from "../http/host-check.js";
 import { httpListenerOptions, prepareHttpListener } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
@@ -46,6 +47,7 @@ export async function openTlsDoor(
     },
   );
   const listener = prepareHttpListener(server, () => undefined);
+  endFailedHandshakes(server, () => undefined);
   const settled = boundHandshakes(server, ({ remoteAddress, remotePort, localAddress, localPort }) =>
     parts.attestor.userOfTcpConnection?.({
       client: { address: remoteAddress ?? "", port: remotePort ?? 0 },

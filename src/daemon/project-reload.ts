@@ -7,6 +7,7 @@ import type { AgentidEvent } from "../control-api/events.js";
 import type { Clock } from "../platform/clock.js";
 import type { EventBus } from "./event-bus.js";
 import { compareProjects, type Project } from "./project.js";
+import { changedWarnings } from "./project-warnings.js";
 
 export type ReloadEvent = Extract<AgentidEvent, { event: "reload" }>;
 
@@ -115,14 +116,13 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
       return broken(thrown);
     }
     const followed = ({ config }: Project) => [config.policiesDirectory, ...engineFiles(config.policy)].join("\n");
+    const warnings = changedWarnings(state.current, next);
     const moved = followed(next) !== followed(state.current);
     state = { kind: "current", current: next };
     pending = undefined;
     // What was saved in the new folder before it was watched is looked at once it is.
     if (moved) void watch?.update(next.config).then(() => inTurn(() => saved({ accepted: false })));
-    for (const warning of next.warnings) {
-      bus.emit({ event: "problem", severity: "warning", code: "policy-warning", message: warning });
-    }
+    for (const warning of warnings) bus.emit({ event: "problem", severity: "warning", ...warning });
     return emit("applied", next, widened, changes);
   }
 

@@ -1,4 +1,3 @@
-import { realpathSync } from "node:fs";
 import { messageOf } from "../coded-error.js";
 import type { AgentidEvent } from "../control-api/events.js";
 import { socketPathIn } from "../platform/directories.js";
@@ -6,6 +5,7 @@ import { createWorkloadApi } from "../workload-api/server.js";
 import { type Attesting, startAttesting } from "./attesting.js";
 import { type Foundation, openFoundation, type TrustDomainOptions } from "./foundation.js";
 import { type Issuing, startIssuing } from "./issuing.js";
+import { warningsOf } from "./project-warnings.js";
 import type { Relaying } from "./relaying.js";
 
 export type { TrustDomainOptions } from "./foundation.js";
@@ -80,7 +80,7 @@ async function compose(foundation: Foundation, unwind: () => Promise<void>): Pro
     workloadApi,
     stop: ending.stop,
   });
-  warnAtStart(foundation);
+  for (const { code, message } of warningsOf(project)) foundation.problem("warning", code, message);
   folders.announce({ pid: process.pid, workloadApi, control });
   const ready = bus.emit({
     event: "ready",
@@ -142,38 +142,6 @@ async function startWorkloadApi(foundation: Foundation, attesting: Attesting, is
   await api.listen(path);
   undo.push(() => api.close());
   return `unix://${path}`;
-}
-
-function warnAtStart({ project, problem }: Foundation): void {
-  for (const warning of project.warnings) problem("warning", "policy-warning", warning);
-  for (const { name, facts } of project.config.identities) {
-    const runs = facts.exePath === undefined ? undefined : targetOfLink(facts.exePath);
-    if (runs === undefined) continue;
-    problem(
-      "warning",
-      "exe-is-link",
-      `${name}: ${facts.exePath} is a link; the kernel names ${runs}, so no process will match`,
-    );
-  }
-  for (const { name, upstream } of project.config.services) {
-    if (upstream.kind !== "tcp") continue;
-    problem(
-      "warning",
-      "around-relay",
-      `service ${name} listens on TCP port ${upstream.port}: anything on this machine can call it around the relay`,
-    );
-  }
-}
-
-/** The file behind a symbolic link, or undefined for a path that is itself or not there. */
-function targetOfLink(path: string): string | undefined {
-  try {
-    const target = realpathSync(path);
-    return target === path ? undefined : target;
-  } catch {
-    // Not there yet: what is not there runs nowhere.
-    return undefined;
-  }
 }
 
 function servicesOf({ project }: Foundation, { relay }: Relaying): ReadyEvent["services"] {

@@ -62,6 +62,7 @@ export type RefusalCode =
   | "process-changed"
   | "certificate-expired"
   | "certificate-refused"
+  | "handshake-failed"
   | "connection-limit"
   | "decision-failed"
   | "record-unwritable"

@@ -204,6 +204,12 @@ export class RuleNames {
     );
   }
 
+  /** The targets among what `patterns` name that are reached by CONNECT; undefined names everything. */
+  targetsByHost(patterns: readonly IdentityPattern[] | undefined): readonly NamedService[] {
+    const services = patterns === undefined ? this.#names.services : this.servicesAmong(patterns);
+    return services.filter(({ byHost }) => byHost === true);
+  }
+
   /** A type of `entities.yaml`. */
   entityType(type: string, others: readonly string[], at: PathInFile): void {
     if (this.#entities.types.includes(type)) return;

@@ -223,6 +223,7 @@ export function checkProtocols(rule: Rule, scope: ScopeText, { yaml, names, path
     );
   }
   checkTcp(rule, scope, { yaml, names, path });
+  warnOfTargetsByHost(rule, { yaml, names, path });
   const services = names.servicesAmong(rule.to);
   if ((scope.to === undefined && scope.resource === undefined) || services.length === 0) return;
   const key = scope.resource === undefined ? [...path, "tools"] : [...path, "resource"];
@@ -274,6 +275,25 @@ function checkTcp(rule: Rule, scope: ScopeText, { yaml, names, path }: Pick<Plac
     const key = onlyConnects ? "action" : "resource";
     const message = `${service.name} is an ${service.protocol} service, and connect is the action of tcp services`;
     yaml.problem("policy-rule", [...path, key], message, service.protocol === "mcp" ? "use tools" : "use method");
+  }
+}
+
+/** A rule about targets of both kinds that asks for more than a host says less of those reached by CONNECT than it seems to. */
+function warnOfTargetsByHost(rule: Rule, { yaml, names, path }: Pick<Place, "yaml" | "names" | "path">): void {
+  if (rule.to !== undefined && names.servicesAmong(rule.to).every(isTcp)) return;
+  const targets = names.targetsByHost(rule.to).map(({ name }) => name);
+  if (targets.length === 0) return;
+  const inside = [rule.tools, rule.paths, rule.uris, rule.prompts].some((part) => part !== undefined);
+  const elsewhere = rule.actions?.every((name) => !matchesName(name, CONNECT)) === true;
+  const otherType = rule.resourceType !== undefined && rule.resourceType !== "tcp";
+  const asked = rule.condition?.references.find(([root = ""]) => root === "request" || root === "args");
+  const which = `${targets.join(", ")}, reached by CONNECT, which can only decide by host`;
+  const hint = "a rule of its own with action: connect";
+  if (inside || elsewhere || otherType) {
+    yaml.warning("policy-by-host", path, `rule ${rule.name} says nothing about ${which}`, hint);
+  } else if (asked !== undefined) {
+    const message = `rule ${rule.name} asks for ${asked.join(".")}, and there is none of ${which}`;
+    yaml.warning("policy-by-host", path, message, hint);
   }
 }
 

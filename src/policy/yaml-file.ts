@@ -28,6 +28,7 @@ export type PolicyProblemCode =
   | "policy-method"
   | "policy-condition"
   | "policy-rule"
+  | "policy-by-host"
   | "policy-duplicate-name"
   | "policy-empty"
   | "policy-engine"

@@ -26,12 +26,13 @@ export interface RelayedBytes {
 export class ByteRelay {
   readonly over: Promise<RelayedBytes>;
   readonly #ends: readonly [End, End];
-  readonly #touched: () => void;
+  readonly #touched: (from: 0 | 1, chunk: Buffer) => void;
   readonly #counts: [number, number] = [0, 0];
   #error: string | undefined;
+  #finished = false;
 
-  /** `touched` is called for each piece that comes, from either side. */
-  constructor(caller: End, service: End, touched: () => void = () => undefined) {
+  /** `touched` is called for each piece that has come and goes on, from the caller (0) or the service (1). */
+  constructor(caller: End, service: End, touched: (from: 0 | 1, chunk: Buffer) => void = () => undefined) {
     const openedAt = performance.now();
     this.#ends = [caller, service];
     this.#touched = touched;
@@ -54,16 +55,31 @@ export class ByteRelay {
     for (const end of this.#ends) end.reset();
   }
 
+  /** Ends both sides in order, the caller and the service each with its last bytes. What still comes from them goes nowhere. */
+  finish(error: string, last: readonly [Buffer, Buffer]): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    this.#error ??= error;
+    for (const side of [0, 1] as const) {
+      const { stream } = this.#ends[side];
+      if (stream.writable) stream.end(last[side]);
+      stream.resume();
+    }
+  }
+
   #pump(from: 0 | 1, to: 0 | 1): void {
     const source = this.#ends[from].stream;
     const sink = this.#ends[to].stream;
     const goOn = () => source.resume();
     source.on("data", (chunk: Buffer) => {
+      if (this.#finished) return;
       this.#counts[from] += chunk.length;
-      this.#touched();
-      if (sink.write(chunk)) return;
-      source.pause();
-      sink.once("drain", goOn);
+      const goesOn = sink.write(chunk);
+      if (!goesOn) {
+        source.pause();
+        sink.once("drain", goOn);
+      }
+      this.#touched(from, chunk);
     });
     goOn();
     // Who has nothing to say may have ended before anybody listened.

@@ -16,6 +16,7 @@ import type { DurableCalls } from "./durable-calls.js";
 import type { DurableRequest } from "./durable-request.js";
 import type { Resolve } from "./egress-connection.js";
 import type { McpMessage } from "./mcp-message.js";
+import type { OpenWebSockets } from "./open-websocket.js";
 import type { RequestTarget } from "./request-target.js";
 import type { RunningService } from "./running-service.js";
 
@@ -47,6 +48,8 @@ export interface RelayParts {
   readonly upstreamTimeoutMs?: number;
   /** How many connections each listener serves at a time. Default 1,024. */
   readonly maxConnections?: number;
+  /** Of one relay, and made by it. */
+  readonly webSockets?: OpenWebSockets;
 }
 
 const ANSWER_TIMEOUT_MS = 300_000;

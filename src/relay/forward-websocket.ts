@@ -5,7 +5,7 @@ import { CodedError } from "../coded-error.js";
 import { Refusal } from "../http/refusal.js";
 import { headerOf } from "../http/request-headers.js";
 import { request } from "../platform/node-http.js";
-import { ByteRelay, type End } from "./byte-relay.js";
+import type { End } from "./byte-relay.js";
 import { recordOutcomeAtOnce, showEnd } from "./decision-record.js";
 import { answerTimeoutOf, type Exchange, filled, type RelayParts } from "./exchange.js";
 import { type AnswerHeaders, asRefusal } from "./forward.js";
@@ -118,7 +118,10 @@ async function switchProtocols(
   response.flushHeaders();
   response.detachSocket(asked.socket);
   const caller = endOf(asked.socket, filled(exchange.webSocket, "webSocket").head);
-  endSpan(exchange, await new ByteRelay(caller, upstream).over);
+  endSpan(
+    exchange,
+    await filled(parts.webSockets, "webSockets").carry(caller, upstream, exchange.decision !== undefined),
+  );
   showEnd(parts, exchange, { status: 101 });
 }
 

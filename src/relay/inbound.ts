@@ -3,6 +3,7 @@ import type { ServerHttp2Session } from "node:http2";
 import { createServer } from "node:https";
 import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from "node:tls";
+import { endFailedHandshakes } from "../http/failed-handshakes.js";
 import { inboundNames, type ListenerNames } from "../http/host-check.js";
 import {
   endWith,
@@ -43,6 +44,7 @@ import { nextHop } from "./next-hop.js";
 import { runPipeline } from "./pipeline.js";
 import { parseRequest, readMcpMessage } from "./request-steps.js";
 import type { RunningService } from "./running-service.js";
+import { replaceCertificate } from "./server-certificate.js";
 import type { Tickets } from "./tickets.js";
 import { traceCalls } from "./tracing.js";
 import type { UpstreamConnection } from "./upstream.js";
@@ -97,11 +99,12 @@ export async function openInboundLeg(
   };
   const listeners = new Set<HttpListener>();
   const servers = new Set<TlsServer>();
+  let svid = parts.svids.x509Svid(id);
   const grpc = inboundGrpcLeg(parts, leg, () => names, peers);
   const newGrpcServer = () => {
     const sessions = new Set<ServerHttp2Session>();
     const server = createTlsServer({
-      ...secureContextOptions(parts.svids.x509Svid(id)),
+      ...secureContextOptions(svid),
       requestCert: true,
       // Node verifies nothing: `admit` does, before a byte of a request is read.
       rejectUnauthorized: false,
@@ -121,7 +124,7 @@ export async function openInboundLeg(
     const server = createServer(
       {
         ...httpListenerOptions,
-        ...secureContextOptions(parts.svids.x509Svid(id)),
+        ...secureContextOptions(svid),
         requestCert: true,
         // Node verifies nothing: `admit` does, before a byte of a request is read.
         rejectUnauthorized: false,
@@ -147,13 +150,14 @@ export async function openInboundLeg(
       refused(socket, "certificate-refused", `${reason} (${code})`);
       endWith(socket, 401, "Unauthorized", "certificate-refused", reason);
     });
+    endFailedHandshakes(server, (socket, reason) => refused(socket, "handshake-failed", reason));
     servers.add(server);
     for (const end of ["close", "error"]) server.once(end, () => servers.delete(server));
     return { server, listener };
   };
 
-  const forgetRotation = parts.svids.onRotation(id, (svid) => {
-    for (const server of servers) server.setSecureContext(secureContextOptions(svid));
+  const forgetRotation = parts.svids.onRotation(id, (next) => {
+    if (replaceCertificate(parts, servers, name, next)) svid = next;
   });
   const dropDistrusted = () => {
     for (const [socket, { peer }] of peers) if (!stillTrusted(peer, parts.bundles, parts.clock)) socket.destroy();

@@ -25,10 +25,13 @@ const RENAMES: ReadonlyMap<string, Rename> = new Map([
   ["location", referenceFrom],
   ["content-location", referenceFrom],
   ["refresh", refreshFrom],
+  ["link", linksFrom],
 ]);
 const LENGTHS = new Set([...RENAMES.keys()].map(({ length }) => length));
 /** As browsers read it (HTML, shared declarative refresh steps): seconds, a separator, `url=`, quotes. */
 const REFRESH = /^(\s*[\d.]*[\s;,]*(?:url\s*=\s*)?)(?:"([^"]*).*|'([^']*).*|(.*))$/is;
+/** Targets of links, past strings that may hold whatever looks like one (RFC 8288 §3): a parameter is no place to go to. */
+const LINK_TARGET = /"(?:[^"\\]|\\.)*"?|<([^<>]*)>/gs;
 /** What a reference without a host is resolved to (RFC 6761: nobody's). */
 const NO_HOST = "relay.invalid";
 const WEB_SOCKET = { http: "ws", https: "wss" } as const;
@@ -72,6 +75,12 @@ function refreshFrom(value: string, here: Place, there: Onward): string {
   const reference = quotings.find((one) => one !== undefined) ?? "";
   const named = referenceFrom(reference, here, there);
   return named === reference ? value : `${before}${named}`;
+}
+
+function linksFrom(value: string, here: Place, there: Onward): string {
+  return value.replace(LINK_TARGET, (found, reference?: string) =>
+    reference === undefined ? found : `<${referenceFrom(reference, here, there)}>`,
+  );
 }
 
 function referenceFrom(reference: string, here: Place, there: Onward): string {

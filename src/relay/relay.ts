@@ -5,6 +5,7 @@ import { createCallerConnections } from "./caller-connections.js";
 import { createCallerPools } from "./caller-pools.js";
 import { createCallerSessions } from "./caller-sessions.js";
 import { answerTimeoutOf, type RelayParts } from "./exchange.js";
+import { createOpenWebSockets } from "./open-websocket.js";
 import { createProxyListener } from "./proxy-listener.js";
 import { isTunnelled, type RunningService } from "./running-service.js";
 import { endLegs, keepsItsListeners, openLegs, replaceService, type ServiceLegs } from "./service-legs.js";
@@ -46,7 +47,9 @@ export interface Relay {
   close(options: { graceMs: number }): Promise<void>;
 }
 
-export function createRelay(parts: RelayParts): Relay {
+export function createRelay(given: RelayParts): Relay {
+  const webSockets = createOpenWebSockets(given.clock);
+  const parts: RelayParts = { ...given, webSockets };
   const answerTimeoutMs = answerTimeoutOf(parts);
   const tickets = createTickets();
   const pools = createCallerPools({ ...parts, answerTimeoutMs });
@@ -179,6 +182,7 @@ export function createRelay(parts: RelayParts): Relay {
       closed = true;
       await updating;
       watchIdentities();
+      webSockets.goAway();
       // Callers first: what they wait for still runs behind them.
       await Promise.all(
         [proxy.leg(), ...[...legs.values()].map(({ outbound }) => outbound)].map((leg) => leg?.close(graceMs)),

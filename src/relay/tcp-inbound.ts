@@ -1,13 +1,12 @@
 import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
-import { messageOf } from "../coded-error.js";
+import { endFailedHandshakes } from "../http/failed-handshakes.js";
 import { type HttpListener, listenInsideOn } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { type Peer, secureContextOptions, stillTrusted, verifyPeer } from "../http/mutual-tls.js";
 import { boundHandshakes } from "../http/pending-handshakes.js";
 import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { bundlesFor } from "../identity/federates-with.js";
-import type { X509Svid } from "../identity/svid-source.js";
 import type { End } from "./byte-relay.js";
 import { userBehind } from "./calling-process.js";
 import { recordRefusedConnection } from "./decision-record.js";
@@ -15,6 +14,7 @@ import type { RelayParts } from "./exchange.js";
 import type { InboundLeg } from "./inbound.js";
 import { OpenConnection } from "./open-connection.js";
 import type { RunningService } from "./running-service.js";
+import { replaceCertificate } from "./server-certificate.js";
 import { boundConnections, connectToService, tcpListener, tlsEnd } from "./tcp-ends.js";
 import { decideConnection, endGently, newTcpExchange, recordEnd, recordRefusal } from "./tcp-exchange.js";
 import { breakOffIfDenied, maxOf, type TcpLeg } from "./tcp-outbound.js";
@@ -67,8 +67,13 @@ export async function openTcpInboundLeg(relay: RelayParts, leg: Leg): Promise<In
     boundConnections(server, () => maxOf(leg.service()) + MAX_HANDSHAKES + MAX_BESIDE);
     const listener = tcpListener(server);
     const rawOf = boundHandshakes(server, (socket) => userBehind(parts.attestor, socket), MAX_HANDSHAKES);
-    // Also of a handshake that took too long: Node leaves it open.
-    server.on("tlsClientError", (_error, socket) => socket.destroy());
+    endFailedHandshakes(server, (_socket, reason) => {
+      const nobody = { caller: "(none)", callerDetail: "" };
+      recordRefusedConnection(parts, {
+        ...{ leg: "inbound", service: leg.service(), ...nobody },
+        ...{ code: "handshake-failed", reason },
+      });
+    });
     server.on("secureConnection", (socket) => {
       void carry(parts, leg, open, socket, rawOf(socket));
     });
@@ -108,18 +113,6 @@ export async function openTcpInboundLeg(relay: RelayParts, leg: Leg): Promise<In
       await Promise.all([...listeners].map((one) => one.close(graceMs)));
     },
   };
-}
-
-/** A certificate that cannot be used leaves the one before in its place; who connects then finds that until it expires. */
-function replaceCertificate(parts: RelayParts, servers: ReadonlySet<Server>, name: string, svid: X509Svid): boolean {
-  try {
-    for (const server of servers) server.setSecureContext(secureContextOptions(svid));
-    return true;
-  } catch (thrown) {
-    const message = `service ${name} goes on with its last certificate: ${messageOf(thrown)}`;
-    parts.emit({ event: "problem", severity: "error", code: "certificate-unusable", message });
-    return false;
-  }
 }
 
 /** One connection from the end of its handshake to its own end. */

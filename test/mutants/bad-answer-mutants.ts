@@ -19,6 +19,8 @@ export const badAnswerMutants: readonly Mutant[] = [
         '  ["no-header", referenceFrom],\n',
       ],
       ["own-address-content", "Content-Location names the relay", '  ["content-location", referenceFrom],\n'],
+      ["own-address-link", "Link leads to the relay", '  ["link", linksFrom],\n'],
+      ["own-address-link-string", "what stands in a string of Link is left alone", '"(?:[^"\\\\]|\\\\.)*"?|', ""],
       ["own-address-refresh", "Refresh leads to the relay", '  ["refresh", refreshFrom],\n'],
       [
         "own-address-alias",
@@ -176,8 +178,8 @@ export const badAnswerMutants: readonly Mutant[] = [
     id: "connect-backpressure",
     check: "a side of a tunnel that does not read makes the other one wait",
     file: "src/relay/byte-relay.ts",
-    find: "if (sink.write(chunk)) return;",
-    replace: "sink.write(chunk); return;",
+    find: "const goesOn = sink.write(chunk);",
+    replace: "const goesOn = sink.write(chunk) || true;",
     tests: ["test/relay/tunnel-flow.test.ts"],
   },
   ...(

@@ -2,7 +2,9 @@ import type { Mutant } from "./mutants.ts";
 
 const RECORD_FIRST = "test/relay/record-first.test.ts";
 const CONNECTIONS = "test/relay/connections.test.ts";
+const HANDSHAKES = "test/relay/failed-handshakes.test.ts";
 const KNOWN = "test/relay/known-calls.test.ts";
+const MUTUAL_TLS = "test/relay/mutual-tls.test.ts";
 
 /** Of the way of a call through the relay. */
 export const relayMutants: readonly Mutant[] = [
@@ -135,4 +137,76 @@ export const relayMutants: readonly Mutant[] = [
     replace: "others[0]",
     tests: ["test/spiffe/presented-chain.test.ts"],
   },
+  {
+    id: "relay-bundles-apart",
+    check: "D12: an authority of another trust domain does not speak for ours",
+    file: "src/http/mutual-tls.ts",
+    find: "(trustDomain: TrustDomain) => bundles.x509Bundle(trustDomain)?.authorities;",
+    replace: `(trustDomain: TrustDomain) =>
+      [trustDomain, { name: "partner.example", equals: ({ name }: TrustDomain) => name === "partner.example" }].flatMap(
+        (one) => bundles.x509Bundle(one as TrustDomain)?.authorities ?? [],
+      );`,
+    tests: [MUTUAL_TLS],
+  },
+  {
+    id: "relay-certificate-kept",
+    check: "a certificate that cannot be used leaves the last one in its place",
+    file: "src/relay/inbound.ts",
+    find: "if (replaceCertificate(parts, servers, name, next)) svid = next;",
+    replace: "svid = next;\n    for (const one of servers) one.setSecureContext(secureContextOptions(next));",
+    tests: [MUTUAL_TLS],
+  },
+  {
+    id: "relay-handshake-recorded",
+    check: "a TLS handshake that fails is on record",
+    file: "src/http/failed-handshakes.ts",
+    find: 'if (code !== "ECONNRESET") failed(',
+    replace: "if (false) failed(",
+    tests: [HANDSHAKES],
+  },
+  {
+    id: "relay-handshake-ended",
+    check: "a connection whose TLS handshake takes too long is closed",
+    file: "src/http/failed-handshakes.ts",
+    find: "    socket.destroy();\n",
+    replace: "",
+    tests: [HANDSHAKES],
+  },
+  {
+    id: "relay-handshakes-looked-after",
+    check: "handshakes that fail at an inbound leg are ended and on record",
+    file: "src/relay/inbound.ts",
+    find: '    endFailedHandshakes(server, (socket, reason) => refused(socket, "handshake-failed", reason));\n',
+    replace: "",
+    tests: [HANDSHAKES],
+  },
+  {
+    id: "relay-no-tickets",
+    check: "D12: an inbound leg offers no session to resume",
+    file: "src/http/mutual-tls.ts",
+    find: "    secureOptions: constants.SSL_OP_NO_TICKET,\n",
+    replace: "",
+    tests: [MUTUAL_TLS],
+  },
+  ...(
+    [
+      ["relay-slow-head", "src/http/http-listener.ts", "headersTimeout: 10_000,", "headersTimeout: 0,"],
+      [
+        "relay-slow-preface",
+        "src/relay/grpc-servers.ts",
+        "const impatience = setTimeout(() => socket.destroy(), PREFACE_TIMEOUT_MS);",
+        "const impatience = setTimeout(() => undefined, PREFACE_TIMEOUT_MS);",
+      ],
+      [
+        "relay-slow-settings",
+        "src/relay/http2-listener.ts",
+        "const impatience = setTimeout(() => session.destroy(), SETTINGS_TIMEOUT_MS);",
+        "const impatience = setTimeout(() => undefined, SETTINGS_TIMEOUT_MS);",
+      ],
+    ] as const
+  ).map(([id, file, find, replace]) => ({
+    ...{ id, file, find, replace },
+    check: "a caller that does not come to ask anything is ended",
+    tests: ["test/relay/slow-callers.test.ts"],
+  })),
 ];

@@ -1,10 +1,10 @@
 import { once } from "node:events";
 import { createServer as createTlsHttpServer, request as tlsRequest } from "node:https";
-import { connect as connectTcp } from "node:net";
+import { type AddressInfo, connect as connectTcp } from "node:net";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { secureContextOf, secureContextOptions } from "../../src/http/mutual-tls.js";
-import type { X509BundleSource } from "../../src/identity/svid-source.js";
+import type { X509BundleSource, X509Svid } from "../../src/identity/svid-source.js";
 import { createX509Authority } from "../../src/identity/x509-authority.js";
 import type { RunningService } from "../../src/relay/running-service.js";
 import { SpiffeId, TrustDomain } from "../../src/spiffe/spiffe-id.js";
@@ -156,6 +156,47 @@ describe("the inbound leg", () => {
     before.destroy();
     after.destroy();
   });
+
+  it("goes on with its last certificate where the new one cannot be used, and says so", async () => {
+    const rotations: ((svid: X509Svid) => void)[] = [];
+    const { id } = invoices.service;
+    const relay = await runRelay({
+      services: [invoices.service],
+      identities: [testAgent, identity("agents/other")],
+      rules: RULES,
+      change: (parts) => ({
+        ...parts,
+        svids: {
+          x509Svid: (of, launchedBy) => parts.svids.x509Svid(of, launchedBy),
+          onRotation(of, listener) {
+            if (of.equals(id)) rotations.push(listener);
+            return parts.svids.onRotation(of, listener);
+          },
+        },
+      }),
+    });
+    const rotate = (svid: X509Svid) => {
+      for (const listener of rotations) listener(svid);
+    };
+    const serialAt = async (socket: TLSSocket) => {
+      expect(await ask(socket)).toContain("200 OK");
+      return socket.getPeerCertificate().serialNumber.toLowerCase();
+    };
+    const first = relay.svidOf(id.name);
+    const before = await connected(relay);
+    rotate({ ...first, privateKeyPkcs8: Buffer.from("no key") });
+    expect(relay.events).toContainEqual(expect.objectContaining({ event: "problem", code: "certificate-unusable" }));
+    expect(await serialAt(before)).toBe(first.serial);
+    const after = await connected(relay);
+    expect(await serialAt(after)).toBe(first.serial);
+    // The next one that can be used is.
+    await relay.keeper.rotateAll();
+    const next = await connected(relay);
+    expect(await serialAt(next)).toBe(relay.svidOf(id.name).serial);
+    expect(relay.svidOf(id.name).serial).not.toBe(first.serial);
+    for (const socket of [before, after, next]) socket.destroy();
+    await relay.close();
+  });
 });
 
 describe("a service of other trust domains' callers", () => {
@@ -167,10 +208,12 @@ describe("a service of other trust domains' callers", () => {
     ...authority.issue({ id, dnsNames: [], lifetimeSeconds: 600 }, now),
     ...{ id, rotateAt: new Date(now + 300_000), hint: "" },
   });
-  const known = (bundles: X509BundleSource): X509BundleSource => ({
+  const known = (bundles: X509BundleSource, ...more: readonly Buffer[]): X509BundleSource => ({
     ...bundles,
     x509Bundle: (of) =>
-      of.equals(partner) ? { trustDomain: partner, authorities: [authority.certificate] } : bundles.x509Bundle(of),
+      of.equals(partner)
+        ? { trustDomain: partner, authorities: [authority.certificate, ...more] }
+        : bundles.x509Bundle(of),
   });
 
   it("lets in those of trust domains that its identity federates with, and drops them when it does no more", async () => {
@@ -198,6 +241,35 @@ describe("a service of other trust domains' callers", () => {
     const closed = once(open, "close");
     configure([]);
     await closed;
+    await relay.close();
+  });
+
+  it("takes no word of one trust domain's authority for an identity of another, nor of an authority that nobody here knows", async () => {
+    // The partner has named it as one of its authorities; what it signs is for our trust domain.
+    const usurper = createX509Authority({ trustDomain: shop, lifetimeSeconds: 3600, now });
+    const stranger = createX509Authority({ trustDomain: partner, lifetimeSeconds: 3600, now });
+    const relay = await runRelay({
+      services: [invoices.service],
+      identities: [testAgent, identity("agents/other")],
+      rules: `rules:\n  - { name: all, allow: { from: ["agents/*", "${id}"], to: invoices } }\n`,
+      change: (parts) => ({ ...parts, bundles: known(parts.bundles, usurper.certificate) }),
+    });
+    const ours = SpiffeId.of(shop, "agents/other");
+    const tell = async (by: typeof authority, whom: SpiffeId) => {
+      const context = secureContextOf({
+        ...by.issue({ id: whom, dnsNames: [], lifetimeSeconds: 600 }, now),
+        ...{ id: whom, rotateAt: new Date(now + 300_000), hint: "" },
+      });
+      const { status } = await exchangeRaw(await connected(relay, { secureContext: context }), GET);
+      const last = relay.record.entries.findLast(({ kind }) => kind === "decision");
+      return { status, rule: last?.fields.rule, caller: last?.fields.caller };
+    };
+    const refused = { status: 401, rule: "certificate-refused", caller: "(none)" };
+    expect(await tell(usurper, ours)).toEqual(refused);
+    expect(await tell(stranger, id)).toEqual(refused);
+    expect(invoices.arrived.length).toBe(0);
+    expect(await tell(authority, id)).toMatchObject({ status: 200, caller: id.toString() });
+    expect((await exchangeRaw(await connected(relay), GET)).status).toBe(200);
     await relay.close();
   });
 });
@@ -299,6 +371,54 @@ describe("a service that speaks mutual TLS itself", () => {
   it("is called with the caller's SVID", async () => {
     const { status, callers } = await direct("services/direct", allowing);
     expect({ status, callers }).toEqual({ status: 200, callers: ["URI:spiffe://shop.local/agents/tests"] });
+  });
+
+  it("resumes no session with it, though it offers them (D12)", async () => {
+    const resumed: boolean[] = [];
+    // A server that is not ours, and has tickets.
+    const server = createTlsHttpServer({ requestCert: true, rejectUnauthorized: false }, (_request, response) =>
+      response.setHeader("Connection", "close").end("direct"),
+    );
+    server.on("secureConnection", (socket) => resumed.push(socket.isSessionReused()));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const id = SpiffeId.of(shop, "services/direct");
+    const calling = await runRelay({
+      services: [
+        {
+          name: "direct",
+          id,
+          protocol: "http",
+          listenPort: undefined,
+          upstream: { kind: "mtls", host: "127.0.0.1", port },
+        },
+      ],
+      identities: [testAgent],
+      rules: allowing,
+    });
+    server.setSecureContext({ ...secureContextOptions(calling.svidOf("services/direct")), secureOptions: 0 });
+    for (let call = 0; call < 3; call += 1) {
+      expect(await (await fetch(`${calling.urlOf("direct")}/v1/x`)).text()).toBe("direct");
+    }
+    expect(resumed).toEqual([false, false, false]);
+    // Who keeps what it offers is taken back: it could have been resumed.
+    const known = {
+      host: "127.0.0.1",
+      port,
+      secureContext: secureContextOf(calling.svidOf("agents/tests")),
+      rejectUnauthorized: false,
+    };
+    const first = connect(known);
+    const [session] = (await once(first, "session")) as [Buffer];
+    first.destroy();
+    const second = connect({ ...known, session });
+    await once(second, "secureConnect");
+    expect(second.isSessionReused()).toBe(true);
+    second.destroy();
+    await calling.close();
+    server.closeAllConnections();
+    server.close();
   });
 
   it("is not called where the policy denies: the outbound leg decides", async () => {

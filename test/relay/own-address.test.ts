@@ -196,6 +196,30 @@ it.each([
   expect(field(head, "Refresh")).toMatch(new RegExp(`^${before}(?:url=)?${way.base()}/next$`, "i"));
 });
 
+it.each([
+  ["<URL>; rel=next", "<OWN>; rel=next"],
+  [
+    '<URL>; rel="next", </next?p=3>; rel=last,<URL>;rel=first',
+    '<OWN>; rel="next", </next?p=3>; rel=last,<OWN>;rel=first',
+  ],
+  ["< URL >; rel=next", "<OWN>; rel=next"],
+  // What stands in a string is no link, whatever it looks like; nor is what has no end.
+  ['<URL>; title="a \\"<URL>, <URL>"; rel=next', '<OWN>; title="a \\"<URL>, <URL>"; rel=next'],
+  ['<URL>; title="<URL>', '<OWN>; title="<URL>'],
+  ["<URL; rel=next", "<URL; rel=next"],
+  ["<<URL>; rel=next", "<<OWN>; rel=next"],
+  ["<http://evil.example/URL>; rel=next", "<http://evil.example/URL>; rel=next"],
+  ["URL", "URL"],
+])("Link: %s leads to itself where it does", async (link, seen) => {
+  for (const way of ways) {
+    const named = (value: string, at: string) =>
+      value.replaceAll("URL", `http://127.0.0.1:${portAt(way.service())}/next`).replaceAll("OWN", at);
+    const head = await headFor(way, [`LINK: ${named(link, "")}`, "Link: </b>; rel=prev"], "200 OK");
+    expect(/^link: (.*)\r?$/im.exec(head)?.[1]).toBe(named(seen, `${way.base()}/next`));
+    expect(head).toMatch(/^Link: <\/b>; rel=prev\r?$/m);
+  }
+});
+
 it("a redirect to another service's address goes on as it is", async () => {
   const [way] = ways;
   if (way === undefined) throw new Error("no way");

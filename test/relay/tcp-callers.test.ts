@@ -115,11 +115,14 @@ describe("a caller with its own SVID", () => {
     ]);
   });
 
-  it("that speaks HTTP is refused inside the handshake, and one that names nothing on record", async () => {
+  it("that speaks HTTP is refused inside the handshake, and one that names nothing after it, both on record", async () => {
     const http = await secure({ ALPNProtocols: ["http/1.1", "h2"] });
     expect(await http.over).toMatch(/NO_APPLICATION_PROTOCOL/);
     expect(await asked(await secure({ ALPNProtocols: [] }))).toBe("");
-    expect(decisions(running)).toEqual([expect.objectContaining({ verdict: "DENY", rule: "protocol-unknown" })]);
+    expect(decisions(running)).toEqual([
+      expect.objectContaining({ verdict: "DENY", rule: "handshake-failed" }),
+      expect.objectContaining({ verdict: "DENY", rule: "protocol-unknown" }),
+    ]);
     expect(orders.arrived).toHaveLength(0);
     expect(await asked(await secure())).toBe("ping");
   });

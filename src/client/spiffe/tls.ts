@@ -108,7 +108,11 @@ export function createTlsServer(
     requestCert: true,
     rejectUnauthorized: false,
   });
-  tls.on("tlsClientError", (error) => onRefused?.(error));
+  tls.on("tlsClientError", (error, socket) => {
+    // Node leaves a connection open whose handshake took too long.
+    socket.destroy();
+    onRefused?.(error);
+  });
   tls.on("secureConnection", (socket) => {
     socket.on("error", () => {}); // the listener adds its own; without one a reset peer must not end the process
     let peer: Peer;

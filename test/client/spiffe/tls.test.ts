@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { Server } from "node:net";
+import { connect as connectTcp, type Server } from "node:net";
 import { type ConnectionOptions, connect, createServer as createRawTlsServer, type TLSSocket } from "node:tls";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import {
@@ -11,6 +11,7 @@ import {
   oneOf,
   type Peer,
   peerOf,
+  type TlsServerOptions,
   WorkloadApiError,
   type X509Svid,
 } from "../../../src/client/spiffe/index.js";
@@ -95,12 +96,16 @@ afterEach(async () => {
 });
 
 /** A server that greets those it lets in. */
-async function serve(authorize: Authorizer, svid = billing): Promise<RunningServer> {
+async function serve(
+  authorize: Authorizer,
+  svid = billing,
+  more: Pick<TlsServerOptions, "handshakeTimeoutMs"> = {},
+): Promise<RunningServer> {
   const identity = identityOf(svid, trusted);
   const met: Peer[] = [];
   const refused: Error[] = [];
   const received: string[] = [];
-  const options = { authorize, clock, onRefused: (reason: Error) => refused.push(reason) };
+  const options = { authorize, clock, onRefused: (reason: Error) => refused.push(reason), ...more };
   const server = createTlsServer(identity, options, (socket, peer) => {
     met.push(peer);
     socket.on("data", (data: Buffer) => received.push(data.toString()));
@@ -131,6 +136,15 @@ function rawOptions(svid: X509Svid) {
     key: svid.privateKey.export({ type: "pkcs8", format: "pem" }) as string,
   };
 }
+
+it("a connection that does not come out of its handshake in time is closed, and the server told", async () => {
+  const { port, refused, met } = await serve(oneOf(PLANNER), billing, { handshakeTimeoutMs: 200 });
+  const silent = connectTcp(port, "127.0.0.1");
+  silent.resume();
+  await once(silent, "close");
+  expect(refused.map(codeOf)).toEqual(["ERR_TLS_HANDSHAKE_TIMEOUT"]);
+  expect(met).toEqual([]);
+});
 
 describe("mutual TLS by SPIFFE ID", () => {
   it("tells each side who the other is", async () => {

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 
 import grpc
 
@@ -40,7 +41,17 @@ print(json.dumps(outcome(lambda: [item.decode() for item in follow(iter([b"a", b
 print(json.dumps(outcome(lambda: hashlib.sha256(get(large, timeout=20)).digest() == hashlib.sha256(large).digest())))
 print(json.dumps(outcome(lambda: get(b"slow", timeout=1).decode())))
 
-stream = follow(iter([b"a"]), timeout=20)
+over = threading.Event()
+
+
+def asked():
+    # A call whose requests are at their end might end well before it is cancelled.
+    yield b"a"
+    over.wait(20)
+
+
+stream = follow(asked(), timeout=20)
 next(stream)
 stream.cancel()
+over.set()
 print(json.dumps(outcome(lambda: [item.decode() for item in stream])))
