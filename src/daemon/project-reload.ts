@@ -116,14 +116,20 @@ export function followProject(options: ProjectReloadOptions): ProjectReload {
     }
     const followed = ({ config }: Project) => [config.policiesDirectory, ...engineFiles(config.policy)].join("\n");
     const moved = followed(next) !== followed(state.current);
+    tellWarnings(state.current.warnings, next.warnings);
     state = { kind: "current", current: next };
     pending = undefined;
     // What was saved in the new folder before it was watched is looked at once it is.
     if (moved) void watch?.update(next.config).then(() => inTurn(() => saved({ accepted: false })));
-    for (const warning of next.warnings) {
-      bus.emit({ event: "problem", severity: "warning", code: "policy-warning", message: warning });
-    }
     return emit("applied", next, widened, changes);
+  }
+
+  /** Those that are new, and those that are over. */
+  function tellWarnings(before: readonly string[], after: readonly string[]): void {
+    const warn = (message: string) =>
+      ({ event: "problem", severity: "warning", code: "policy-warning", message }) as const;
+    for (const each of before.filter((one) => !after.includes(one))) bus.emit({ ...warn(each), resolved: true });
+    for (const each of after.filter((one) => !before.includes(one))) bus.emit(warn(each));
   }
 
   function record(
