@@ -135,11 +135,11 @@ export class YamlFile {
       }
       return;
     }
-    const where = path.length === 0 ? "the file" : path.join(".");
+    const where = path.length > 0 ? `${path.join(".")}: ` : found === null ? "" : "the file: ";
     const { words } = wrongValue(issue, found, path.length === 0);
     const near = issue.code === "invalid_value" && typeof found === "string";
     const hint = near ? nearestHint(found, issue.values.map(String)) : undefined;
-    this.#report("error", "policy-shape", this.#offsetOf(path), `${where}: ${words}`, hint);
+    this.#report("error", "policy-shape", this.#offsetOf(path), `${where}${words}`, hint);
   }
 
   #report(

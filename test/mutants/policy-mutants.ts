@@ -17,8 +17,8 @@ export const policyMutants: readonly Mutant[] = [
     id: "proposal-way-around",
     check: "a proposal that is a way around an approval, a limit or a user says so",
     file: "src/policy/proposals.ts",
-    find: "${withoutWhat(considered, decision, set)}",
-    replace: "",
+    find: "withoutWhat(considered, decision, set)",
+    replace: '""',
     tests: ["test/policy/proposals.test.ts"],
   },
   {
