@@ -1,6 +1,7 @@
-import { Command, Flags } from "@oclif/core";
+import { Command, Errors, Flags } from "@oclif/core";
 import { CodedError } from "../coded-error.js";
 import { printFailure } from "./failure.js";
+import { wrongArguments } from "./wrong-usage.js";
 
 export { EXIT } from "./failure.js";
 
@@ -18,11 +19,15 @@ export abstract class AgentidCommand extends Command {
     }),
   };
 
-  protected override async catch(thrown: Error & { exitCode?: number; oclif?: { exit?: number } }): Promise<unknown> {
-    // oclif's own: wrong usage, --help, an explicit exit.
-    if (!(thrown instanceof CodedError) && (thrown.oclif !== undefined || process.env.DEBUG))
-      return super.catch(thrown);
-    printFailure(thrown, this.jsonEnabled());
+  protected override async catch(thrown: Error): Promise<unknown> {
+    // oclif's own: --help, an explicit exit.
+    const exits = thrown instanceof Errors.ExitError;
+    if (exits || (!(thrown instanceof CodedError) && process.env.DEBUG)) return super.catch(thrown);
+    // Commands parse their arguments before all else.
+    const wrong = !this.parsed && !(thrown instanceof CodedError);
+    // Else the framework warns developers of a command that has not looked at its arguments.
+    this.parsed = true;
+    printFailure(wrong ? wrongArguments(thrown, this.id ?? "", this.config) : thrown, this.jsonEnabled());
     return undefined;
   }
 }

@@ -1,4 +1,5 @@
 import { Flags } from "@oclif/core";
+import { CodedError } from "../coded-error.js";
 import { destination } from "../control-api/display-text.js";
 import { AgentidCommand, EXIT } from "./base-command.js";
 
@@ -25,9 +26,14 @@ export default class Ci extends AgentidCommand {
     const dashes = this.argv.indexOf("--");
     const command = dashes === -1 ? [] : this.argv.slice(dashes + 1);
     const { flags, argv } = await this.parse(Ci, dashes === -1 ? this.argv : this.argv.slice(0, dashes));
-    if (argv.length > 0)
-      this.error(`${String(argv[0])} stands before --: agentid ci -- ${argv.join(" ")}`, { exit: EXIT.usage });
-    if (command.length === 0) this.error("a command is missing: agentid ci -- CMD…", { exit: EXIT.usage });
+    if (argv.length > 0) {
+      throw new CodedError("wrong-usage", `${String(argv[0])} stands before --`, {
+        hint: `agentid ci -- ${argv.join(" ")}`,
+      });
+    }
+    if (command.length === 0) {
+      throw new CodedError("wrong-usage", "a command is missing", { hint: "agentid ci -- CMD…" });
+    }
     const { runInEphemeralTrustDomain } = await import("../daemon/ephemeral-run.js");
     const report = await runInEphemeralTrustDomain({
       command,

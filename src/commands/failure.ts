@@ -8,6 +8,7 @@ const EXIT_CODES: Readonly<Record<string, number>> = {
   "launch-refused": EXIT.denied,
   "not-administrator": EXIT.denied,
   "bad-request": EXIT.usage,
+  "wrong-usage": EXIT.usage,
   "workload-api-unavailable": EXIT.notRunning,
   "workload-api-permission-denied": EXIT.denied,
   "workload-api-address-missing": EXIT.usage,

@@ -38,26 +38,38 @@ function problemsOf(issue: Issue, base: ValuePath, shape: JsonSchema, source: Ya
     }
     case "invalid_union":
       return unionProblems(issue, path, shape, source);
-    case "invalid_type":
-      return [missingOrWrongKind(issue.expected, path, source)];
-    case "invalid_value": {
+    default: {
       const found = valueAt(source.value, path);
-      const known = issue.values.map(String);
-      return [
-        source.problem(
-          path,
-          `must be ${known.join(" or ")}${typeof found === "string" ? suggestion(found, known).replace(/^; known here.*/, "") : ""}`,
-        ),
-      ];
+      const { words, part } = wrongValue(issue, found, path.length === 0);
+      const near = issue.code === "invalid_value" && typeof found === "string" ? nearestOf(found, issue.values) : "";
+      return [source.problem(path, `${words}${near}`, part)];
     }
+  }
+}
+
+function nearestOf(found: string, values: readonly unknown[]): string {
+  return suggestion(found, values.map(String)).replace(/^; known here.*/, "");
+}
+
+/** What is wrong with the value `found`, in words, and whether its key or the value itself is the place to look at. */
+export function wrongValue(
+  issue: Issue,
+  found: unknown,
+  isFile: boolean,
+): { readonly words: string; readonly part?: "key" } {
+  switch (issue.code) {
+    case "invalid_type":
+      return missingOrWrongKind(issue.expected, found, isFile);
+    case "invalid_value":
+      return { words: `must be ${issue.values.map(String).join(" or ")}` };
     case "too_small":
-      return [
-        source.problem(path, issue.origin === "array" ? "must not be empty" : `must be ${issue.minimum} or more`),
-      ];
+      if (issue.origin === "array" || issue.origin === "string") return { words: "must not be empty" };
+      return { words: `must be ${issue.minimum} or more` };
     case "too_big":
-      return [source.problem(path, `must be ${issue.maximum} or less`)];
+      if (issue.origin === "string") return { words: `must be at most ${issue.maximum} characters` };
+      return { words: `must be ${issue.maximum} or less` };
     default:
-      return [source.problem(path, issue.message)];
+      return { words: issue.message };
   }
 }
 
@@ -81,14 +93,15 @@ function unionProblems(
   return [source.problem(path, `must be ${kinds.join(" or ")}, not ${kindOf(written)}`)];
 }
 
-function missingOrWrongKind(expected: string, path: ValuePath, source: YamlSource): ConfigProblem {
-  const found = valueAt(source.value, path);
-  if (found === undefined) return source.problem(path, "is missing", "key");
-  if (found === null) {
-    return source.problem(path, path.length === 0 ? "the file is empty" : "has no value", "key");
-  }
+function missingOrWrongKind(
+  expected: string,
+  found: unknown,
+  isFile: boolean,
+): { readonly words: string; readonly part?: "key" } {
+  if (found === undefined) return { words: "is missing", part: "key" };
+  if (found === null) return { words: isFile ? "the file is empty" : "has no value", part: "key" };
   const quotes = expected === "string" && typeof found !== "object" ? "; write it in quotes" : "";
-  return source.problem(path, `must be ${kindName(expected)}, not ${kindOf(found)}${quotes}`);
+  return { words: `must be ${kindName(expected)}, not ${kindOf(found)}${quotes}` };
 }
 
 function kindName(expected: string): string {
@@ -146,6 +159,11 @@ function shapeOf(schema: z.ZodType): JsonSchema {
 }
 
 const SHAPES = new WeakMap<z.ZodType, JsonSchema>();
+
+/** The keys that `schema` knows at `path` of `value`. */
+export function knownKeys(schema: z.ZodType, path: ValuePath, value: unknown): readonly string[] {
+  return knownKeysAt(shapeOf(schema), path, value);
+}
 
 /** The keys that the schema knows at `path`, following the form that the written value has. */
 function knownKeysAt(shape: JsonSchema, path: ValuePath, value: unknown): readonly string[] {

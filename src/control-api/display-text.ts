@@ -47,5 +47,7 @@ const STACKED_MARKS = /(\p{M}{3})\p{M}+/gu;
 
 /** Where a call goes: `invoices/v1/items`, `payments/issue_refund`. */
 export function destination(service: string, target: string): string {
+  // A record is asked about as a whole: `record:record-1`.
+  if (service.endsWith(`:${target}`)) return service;
   return target.startsWith("/") ? service + target : `${service}/${target}`;
 }

@@ -109,6 +109,12 @@ const problemSeen = z.object({
   resolved: z.boolean().optional(),
 });
 
+/** What a problem is about: an event with the same subject takes its place, and ends it where it is `resolved`. */
+export function subjectOfProblem({ code, message }: { readonly code: string; readonly message: string }): string {
+  // A broken save has one place, whatever it says; other problems are told apart by their text.
+  return code === "reload-broken" ? code : `${code} ${message}`;
+}
+
 /** Where other enforcement points ask. */
 export const authzenAddresses = z.object({
   socket: z.string().describe("unix:///…"),

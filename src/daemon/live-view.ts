@@ -1,5 +1,5 @@
 import type { LaunchRegistry } from "../attestation/launches.js";
-import type { AgentidEvent } from "../control-api/events.js";
+import { type AgentidEvent, subjectOfProblem } from "../control-api/events.js";
 import type { Platform } from "../platform/platform.js";
 
 /** What the events so far add up to: counts, problems that are not over, processes seen with an identity. */
@@ -48,8 +48,7 @@ export function createLiveView(platform: Platform, launches: LaunchRegistry): Li
         if (event.verdict === "DENY") denied += 1;
       }
       if (event.event !== "problem") return;
-      // A broken save has one place, whatever it says; other problems are told apart by their text.
-      const key = event.code === "reload-broken" ? event.code : `${event.code} ${event.message}`;
+      const key = subjectOfProblem(event);
       problems.delete(key);
       if (event.resolved) return;
       const { severity, code, message } = event;

@@ -27,7 +27,7 @@ export function warningsOf({ warnings, config }: Warned): readonly ProjectWarnin
 
 type Warned = Pick<Project, "warnings" | "config">;
 
-/** What of the warnings is over when `next` follows on `before`, and what is new; of policies everything is, since their files were looked at anew. */
+/** What of the warnings is over when `next` follows on `before`, and what is new. */
 export function changedWarnings(
   before: Warned,
   next: Warned,
@@ -38,7 +38,7 @@ export function changedWarnings(
   const [isOld, isNow] = [among(old), among(now)];
   return [
     ...old.filter((one) => !isNow(one)).map((one) => ({ ...one, resolved: true as const })),
-    ...now.filter((one) => one.code === "policy-warning" || !isOld(one)),
+    ...now.filter((one) => !isOld(one)),
   ];
 }
 

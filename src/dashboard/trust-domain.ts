@@ -1,4 +1,4 @@
-import type { AgentidEvent, CallDecidedEvent } from "../control-api/events.js";
+import { type AgentidEvent, type CallDecidedEvent, subjectOfProblem } from "../control-api/events.js";
 import type { Status } from "../control-api/routes.js";
 import { emptyCallLog, recordCalls } from "./call-log.js";
 import { countCall, noCalls } from "./call-rate.js";
@@ -65,7 +65,8 @@ function applyEvent(state: State, event: AgentidEvent): State {
     case "reload":
       return withPendingReload(
         { ...state, reloads: [...state.reloads, event].slice(-MAX_RELOADS) },
-        pendingAfter(state.pendingReload, event),
+        // Also where a file does not parse: what waited is no longer what the files say, and nobody can accept it.
+        event.outcome === "waiting" ? event : undefined,
       );
     case "problem":
       return { ...state, problems: problemsAfter(state, event) };
@@ -102,12 +103,6 @@ function withChange(identity: Identity, event: Extract<AgentidEvent, { event: "i
   };
 }
 
-/** A file that does not parse changes nothing, so what waited before it still waits. */
-function pendingAfter(before: ReloadEvent | undefined, event: ReloadEvent): ReloadEvent | undefined {
-  if (event.outcome === "waiting") return event;
-  return event.outcome === "failed" ? before : undefined;
-}
-
 /** A question about a reload closes when another one waits: nobody may accept what they have not read. */
 function withPendingReload(state: State, pending: ReloadEvent | undefined): State {
   const { pendingReload: _before, ...rest } = state;
@@ -121,6 +116,7 @@ function withPendingReload(state: State, pending: ReloadEvent | undefined): Stat
 
 function problemsAfter(state: State, event: Extract<AgentidEvent, { event: "problem" }>): State["problems"] {
   const { severity, code, message } = event;
-  const others = state.problems.filter((problem) => problem.code !== code || problem.message !== message);
+  const subject = subjectOfProblem(event);
+  const others = state.problems.filter((problem) => subjectOfProblem(problem) !== subject);
   return event.resolved === true ? others : [...others, { severity, code, message }].slice(-MAX_PROBLEMS);
 }

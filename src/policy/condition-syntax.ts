@@ -2,7 +2,8 @@ import type { ASTNode } from "@marcbachmann/cel-js";
 import { CodedError } from "../coded-error.js";
 import { MACROS } from "./condition-cost.js";
 import { KNOWN_MEMBERS, LINEAR_MATCHES, linearPattern, nameOurs, ZONED } from "./condition-environment.js";
-import { isTimeZone } from "./time-zone.js";
+import { nearestHint } from "./policy-names.js";
+import { isTimeZone, nearestTimeZone } from "./time-zone.js";
 
 /** `args.amount` in a condition: where it stands and which members it reads. */
 export interface Reference {
@@ -66,7 +67,12 @@ function depthBelow(node: ASTNode & { op: "rcall" }, depth: number): number {
   if (method === LINEAR_MATCHES) checkPattern(node, parameters[0]);
   const last = parameters.at(-1);
   if (ZONED.has(method) && last?.op === "value" && !isTimeZone(String(last.args))) {
-    throw new ConditionError(`no such time zone: ${String(last.args)}`, last.start, "as Europe/Berlin, UTC or +02:00");
+    const zone = String(last.args);
+    throw new ConditionError(
+      `no such time zone: ${zone}`,
+      last.start,
+      nearestTimeZone(zone) ?? "as Europe/Berlin, UTC or +02:00",
+    );
   }
   const variable = parameters[0];
   if ((MACROS.has(method) || method === "bind") && variable?.op === "id") {
@@ -130,11 +136,12 @@ function checkMembers(reference: Reference): void {
   const [root = "", member] = reference.path;
   const known = KNOWN_MEMBERS[root];
   if (known === undefined || member === undefined || known.includes(member)) return;
-  const choice = known.length === 0 ? `${root} has no members` : `${root} has ${known.join(", ")}`;
+  const choice = known.length === 0 ? `${root} has no members` : nearestHint(member, known);
   throw new ConditionError(`no such member: ${reference.text}`, reference.start, choice);
 }
 
-function childrenOf(node: ASTNode): readonly ASTNode[] {
+/** The parts of a node, in the order of the source. */
+export function childrenOf(node: ASTNode): readonly ASTNode[] {
   switch (node.op) {
     case "value":
     case "id":

@@ -4,6 +4,7 @@ import type { Properties } from "./access-request.js";
 import { boundOn, type Extent } from "./condition-cost.js";
 import { conditionEnvironment, inTheirNames } from "./condition-environment.js";
 import { extentOf } from "./condition-extent.js";
+import { misnamed } from "./condition-names.js";
 import { ConditionError, type ConditionSyntax, type Reference, readSyntax } from "./condition-syntax.js";
 import { conditionThread } from "./condition-thread.js";
 import { turnsOf } from "./condition-turns.js";
@@ -80,6 +81,12 @@ export interface Condition {
   bound(input: Extent): number;
   /** What it reads of the arguments: `["amount"]`, `["customer", "address"]`. */
   readonly argumentsRead: readonly { readonly path: readonly string[]; readonly position: number }[];
+  /** The labels of caller and service that it reads: `team`. */
+  readonly labelsRead: readonly {
+    readonly label: string;
+    readonly of: "caller" | "resource";
+    readonly position: number;
+  }[];
 }
 
 export interface ConditionOptions {
@@ -113,7 +120,10 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
   const checked = parsed.check();
   if (!checked.valid) {
     const message = inTheirNames(checked.error?.summary ?? "condition is not valid");
-    throw new ConditionError(message, checked.error?.range?.start ?? 0);
+    const position = checked.error?.range?.start ?? 0;
+    const name = misnamed(parsed.ast, message, position);
+    if (name !== undefined) throw new ConditionError(name.message, name.position, name.hint);
+    throw new ConditionError(message, position);
   }
   if (checked.type !== "bool" && checked.type !== "dyn") {
     throw new ConditionError(`condition must be true or false, not ${checked.type}`, 0);
@@ -169,6 +179,11 @@ export function compileCondition(source: string, { sensitive = [] }: ConditionOp
     bound,
     argumentsRead: syntax.references.flatMap(({ path: [root, ...path], start }) =>
       root === "args" && path.length > 0 ? [{ path, position: start }] : [],
+    ),
+    labelsRead: syntax.references.flatMap(({ path: [of, member, label], start }) =>
+      (of === "caller" || of === "resource") && member === "labels" && label !== undefined
+        ? [{ label, of, position: start }]
+        : [],
     ),
     evaluate(input) {
       const steps = stepsFor(input);

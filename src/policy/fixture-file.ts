@@ -1,8 +1,10 @@
 import { z } from "zod";
 import { messageOf } from "../coded-error.js";
+import { METHODS } from "../platform/node-http.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import type { AccessRequest, Properties, SubjectProperties } from "./access-request.js";
 import { CONNECT, httpAccessRequest, mcpAccessRequest, tcpAccessRequest } from "./access-request-of.js";
+import { MCP_METHODS } from "./mcp-methods.js";
 import { isIdentityName, nearestHint, type PolicyNames } from "./policy-names.js";
 import type { PathInFile, YamlFile } from "./yaml-file.js";
 
@@ -54,7 +56,10 @@ const fixtureFileSchema = z.strictObject({
       as: oneOrMore.optional().describe("identities that call, each for itself; left out: a caller without one"),
       launchedBy: z.array(z.string()).optional().describe("agents that launched the caller, nearest first"),
       evidence: z.enum(["kernel", "launch", "parent", "weak", "certificate"]).optional(),
-      at: z.iso.datetime({ offset: true }).optional().describe("when it is: 2025-01-15T12:00:00Z; the clock stands"),
+      at: z.iso
+        .datetime({ offset: true, error: "must be a time: 2025-01-15T12:00:00Z" })
+        .optional()
+        .describe("when it is: 2025-01-15T12:00:00Z; the clock stands"),
       context: properties.optional().describe("laid under the context of every question: { user: alice }"),
       calls: z.array(z.string()).min(1).optional().describe("every identity of `as` makes each of these calls"),
       allowed: z
@@ -232,12 +237,24 @@ class TestReader {
         this.#problem(at, `${service.name} is an http service: write GET ${service.name} /path`);
         return undefined;
       }
+      if (!this.#isMethod(method, METHODS, call, at)) return undefined;
       const query = Object.fromEntries(Object.entries(given).map(([key, value]) => [key, String(value)]));
       return of(httpAccessRequest({ ...asked, method, path, query }));
     }
-    if (method !== undefined) return of(mcpAccessRequest({ ...asked, method, args: given }));
+    if (method !== undefined) {
+      return this.#isMethod(method, MCP_METHODS, call, at)
+        ? of(mcpAccessRequest({ ...asked, method, args: given }))
+        : undefined;
+    }
     const prefix = target.startsWith(`${service.identity}/`) ? service.identity : service.name;
     return of(mcpAccessRequest({ ...asked, method: "tools/call", tool: target.slice(prefix.length + 1), args: given }));
+  }
+
+  /** A misspelt method is denied, and a test that expects a denial would pass for nothing. */
+  #isMethod(method: string, known: readonly string[], call: string, at: PathInFile): boolean {
+    if (known.includes(method)) return true;
+    this.#yaml.problem("policy-method", at, `unknown method in ${call}`, nearestHint(method, known));
+    return false;
   }
 
   #callers(): readonly Caller[] {

@@ -1,5 +1,6 @@
 import { CodedError } from "../coded-error.js";
 import { durationSeconds } from "../config/duration.js";
+import { nearestHint } from "./policy-names.js";
 
 /** Whose calls are counted together: each of these has a count of its own. */
 export type LimitKey = "identity" | "tool" | "user" | "service";
@@ -40,9 +41,11 @@ export function parseLimit(written: string | LimitText): RateLimit {
   const { rate, per, burst, for: keys, backoff } = typeof written === "string" ? shortLimit(written) : written;
   const perSeconds = UNIT_SECONDS[per] ?? durationSeconds(per);
   if (perSeconds === undefined) {
+    const near = nearestHint(per, Object.keys(UNIT_SECONDS));
     throw new CodedError(
       "limit-invalid",
       `per: ${JSON.stringify(per)} is no time; write second, minute, hour, day or 30s`,
+      { ...(near !== undefined && { hint: near }) },
     );
   }
   const waits: Backoff = {

@@ -40,7 +40,7 @@ export function proposalsFor(
   // The rule that is missing may be about an agent above the caller.
   const whose = decision.deniedAbove === undefined ? "" : `${scopeIn(rule).from}: `;
   const exact: Proposal = {
-    title: `a rule for ${whose}${wordsOf(rule)}${comment === "" ? " only" : ""}`,
+    title: `a rule for ${whose}${wordsOf(rule)}${comment === "" ? " only" : ""}${withoutWhat(considered, decision, set)}`,
     widens: comment !== "",
     change: { kind: "add", ...narrowest },
   };
@@ -60,10 +60,47 @@ function scopeIn(rule: WrittenRule): Readonly<Record<string, unknown>> {
 }
 
 function wordsOf(rule: WrittenRule): string {
-  const allow = scopeIn(rule);
-  const what = [allow.tools, allow.method, allow.action, allow.path].filter((each) => each !== undefined).map(String);
+  const { subject, action, resource, ...allow } = scopeIn(rule);
+  const what = [
+    entityWords(subject),
+    allow.tools,
+    allow.method,
+    actionWords(action),
+    allow.path,
+    entityWords(resource),
+  ];
   const when = typeof rule.when === "string" ? ` with ${rule.when.replaceAll(" && ", " and ")}` : "";
-  return `${what.join(" ") || "everything"}${when}`;
+  return `${what.filter((each) => each !== undefined).join(" ") || "everything"}${when}`;
+}
+
+/** `user:bob`, or `any user`. */
+function entityWords(written: unknown): string | undefined {
+  if (typeof written !== "object" || written === null) return undefined;
+  const { type, id } = written as { readonly type?: string; readonly id?: string };
+  return id === undefined ? `any ${type}` : `${type}:${id}`;
+}
+
+function actionWords(written: unknown): string | undefined {
+  if (typeof written !== "object" || written === null) return written === undefined ? undefined : String(written);
+  const { name = "any action", properties = {} } = written as { readonly name?: string; readonly properties?: object };
+  const values = Object.entries(properties).map(([key, value]) => `${key} ${String(value)}`);
+  return `${name} (${values.join(", ")})`;
+}
+
+/**
+ * What the new rule does not ask for and rules about this call do: whoever takes it should know that it is a way around an approval, a limit or
+ * the user for whom the call must be.
+ */
+function withoutWhat(considered: readonly ConsideredRule[], { deniedAbove }: Decision, set: PolicySet): string {
+  const without = considered.flatMap(({ rule: name, effect, outcome, detail, subject, shadow }) => {
+    if (effect !== "allow" || subject !== deniedAbove || shadow === true) return [];
+    const rule = set.rules.find((each) => each.name === name);
+    if (outcome === "fact-missing") return [`the ${detail.split(":", 1)[0]} of ${name}`];
+    if (outcome !== "matched" || rule === undefined) return [];
+    const limit = rule.limit === undefined ? [] : [`the limit of ${name}`];
+    return [...rule.requires.map(({ type }) => `the ${type} of ${name}`), ...limit];
+  });
+  return without.length === 0 ? "" : `, without ${without.join(" and ")}`;
 }
 
 function looserConditions(rule: Rule, request: AccessRequest, set: PolicySet, now: Date): readonly Proposal[] {

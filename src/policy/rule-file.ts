@@ -1,4 +1,4 @@
-import { messageOf } from "../coded-error.js";
+import { CodedError, messageOf } from "../coded-error.js";
 import type { Obligation } from "./access-request.js";
 import { type Condition, compileCondition } from "./condition.js";
 import { ConditionError } from "./condition-syntax.js";
@@ -89,6 +89,7 @@ class RuleReader {
       description: text.description,
     };
     checkProtocols(rule, scope, place);
+    this.#checkLabels(rule, [...at, "when"]);
     this.#checkTools(rule, scope.resource === undefined ? [...path, "tools"] : [...path, "resource"], [...at, "when"]);
     const failed = this.#yaml.problems.slice(before).some((problem) => problem.severity === "error");
     return failed ? undefined : rule;
@@ -129,12 +130,18 @@ class RuleReader {
     }
   }
 
+  #checkLabels({ condition }: Rule, when: PathInFile): void {
+    for (const { label, of, position } of condition?.labelsRead ?? []) {
+      this.#names.checkLabel(label, of, when, this.#yaml.offsetInScalar(when, position));
+    }
+  }
+
   #time({ time }: ScopeText, path: PathInFile): readonly Term[] {
     if (time === undefined) return [];
     try {
       return [timeTerm(parseTimeWindow(time))];
     } catch (thrown) {
-      this.#yaml.problem("policy-rule", [...path, "time"], messageOf(thrown));
+      this.#yaml.problem("policy-rule", [...path, "time"], messageOf(thrown), hintOf(thrown));
       return [];
     }
   }
@@ -143,7 +150,7 @@ class RuleReader {
     try {
       return parseLimit(written);
     } catch (thrown) {
-      this.#yaml.problem("policy-rule", at, messageOf(thrown));
+      this.#yaml.problem("policy-rule", at, messageOf(thrown), hintOf(thrown));
       return undefined;
     }
   }
@@ -159,6 +166,10 @@ class RuleReader {
       return undefined;
     }
   }
+}
+
+function hintOf(thrown: unknown): string | undefined {
+  return thrown instanceof CodedError ? thrown.hint : undefined;
 }
 
 const HINTS: Readonly<Record<string, string>> = { args: "args.", query: "request.query." };

@@ -128,6 +128,19 @@ export class RuleNames {
     return this.#within(found, ids, "service", at);
   }
 
+  /** A label that a condition reads must be one that somebody has. `offset` is that of the condition in its file. */
+  checkLabel(label: string, of: "caller" | "resource", at: PathInFile, offset: number): void {
+    const declared =
+      of === "caller"
+        ? [...(this.#names.labels?.values() ?? [])]
+        : this.#names.services.map(({ labels = {} }) => labels);
+    const keys = [...new Set(declared.flatMap((labels) => Object.keys(labels)))].sort();
+    if (keys.includes(label)) return;
+    const whose = of === "caller" ? "no identity" : "no service";
+    const hint = nearestHint(label, keys) ?? "labels are declared in agentid.yaml";
+    this.#yaml.problem("policy-unknown-name", at, `when: ${whose} has the label ${label}`, hint, offset);
+  }
+
   #labelled(
     declared: readonly (readonly [string, Labels])[],
     wanted: Readonly<Record<string, string | readonly string[]>>,

@@ -1,6 +1,6 @@
 import { stringify } from "yaml";
 import { RULES_ENGINE } from "../config/policy-schema.js";
-import type { AccessRequest, ConsideredRule, Decision } from "./access-request.js";
+import type { AccessRequest, ConsideredRule, Decision, Properties } from "./access-request.js";
 import { compileCondition } from "./condition.js";
 import type { WrittenRule } from "./edit-rules.js";
 import { methodName, type RuledRequest } from "./rule.js";
@@ -50,11 +50,12 @@ export function narrowestRule(
     return undefined;
   }
   const { scope, terms: scopeTerms } = scopeOf(ruled);
-  const { terms, left } = ruled.service === undefined ? NO_TERMS : termsFor(request, ruled);
+  const ofAction = ruled.service === undefined ? actionOf(request, scope.action) : undefined;
+  const { terms, left } = ofAction === undefined ? termsFor(request, ruled) : { terms: [], left: ofAction.left };
   const when = [...scopeTerms, ...terms].join(" && ");
   const rule = {
     name: nameFor(ruled),
-    allow: { ...subjectOf(ruled), ...scope },
+    allow: { ...subjectOf(ruled), ...scope, ...(ofAction?.action !== undefined && { action: ofAction.action }) },
     ...(when === "" ? {} : { when }),
   };
   const comment =
@@ -69,7 +70,22 @@ export interface Terms {
   readonly left: readonly string[];
 }
 
-const NO_TERMS: Terms = { terms: [], left: [] };
+/** An action with the properties that it came with: deleting for good is not deleting softly. */
+function actionOf(
+  { action }: AccessRequest,
+  name: Scope[string] | undefined,
+): { readonly action: WrittenAction | undefined; readonly left: readonly string[] } {
+  const given = Object.entries(action.properties ?? {});
+  const pinned = given.filter(([, value]) => ["string", "number", "boolean"].includes(typeof value) || value === null);
+  const left = given.filter((entry) => !pinned.includes(entry)).map(([key]) => key);
+  if (pinned.length === 0) return { action: undefined, left };
+  return { action: { ...(name !== undefined && { name }), properties: Object.fromEntries(pinned) }, left };
+}
+
+interface WrittenAction {
+  readonly name?: Scope[string];
+  readonly properties: Properties;
+}
 
 function subjectOf({ caller, service, subjectType, subjectId }: RuledRequest): Scope {
   if (caller === undefined) {

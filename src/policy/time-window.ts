@@ -1,4 +1,6 @@
 import { CodedError } from "../coded-error.js";
+import { nearestHint } from "./policy-names.js";
+import { nearestTimeZone } from "./time-zone.js";
 
 /** When a rule speaks: days and hours of a zone, from and until a moment. All that is given must hold. */
 export interface TimeWindow {
@@ -81,7 +83,11 @@ function daysOf(text: string): readonly number[] {
     .map((part) => part.trim());
   const [from, to] = [dayOf(first), dayOf(last)];
   if (from === -1 || to === -1 || more.length > 0) {
-    throw new CodedError("time-invalid", `days: ${JSON.stringify(text)} is no day; write mon-fri or sat, sun`);
+    const [wrong] = [first, last].filter((name) => dayOf(name) === -1);
+    const hint = wrong === undefined || more.length > 0 ? undefined : nearestHint(wrong, DAYS);
+    throw new CodedError("time-invalid", `days: ${JSON.stringify(text)} is no day; write mon-fri or sat, sun`, {
+      ...(hint !== undefined && { hint }),
+    });
   }
   return Array.from({ length: ((to - from + 7) % 7) + 1 }, (_, step) => (from + step) % 7);
 }
@@ -122,7 +128,10 @@ function localTimeIn(zone: string): (epochMs: number) => LocalTime {
     const parts = { weekday: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" } as const;
     format = new Intl.DateTimeFormat("en-US", { timeZone: zone, ...parts });
   } catch {
-    throw new CodedError("time-invalid", `zone: ${JSON.stringify(zone)} is no time zone; write Europe/Berlin or UTC`);
+    const hint = nearestTimeZone(zone);
+    throw new CodedError("time-invalid", `zone: ${JSON.stringify(zone)} is no time zone; write Europe/Berlin or UTC`, {
+      ...(hint !== undefined && { hint }),
+    });
   }
   let known: { readonly minute: number; readonly time: LocalTime } | undefined;
   return (epochMs) => {

@@ -1,3 +1,5 @@
+import { nearestHint } from "./policy-names.js";
+
 const MAX_FORMATS = 64;
 const OFFSET = /^[+-]?(\d\d):(\d\d)$/;
 const formats = new Map<string, Intl.DateTimeFormat>();
@@ -10,6 +12,11 @@ export function isTimeZone(zone: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** `did you mean Europe/Berlin?` for a name that is near one of the IANA database. */
+export function nearestTimeZone(zone: string): string | undefined {
+  return zone.length > 64 ? undefined : nearestHint(zone, Intl.supportedValuesOf("timeZone"));
 }
 
 /**

@@ -1,5 +1,6 @@
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from "yaml";
 import type { z } from "zod";
+import { knownKeys, valueAt, wrongValue } from "../config/schema-problems.js";
 import { nearestHint } from "./policy-names.js";
 
 /** Something wrong, or worth a look, in a file of the policies folder. */
@@ -74,7 +75,7 @@ export class YamlFile {
     }
     const parsed = schema.safeParse(content);
     if (parsed.success) return parsed.data;
-    for (const issue of parsed.error.issues) this.#reportIssue(issue, []);
+    for (const issue of parsed.error.issues) this.#reportIssue(issue, [], { schema, content });
     return undefined;
   }
 
@@ -116,25 +117,30 @@ export class YamlFile {
     return isScalar(pair?.key) ? (pair.key.range?.[0] ?? 0) : this.#offsetOf(path);
   }
 
-  #reportIssue(issue: z.core.$ZodIssue, base: PathInFile): void {
+  #reportIssue(issue: z.core.$ZodIssue, base: PathInFile, read: { schema: z.ZodType; content: unknown }): void {
     const path = [...base, ...issue.path.map((part) => (typeof part === "symbol" ? String(part) : part))];
+    const found = valueAt(read.content, path);
     if (issue.code === "invalid_union") {
       // Its problems are those of the one form that was written: a list, text or a mapping.
-      const ofThisForm = issue.errors.find((issues) => !issues.some(isOfAnotherForm));
+      const ofThisForm = issue.errors.find((issues) => !issues.some((one) => isOfAnotherForm(one, found)));
       if (ofThisForm !== undefined) {
-        for (const one of ofThisForm) this.#reportIssue(one, path);
+        for (const one of ofThisForm) this.#reportIssue(one, path, read);
         return;
       }
     }
     if (issue.code === "unrecognized_keys") {
+      const known = knownKeys(read.schema, path, read.content);
       for (const key of issue.keys) {
-        const hint = nearestHint(key, KNOWN_KEYS[contextOf(path)] ?? []);
+        const hint = nearestHint(key, known);
         this.#report("error", "policy-unknown-key", this.#keyOffset(path, key), `unknown key ${key}`, hint);
       }
       return;
     }
-    const where = path.length === 0 ? "the file" : path.join(".");
-    this.#report("error", "policy-shape", this.#offsetOf(path), `${where}: ${issue.message}`);
+    const where = path.length > 0 ? `${path.join(".")}: ` : found === null ? "" : "the file: ";
+    const { words } = wrongValue(issue, found, path.length === 0);
+    const near = issue.code === "invalid_value" && typeof found === "string";
+    const hint = near ? nearestHint(found, issue.values.map(String)) : undefined;
+    this.#report("error", "policy-shape", this.#offsetOf(path), `${where}${words}`, hint);
   }
 
   #report(
@@ -149,33 +155,13 @@ export class YamlFile {
   }
 }
 
-const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
-  "": ["rules", "shadow", "tests", "entities"],
-  entities: ["type", "id", "properties"],
-  rules: ["name", "allow", "deny", "match", "when", "limit", "require", "shadow", "message", "description"],
-  scope: ["from", "to", "tools", "method", "path", "subject", "action", "resource", "context", "time"],
-  subject: ["type", "id", "instance", "evidence", "user", "actors", "labels", "properties"],
-  user: ["id", "properties"],
-  action: ["name", "properties"],
-  resource: ["type", "id", "service", "path", "server", "tool", "resource", "prompt", "labels", "properties"],
-  time: ["days", "hours", "zone", "after", "before"],
-  limit: ["rate", "per", "burst", "for", "backoff"],
-  backoff: ["first", "factor", "max"],
-  require: ["type", "id", "properties"],
-  tests: ["name", "as", "launchedBy", "evidence", "expect"],
-  expect: ["call", "with", "allow", "rule"],
-};
-
-function isOfAnotherForm({ code, path, ...issue }: z.core.$ZodIssue): boolean {
+/** A text that is none of those there may be is a misspelt one of them, not another form. */
+function isOfAnotherForm({ code, path, ...issue }: z.core.$ZodIssue, found: unknown): boolean {
   if (path.length > 0) return false;
-  if (code !== "invalid_union") return code === "invalid_type" || code === "invalid_value";
-  return ((issue as z.core.$ZodIssueInvalidUnion).errors ?? []).every((issues) => issues.some(isOfAnotherForm));
-}
-
-function contextOf(path: PathInFile): string {
-  const last = path.at(-1);
-  if (last === "allow" || last === "deny" || last === "match") return "scope";
-  return String(path.findLast((part) => typeof part === "string") ?? "");
+  if (code === "invalid_value") return typeof found !== "string";
+  if (code !== "invalid_union") return code === "invalid_type";
+  const forms = (issue as z.core.$ZodIssueInvalidUnion).errors ?? [];
+  return forms.every((issues) => issues.some((one) => isOfAnotherForm(one, found)));
 }
 
 /** `policies/payments.yaml:11:5: unknown key tool (did you mean tools?)`. */

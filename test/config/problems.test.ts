@@ -26,6 +26,13 @@ reload: confrim
     ]);
   });
 
+  it("two letters changed over are one slip, in short names too", () => {
+    expect(problemsOf("trustDomain: a\nidentities: { x: { udi: 1 }, y: { idu: 1 } }\n")).toEqual([
+      expect.stringMatching(/unknown key "udi"; did you mean "uid"\?$/),
+      expect.stringMatching(/unknown key "idu"; known here: /),
+    ]);
+  });
+
   it("says the first hundred of thousands in words, in time that grows with the file and not with its square", () => {
     const entries = (count: number, key: string) =>
       `trustDomain: a\nidentities:\n${Array.from({ length: count }, (_, i) => `  x${i}: { ${key}: 1 }\n`).join("")}`;

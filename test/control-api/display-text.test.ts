@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { displayText } from "../../src/control-api/display-text.js";
+import { destination, displayText } from "../../src/control-api/display-text.js";
 
 test.each([
   ["plain text stays", "issue_refund {invoice:1017} → 4,200 €", "issue_refund {invoice:1017} → 4,200 €"],
@@ -71,4 +71,13 @@ test("nothing invisible and nothing too long comes out, whatever goes in, and a 
       expect(displayText(shown, length)).toBe(shown);
     }),
   );
+});
+
+test.each([
+  ["payments", "issue_refund", "payments/issue_refund"],
+  ["invoices", "/v1/items", "invoices/v1/items"],
+  ["record:record-1", "record-1", "record:record-1"],
+  ["record:record-1", "1", "record:record-1/1"],
+])("a call of %s at %s goes to %s", (service, target, shown) => {
+  expect(destination(service, target)).toBe(shown);
 });

@@ -39,9 +39,13 @@ policy: { engines: [{ name: corporate, cedar: cedar, scope: [invoices] }] }
   const first = await load();
   let point = pointOf(first);
   const outcomes: string[] = [];
+  const warnings: string[] = [];
   const waiting: (() => void)[] = [];
   const bus = createEventBus(systemClock);
   bus.subscribe(undefined, (event) => {
+    if (event.event === "problem" && event.code === "policy-warning") {
+      warnings.push(`${event.resolved === true ? "over: " : ""}${event.message}`);
+    }
     if (event.event !== "reload") return;
     outcomes.push(event.outcome);
     for (const wake of waiting.splice(0)) wake();
@@ -66,7 +70,7 @@ policy: { engines: [{ name: corporate, cedar: cedar, scope: [invoices] }] }
     return outcomes.at(-1);
   };
   const allowed = async (method: string, path = "/v1/invoices") => (await point.decide(http(method, path))).allowed;
-  return { write, reload, outcomeAfter, allowed };
+  return { write, reload, outcomeAfter, allowed, warnings };
 }
 
 test("policies of an engine follow a save: narrower at once, wider when accepted, broken never; and none is ever in between", async () => {
@@ -86,4 +90,15 @@ test("policies of an engine follow a save: narrower at once, wider when accepted
 
   await reload.accept(undefined);
   expect([await allowed("GET"), await allowed("DELETE"), await allowed("GET", "/v2")]).toEqual([true, false, true]);
+});
+
+test("a warning is told once, and told to be over with what it was about", async () => {
+  const { write, outcomeAfter, warnings } = await followed();
+  const empty = "policies/more.yaml:1:1: the file holds no rules";
+  await outcomeAfter(() => write("policies/more.yaml", ""));
+  expect(warnings).toEqual([empty]);
+  await outcomeAfter(() => write("cedar/deeper/more.cedar", FORBID));
+  expect(warnings).toEqual([empty]);
+  await outcomeAfter(() => write("policies/more.yaml", "rules: []\n"));
+  expect(warnings).toEqual([empty, `over: ${empty}`]);
 });

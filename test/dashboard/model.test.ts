@@ -301,12 +301,30 @@ describe("reloads", () => {
     expect(dashboard.effects).toEqual([{ do: "answerReload", accept: true, sequence: 1 }]);
   });
 
-  test("applied and refused end the waiting; a file that does not parse does not", () => {
+  test.each(["applied", "refused", "failed"] as const)(
+    "%s ends the waiting: the daemon has nothing to accept then",
+    (outcome) => {
+      const dashboard = play();
+      dashboard.events(waitingReload());
+      expect(dashboard.state().pendingReload?.sequence).toBe(0);
+      dashboard.events(waitingReload({ outcome, changes: [] }));
+      expect(dashboard.state().pendingReload).toBeUndefined();
+    },
+  );
+
+  test("of saves that are broken the last one is shown, until the files are valid again; a warning until it is over", () => {
+    const problem = (severity: "warning" | "error", code: string, message: string, resolved = false) =>
+      ({ event: "problem", severity, code, message, ...(resolved && { resolved }) }) as const;
     const dashboard = play();
-    dashboard.events(waitingReload(), waitingReload({ outcome: "failed", error: "line 3: unknown key", changes: [] }));
-    expect(dashboard.state().pendingReload?.sequence).toBe(0);
-    dashboard.events(waitingReload({ outcome: "applied" }));
-    expect(dashboard.state().pendingReload).toBeUndefined();
+    const texts = () => dashboard.state().problems.map(({ message }) => message);
+    const before = texts();
+    dashboard.events(problem("error", "reload-broken", "line 3"), problem("error", "reload-broken", "line 4"));
+    dashboard.events(problem("warning", "policy-warning", "no rules"));
+    expect(texts()).toEqual([...before, "line 4", "no rules"]);
+    dashboard.events(problem("error", "reload-broken", "the files are valid again", true));
+    expect(texts()).toEqual([...before, "no rules"]);
+    dashboard.events(problem("warning", "policy-warning", "no rules", true));
+    expect(texts()).toEqual(before);
   });
 
   test("without a waiting reload `a` says so", () => {

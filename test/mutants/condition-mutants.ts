@@ -3,6 +3,14 @@ import type { Mutant } from "./mutants.ts";
 /** What keeps conditions from taking long, from showing what they must not, and from being about arguments that do not exist. */
 export const conditionMutants: readonly Mutant[] = [
   {
+    id: "condition-label",
+    check: "a label that nobody has is refused in a condition: a deny that asks for it would never deny",
+    file: "src/policy/rule-file.ts",
+    find: '    this.#checkLabels(rule, [...at, "when"]);',
+    replace: "",
+    tests: ["test/policy/rule-file.test.ts"],
+  },
+  {
     id: "condition-too-costly",
     check: "a condition that is too costly even for few arguments is refused when it is loaded",
     file: "src/policy/condition.ts",

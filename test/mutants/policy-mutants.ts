@@ -6,6 +6,22 @@ const GUARDS = "test/policy/guards.test.ts";
 /** Of the rule language. */
 export const policyMutants: readonly Mutant[] = [
   {
+    id: "proposal-action-properties",
+    check: "a rule that is proposed for a way of acting does not allow another way: deleting softly, deleting for good",
+    file: "src/policy/suggest-rule.ts",
+    find: "...(ofAction?.action !== undefined && { action: ofAction.action })",
+    replace: "",
+    tests: ["test/policy/proposals.test.ts"],
+  },
+  {
+    id: "proposal-way-around",
+    check: "a proposal that is a way around an approval, a limit or a user says so",
+    file: "src/policy/proposals.ts",
+    find: "withoutWhat(considered, decision, set)",
+    replace: '""',
+    tests: ["test/policy/proposals.test.ts"],
+  },
+  {
     id: "rule-subject-type",
     check: "a rule about users is not about identities, nor the other way round",
     file: "src/policy/rule.ts",

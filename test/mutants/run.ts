@@ -1,15 +1,15 @@
-import { type SpawnSyncReturns, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { stripVTControlCharacters } from "node:util";
 import { mutants as allMutants, type Mutant } from "./mutants.ts";
+import { limitFor, runTests, type TestRun, verdictOf } from "./test-run.ts";
 
 /*
  * Shows that the tests can fail: switches off one check at a time in a copy of the real code and runs the tests that cite it.
- * They must be green before and red after.
+ * They must be green before and red after; the test that notices is named. A run that never ends counts where its tests are quick without the mutant.
  *
  *   npm run mutants                  all of them
  *   npm run mutants -- --sample 6    six, another six for every commit
@@ -19,6 +19,9 @@ import { mutants as allMutants, type Mutant } from "./mutants.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const COPIED = ["src", "test", "templates", "bin", "scripts", "package.json", "tsconfig.json", "vitest.config.ts"];
+
+/** As long as a run without mutants may take: the tests have limits of their own. */
+const BASELINE_LIMIT_MS = 3_600_000;
 
 interface Outcome {
   readonly mutant: Mutant;
@@ -36,7 +39,7 @@ const chosen = choose(process.argv.slice(2));
 const copy = mkdtempSync(join(tmpdir(), "agentid-mutants-"));
 // Some tests start programs of the copy as another user.
 chmodSync(copy, 0o755);
-let outcomes: readonly Outcome[] = [];
+const outcomes: Outcome[] = [];
 try {
   for (const name of COPIED) {
     cpSync(join(root, name), join(copy, name), {
@@ -45,7 +48,9 @@ try {
     });
   }
   symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
-  outcomes = [...baseline(chosen), ...chosen.mutants.map(kill)];
+  const honest = await baseline(chosen);
+  outcomes.push(...honest.outcomes);
+  for (const mutant of chosen.mutants) outcomes.push(await kill(mutant, honest.tookMs));
 } finally {
   rmSync(copy, { recursive: true, force: true });
 }
@@ -81,64 +86,57 @@ function choose(args: readonly string[]): Choice {
 }
 
 /** The cited tests must be green on the code as it is: otherwise red would mean nothing. */
-function baseline({ mutants: wanted }: Choice): readonly Outcome[] {
+async function baseline({ mutants: wanted }: Choice): Promise<Pick<TestRun, "tookMs"> & { outcomes: Outcome[] }> {
   const files = [...new Set(wanted.flatMap(({ tests }) => tests))];
-  const run = vitest(files);
-  if (run.status === 0) {
+  const { outcome, output, tookMs } = await run(files, BASELINE_LIMIT_MS);
+  if (outcome === "green") {
     print(`green   ${files.length} test files on the code as it is`);
-    return [];
+    return { outcomes: [], tookMs };
   }
   print(
-    stripVTControlCharacters(run.stdout)
+    output
       .split("\n")
       .filter((line) => /FAIL|Error|❯ test/.test(line))
       .join("\n"),
   );
   const [mutant] = wanted;
-  return mutant === undefined ? [] : [{ mutant, problem: "the cited tests fail on the code as it is" }];
+  const problem = "the cited tests fail on the code as it is";
+  return { outcomes: mutant === undefined ? [] : [{ mutant, problem }], tookMs };
 }
 
-function kill(mutant: Mutant): Outcome {
+async function kill(mutant: Mutant, tookMs: TestRun["tookMs"]): Promise<Outcome> {
   const file = join(copy, mutant.file);
   const honest = readFileSync(file, "utf8");
   const places = honest.split(mutant.find).length - 1;
-  if (places !== 1) return report(mutant, `stale: what it replaces stands in ${mutant.file} ${places} times`);
+  if (places !== 1)
+    return report(mutant, { problem: `stale: what it replaces stands in ${mutant.file} ${places} times` });
   writeFileSync(
     file,
     honest.replace(mutant.find, () => mutant.replace),
   );
+  const usualMs = mutant.tests.reduce((sum, test) => sum + (tookMs.get(test) ?? 0), 0);
   try {
-    const run = vitest(mutant.tests);
-    if (run.status === 0) return report(mutant, "SURVIVED: no test noticed");
-    // A mutant that does not even load would be killed by any test, and prove nothing.
-    if (!/Tests .*failed/.test(stripVTControlCharacters(run.stdout)))
-      return report(mutant, `did not run: ${stripVTControlCharacters(run.stdout).slice(-600)}`);
-    return report(mutant, undefined);
+    return report(mutant, verdictOf(await run(mutant.tests, limitFor(usualMs)), usualMs));
   } finally {
     writeFileSync(file, honest);
   }
 }
 
-function report(mutant: Mutant, problem: string | undefined): Outcome {
-  print(
-    `${problem === undefined ? "killed" : "ALIVE "}  ${mutant.id.padEnd(28)} ${mutant.check}${problem === undefined ? "" : `\n        ${problem}`}`,
-  );
-  return { mutant, problem };
+function report(mutant: Mutant, verdict: ReturnType<typeof verdictOf>): Outcome {
+  const dead = "by" in verdict;
+  print(`${dead ? "killed" : "ALIVE "}  ${mutant.id.padEnd(28)} ${mutant.check}`);
+  print(`        ${dead ? `by ${verdict.by}` : verdict.problem}`);
+  return { mutant, problem: dead ? undefined : verdict.problem };
 }
 
-function vitest(files: readonly string[]): SpawnSyncReturns<string> {
+function run(files: readonly string[], limitMs: number): Promise<TestRun> {
   if (files.some((file) => /^test\/(e2e|liars)\//.test(file))) {
     // Those drive the built program. What a mutant breaks of the types does not keep it from being built.
     for (const script of [join("node_modules", "typescript", "bin", "tsc"), join("scripts", "bundle.mjs")]) {
       if (existsSync(join(copy, script))) spawnSync(process.execPath, [script], { cwd: copy, stdio: "ignore" });
     }
   }
-  return spawnSync(process.execPath, [join("node_modules", "vitest", "vitest.mjs"), "run", "--bail", "1", ...files], {
-    cwd: copy,
-    encoding: "utf8",
-    maxBuffer: 64 * 1024 * 1024,
-    env: { ...process.env, NO_COLOR: "1" },
-  });
+  return runTests(copy, files, limitMs);
 }
 
 function print(line: string): void {

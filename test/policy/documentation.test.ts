@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { runPolicyTests } from "../../src/policy/fixtures.js";
 import { ruleFileSchema } from "../../src/policy/rule-file-schema.js";
 import { problemLine } from "../../src/policy/yaml-file.js";
-import { decisionsWith, load, loadWith, shop } from "./shop.js";
+import { decisionsWith, load, loadWith, setWith, shop } from "./shop.js";
 
 const page = readFileSync(new URL("../../docs/policies.md", import.meta.url), "utf8");
 const blocks = [...page.matchAll(/```yaml\n(.*?)```/gs)].map((match) => match[1] ?? "");
@@ -23,6 +23,24 @@ test("the rules and the tests that docs/policies.md shows are what it says", asy
     writeFileSync(join(directory, "page.test.yaml"), fixtures);
     if (set === undefined) throw new Error("no set");
     expect(await runPolicyTests(directory, set)).toMatchObject({ passed: 4, failed: 0, problems: [], untested: [] });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test("the longer tests that it shows say what it says", async () => {
+  const [, fixtures = ""] = blocks.filter((block) => block.startsWith("tests:"));
+  const rules = `rules:
+  - { name: reads, allow: { from: agents/billing, to: payments, tools: get_invoice } }
+  - { name: all, allow: { from: agents/planner, to: payments } }
+  - { name: paced, allow: { from: agents/billing, to: payments, tools: list_invoices }, limit: 10 per minute }
+  - { name: owner, allow: { subject: { type: user, id: alice }, action: write, resource: { type: record } } }
+`;
+  const directory = mkdtempSync(join(tmpdir(), "policies-"));
+  try {
+    writeFileSync(join(directory, "page.test.yaml"), fixtures);
+    const report = await runPolicyTests(directory, setWith({ entities }, rules));
+    expect(report).toMatchObject({ passed: 8, failed: 0, problems: [], untested: [] });
   } finally {
     rmSync(directory, { recursive: true });
   }

@@ -205,3 +205,28 @@ test("what a rule in shadow would change can be expected, and then counts as tes
   ]);
   expect(report.untested).toEqual([]);
 });
+
+test("a call by a method that there is not is an error: it would be denied whatever the rules, and a denial is what many tests expect", async () => {
+  const { problems } = await run(`tests:
+  - name: misspelt
+    as: agents/billing
+    at: yesterday
+    expect:
+      - { call: DELTE invoices /v1/invoices/1, allow: false }
+`);
+  expect(problems.map(({ message }) => message)).toEqual(["tests.0.at: must be a time: 2025-01-15T12:00:00Z"]);
+  const more = await run(`tests:
+  - name: misspelt
+    as: agents/billing
+    expect:
+      - { call: DELTE invoices /v1/invoices/1, allow: false }
+      - { call: resources/raed payments, allow: false }
+      - { call: DELETE invoices /v1/invoices/1, allow: false }
+      - { call: resources/read payments, with: { uri: "file:///a" }, allow: false }
+`);
+  expect(more.problems.map(({ message, hint }) => `${message}: ${hint}`)).toEqual([
+    "unknown method in DELTE invoices /v1/invoices/1: did you mean DELETE?",
+    "unknown method in resources/raed payments: did you mean resources/read?",
+  ]);
+  expect(more).toMatchObject({ passed: 2, failed: 0 });
+});

@@ -426,7 +426,7 @@ describe("names that cannot exist", () => {
     [
       "an evidence",
       `{ subject: { id: '**', evidence: lunch }, ${entity} }`,
-      "must be kernel, launch, parent, weak, certificate or a list of them",
+      "must be kernel or launch or parent or weak or certificate (did you mean launch?)",
     ],
     [
       "an action of a service",

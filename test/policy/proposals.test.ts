@@ -3,7 +3,7 @@ import { parse, stringify } from "yaml";
 import type { AccessRequest } from "../../src/policy/access-request.js";
 import { withRule, withRuleKey } from "../../src/policy/edit-rules.js";
 import { type Proposal, proposalsFor } from "../../src/policy/proposals.js";
-import { call, decisionsOf, http, PAYMENTS_YAML, setOf } from "./shop.js";
+import { call, decisionsIn, decisionsOf, http, PAYMENTS_YAML, setOf, setWith } from "./shop.js";
 
 const NOW = new Date(Date.UTC(2025, 0, 15, 12));
 
@@ -25,6 +25,46 @@ test("least privilege first: this call, this invoice, every invoice", () => {
     ["a rule for issue_refund with args.invoice == 1017 and args.amount == 4200 only", false],
     ["policies/0.yaml:5 where args.invoice == 1017: args.amount <= 4200", false],
     ["policies/0.yaml:5 for every call: args.amount <= 4200", true],
+  ]);
+});
+
+/** A user's request for a record, as an enforcement point asks it. */
+const ofRecord = (user: string, name: string, properties?: Record<string, unknown>): AccessRequest => ({
+  subject: { type: "user", id: user },
+  action: { name, ...(properties !== undefined && { properties }) },
+  resource: { type: "record", id: "record-1" },
+});
+
+test("of users and records it is about this one, this record and this way of acting", () => {
+  const world = { entities: "entities: [{ type: user, id: bob }, { type: record, id: record-1 }]" };
+  const set = setWith(world, "rules: []");
+  const softly = ofRecord("bob", "delete", { soft: true });
+  const { decision, considered } = decisionsIn(set).explain(softly);
+  const [proposal] = proposalsFor(softly, decision, considered, set, NOW);
+  if (proposal === undefined) throw new Error("there is one");
+  expect(proposal.title).toBe("a rule for user:bob delete (soft true) record:record-1 only");
+  const after = decisionsIn(setWith(world, applied(proposal, PAYMENTS_YAML)));
+  const others = [
+    softly,
+    ofRecord("bob", "delete", { soft: false }),
+    ofRecord("bob", "delete"),
+    ofRecord("eve", "delete", { soft: true }),
+  ];
+  expect(others.map((other) => after.decide(other).allowed)).toEqual([true, false, false, false]);
+});
+
+test("a way around an approval, a limit or a user says so", () => {
+  const text = `rules:
+  - { name: care, allow: { from: agents/billing, to: payments, tools: refund_all }, require: [approval], limit: 1 per day }
+  - { name: mine, allow: { subject: { id: agents/billing, user: alice }, resource: { server: payments, tool: refund_all } } }
+`;
+  const set = setOf(text);
+  const request = call("refund_all");
+  const { decision, considered } = decisionsOf(text).explain(request);
+  expect(decision.allowed).toBe(true);
+  const denied = { ...decision, allowed: false, reason: "care requires approval, which the relay does not know" };
+  expect(proposalsFor(request, denied, considered, set, NOW).map(({ title }) => title)).toEqual([
+    "a rule for refund_all only, without the approval of care and the limit of care and the user alice of mine",
   ]);
 });
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { problemLine } from "../../src/policy/yaml-file.js";
-import { load, PAYMENTS_YAML } from "./shop.js";
+import { load, loadFor, PAYMENTS_YAML, shop } from "./shop.js";
 
 const lines = (...texts: string[]) => load(...texts).problems.map(problemLine);
 
@@ -31,7 +31,7 @@ test("every problem of every file is reported, with its place and the nearest va
     "policies/0.yaml:3:20: unknown identity agents/biling (did you mean agents/billing?)",
     "policies/0.yaml:3:39: unknown service pyments (did you mean payments?)",
     'policies/0.yaml:3:55: "a*b*c" holds more than one *',
-    "policies/0.yaml:4:26: when: no such member: caller.nme (caller has id, name, trustDomain, evidence, launchedBy, labels)",
+    "policies/0.yaml:4:26: when: no such member: caller.nme (did you mean name?)",
     'policies/0.yaml:6:52: path "pay" must start with /',
     "policies/0.yaml:6:52: payments is an mcp service: use tools",
     "policies/0.yaml:7:27: when: matches: error parsing regexp: invalid or unsupported Perl syntax: `(?=` (RE2 syntax)",
@@ -57,7 +57,7 @@ test.each([
     `a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b]\nrules: [*c,*c,*c,*c]\n`,
     "alias",
   ],
-  ["a list where a map belongs", "- a\n", "expected object"],
+  ["a list where a map belongs", "- a\n", "must be a mapping, not a list"],
   [
     "allow and deny at once",
     "rules: [{ name: a, allow: { from: '**', to: payments }, deny: {} }]",
@@ -76,7 +76,7 @@ test.each([
   ["tools together with a path", "rules: [{ name: a, deny: { tools: x, path: /x } }]", "never matches"],
   ["an agent as a service", "rules: [{ name: a, deny: { to: agents/billing } }]", "is the identity of no service"],
   ["a condition that is no boolean", "rules: [{ name: a, deny: {}, when: '1 + 1' }]", "must be true or false, not int"],
-  ["an unknown variable", "rules: [{ name: a, deny: {}, when: 'arg.x == 1' }]", "Unknown variable: arg"],
+  ["an unknown variable", "rules: [{ name: a, deny: {}, when: 'arg.x == 1' }]", "no such variable: arg"],
   ["a wrong type", "rules: [{ name: a, deny: {}, when: '\"a\" == 1' }]", "no such overload"],
   [
     "a pattern that the caller chooses",
@@ -124,6 +124,48 @@ test.each([
   expect(set).toBeUndefined();
   expect(problems.map((problem) => problem.message).join("\n")).toContain(expected);
   expect(problems.every((problem) => problem.severity === "error")).toBe(true);
+});
+
+/** What is written in a rule, and what is meant. */
+test.each([
+  ["a variable", "when: 'arg.x == 1'", "no such variable: arg (did you mean args?)"],
+  ["a function", "when: 'siez(args.x) > 2'", "no such function: siez (did you mean size?)"],
+  ["a method", "when: 'args.x.startWith(\"a\")'", "no such function: startWith (did you mean startsWith?)"],
+  ["a function of ours", "when: 'args.x.mathces(\"a\")'", "no such function: mathces (did you mean matches?)"],
+  ["a macro", "when: 'args.x.exits(e, e > 1)'", "no such function: exits (did you mean exists?)"],
+  ["a member", "when: 'resource.properites.x == 1'", "(did you mean properties?)"],
+  ["a zone", "when: 'now.getHours(\"Europe/Belin\") < 9'", "Europe/Belin (did you mean Europe/Berlin?)"],
+  [
+    "a label of the caller",
+    "when: 'caller.labels.taem == \"a\"'",
+    "no identity has the label taem (did you mean team?)",
+  ],
+  ["a label that is asked for", "when: 'has(caller.labels.taem)'", "no identity has the label taem"],
+  [
+    "a label of the service",
+    'when: \'resource.labels["teir"] == "a"\'',
+    "no service has the label teir (did you mean tier?)",
+  ],
+  [
+    "a unit",
+    "limit: 10 per minuet",
+    '"minuet" is no time; write second, minute, hour, day or 30s (did you mean minute?)',
+  ],
+  ["a limit's key", "limit: { rate: 1, per: day, for: [tol] }", "(did you mean tool?)"],
+  ["a key", "sensitiv: [args.a]", "unknown key sensitiv (did you mean sensitive?)"],
+  ["a number", "limit: { rate: '1', per: day }", "limit.rate: must be a number, not text"],
+  ["a switch", "shadow: 'yes'", "shadow: must be true or false, not text"],
+  ["a list", "require: approval", "require: must be a list, not text"],
+])("%s that is wrong is named with the nearest that is right", (_what, wrong, said) => {
+  const labelled = {
+    ...shop,
+    labels: new Map([["agents/billing", { team: "finance" }]]),
+    services: shop.services.map((service) => ({ ...service, labels: { tier: "gold" } })),
+  };
+  const rule = (rest: string) => `rules: [{ name: a, allow: { from: agents/billing, to: payments }, ${rest} }]`;
+  const problems = (rest: string) => loadFor(labelled, rule(rest)).problems.map(problemLine);
+  expect(problems(wrong).join()).toContain(said);
+  expect(problems("when: 'caller.labels.team == resource.labels.tier'")).toEqual([]);
 });
 
 test("YAML 1.1 words are plain strings and a merge key is no merge", () => {

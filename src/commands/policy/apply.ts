@@ -50,9 +50,13 @@ function chosen({ decision, verdict, proposals }: Explanation, number: number): 
   const proposal = proposals[number - 1];
   if (proposal !== undefined) return proposal;
   if (proposals.length > 0) {
-    throw new CodedError("bad-request", `there are ${proposals.length} proposals`, {
-      hint: `agentid explain ${decision.slice(0, 8)} lists them`,
-    });
+    throw new CodedError(
+      "bad-request",
+      `there ${proposals.length === 1 ? "is one proposal" : `are ${proposals.length} proposals`}, and no number ${number}`,
+      {
+        hint: `agentid explain ${decision.slice(0, 8)} lists them`,
+      },
+    );
   }
   const why = verdict === "ALLOW" ? "it was allowed" : "no rule that allows would help: agentid explain says why";
   throw new CodedError("no-proposal", `there is nothing to apply: ${why}`);

@@ -56,6 +56,9 @@ export default class PolicyExplain extends AgentidCommand {
     const proposals = proposalsFor(expected.request, denial, considered, policies, new Date(time));
     this.log(`${decision.allowed ? "ALLOW" : "DENY"}  ${expected.call}   ${new Date(time).toISOString()}`);
     this.log(`  because  ${decision.reason}`);
+    for (const { type } of decision.obligations ?? []) {
+      this.log(`  requires ${type}: a denial where the enforcement point does not know it, as the relay`);
+    }
     for (const line of [...shadowLines(decision.shadow), ...considerationLines(considered)]) this.log(line);
     if (proposals.length > 0) this.log(proposalHeading(decision.allowed));
     proposals.forEach(({ title, widens }, index) => {

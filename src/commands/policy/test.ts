@@ -34,13 +34,14 @@ export default class PolicyTest extends AgentidCommand {
     for (const line of treeOf(report, flags.failures)) this.log(line);
     for (const problem of report.problems) this.log(problemLine(problem));
     if (!flags.failures) for (const rule of report.untested) this.log(`no test decides by rule ${rule}`);
-    this.log(`${report.passed} passed, ${report.failed} failed`);
+    const wrong = report.problems.filter(({ severity }) => severity === "error").length;
+    const beside =
+      wrong === 0 ? "" : `, ${wrong} ${wrong === 1 ? "problem" : "problems"} above: not every test was run`;
+    this.log(`${report.passed} passed, ${report.failed} failed${beside}`);
     for (const file of flags.report ?? []) {
       writeFileSync(file, file.endsWith(".xml") ? policyTestJunit(report) : `${JSON.stringify(report, null, 2)}\n`);
     }
-    if (report.failed > 0 || report.problems.some(({ severity }) => severity === "error")) {
-      process.exitCode = EXIT.failed;
-    }
+    if (report.failed > 0 || wrong > 0) process.exitCode = EXIT.failed;
     return report;
   }
 }
