@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf } from "../coded-error.js";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
+import { longBodies, type Sender } from "../http/long-bodies.js";
 import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import { isLong, type JsonObject } from "../http/strict-json.js";
@@ -41,32 +42,43 @@ function pauseFor(bytes: Buffer, response: ServerResponse): Pause | undefined {
   };
 }
 
+type SenderOf = (point: EnforcementPoint, response: ServerResponse) => Sender;
+
+function readLong(bytes: Buffer, pause: Pause, sender: Sender): Promise<JsonObject> {
+  return longBodies.read(sender, () => parseBodyInTurns(bytes, pause));
+}
+
 type Evaluation = (body: JsonObject, point: EnforcementPoint, pause: Pause | undefined) => Promise<unknown>;
 
 /** Without a turn of the event loop for what is small. */
-function inTurns(answer: Evaluation): Endpoint {
+function inTurns(answer: Evaluation, senderOf: SenderOf): Endpoint {
   return (bytes, point, response) => {
     const pause = pauseFor(bytes, response);
     if (pause === undefined) return answer(parseBody(bytes), point, undefined);
-    return parseBodyInTurns(bytes, pause).then((body) => answer(body, point, pause));
+    return readLong(bytes, pause, senderOf(point, response)).then((body) => answer(body, point, pause));
   };
 }
 
 export function createAnswerer(parts: AuthzenParts): Answerer {
   const tokens = createPageTokens();
+  const senderOf: SenderOf = ({ id, name }, response) => ({
+    caller: id ?? name,
+    connection: response,
+    clock: parts.clock,
+  });
   const searchFor =
     (kind: SearchKind): Endpoint =>
     async (bytes, point, response) => {
       const pause = pauseFor(bytes, response);
-      const body = pause === undefined ? parseBody(bytes) : await parseBodyInTurns(bytes, pause);
+      const body = pause === undefined ? parseBody(bytes) : await readLong(bytes, pause, senderOf(point, response));
       const digest = await digestOfSearch(body, pause);
       const found = await search(kind, body, { point, parts, tokens, isWanted: () => !response.destroyed, pause });
       await recordSearch(parts, point, { kind, digest, found: found.results.length });
       return found;
     };
   const endpoints: ReadonlyMap<string, Endpoint> = new Map([
-    [PATHS.evaluation, inTurns((body, point, pause) => evaluate(questionOf(body), point, parts, pause))],
-    [PATHS.evaluations, inTurns((body, point, pause) => evaluateAll(body, point, parts, pause))],
+    [PATHS.evaluation, inTurns((body, point, pause) => evaluate(questionOf(body), point, parts, pause), senderOf)],
+    [PATHS.evaluations, inTurns((body, point, pause) => evaluateAll(body, point, parts, pause), senderOf)],
     [PATHS.subject, searchFor("subject")],
     [PATHS.resource, searchFor("resource")],
     [PATHS.action, searchFor("action")],

@@ -1,21 +1,24 @@
 import { Bare, Folded, type Json, JsonTokens, MAX_DEPTH, malformed, unescaped, wellFormed } from "./json-tokens.js";
+import { asDictionary, isIndexLike, keepSparse, type Shape, Shapes } from "./long-objects.js";
 
-/** A long string, and white space, count as a value for so many characters. */
-const CHARACTERS_OF_VALUE = 16;
 /** So much of a string is read at once. */
 const PIECE_CHARACTERS = 32 * 1024;
 
 /**
- * What a long text may hold. A list of millions is moved as a whole when it grows, and whatever is there is looked at when memory is tidied up: both keep the
- * event loop. A table of 60,000 rows fits.
+ * What the values of a long text may take of memory, about: whatever is alive is moved when memory is tidied up, at once, and that is about a millisecond
+ * for each MiB. Characters count for little, they are moved fast or not at all.
  */
-const MAX_VALUES = 512 * 1024;
-const MAX_LISTS_AND_OBJECTS = 64 * 1024;
+const MAX_BYTES = 4 * 1024 * 1024;
+const BYTES_OF = { value: 12, fraction: 16, text: 32, list: 48, object: 40, member: 8, dictionary: 160, entry: 64 };
 
 /** A list or an object that is not closed yet. */
 interface Open {
   readonly list: Json[] | undefined;
-  readonly object: Record<string, Json>;
+  object: Record<string, Json>;
+  /** Whether keys that are numbers make no array of it. */
+  isSparse: boolean;
+  /** Undefined once it is a dictionary. */
+  shape: Shape | undefined;
   readonly folded: Folded;
   /** Of the member that is read. */
   key: string;
@@ -27,25 +30,24 @@ const NO_KEYS = new Folded();
 /** Reads one strict JSON value, a piece at a time. */
 export class JsonInPieces extends JsonTokens {
   readonly #open: Open[] = [];
+  readonly #shapes = new Shapes();
   /** What has been read of a string that is read in pieces. */
   #parts: string[] | undefined;
   #value: Json = null;
-  #values = 0;
-  #listsAndObjects = 0;
+  /** About what the values take of memory so far, and of the work so far. */
+  #bytes = 0;
 
   /** Once `read` has said that it is complete. */
   get value(): Json {
     return this.#value;
   }
 
-  /** Reads on for about so many values: true when there is no more to read of this one. Throws Refusal. */
-  read(values: number): boolean {
-    let left = values;
-    while (left > 0) {
-      const begun = this.at;
+  /** Reads on until so many bytes more of memory, or characters, have been worked on: true when there is no more to read of this one. Throws Refusal. */
+  read(bytes: number): boolean {
+    const begun = this.at + this.#bytes;
+    while (this.at + this.#bytes < begun + bytes) {
       const value = this.#parts === undefined ? this.#next() : this.#pieceOf(this.#parts);
       if (value !== undefined && this.#isWhole(value)) return true;
-      left -= 1 + Math.floor((this.at - begun) / CHARACTERS_OF_VALUE);
     }
     return false;
   }
@@ -53,8 +55,7 @@ export class JsonInPieces extends JsonTokens {
   /** The next value that has nothing within it; undefined where one begins that has. */
   #next(): Json | undefined {
     if (this.#open.length > MAX_DEPTH) throw this.tooDeep();
-    this.#values += 1;
-    if (this.#values > MAX_VALUES) throw malformed("json-values", `the body holds more than ${MAX_VALUES} values`);
+    this.#take(BYTES_OF.value);
     this.skipWhitespace();
     switch (this.text[this.at]) {
       case "{":
@@ -70,38 +71,46 @@ export class JsonInPieces extends JsonTokens {
       case "n":
         return this.literal("null", null);
       default:
-        return this.number();
+        return this.#number();
     }
   }
 
+  #take(bytes: number): void {
+    this.#bytes += bytes;
+    if (this.#bytes > MAX_BYTES) throw malformed("json-values", "the body holds more values than are read of one");
+  }
+
+  #number(): number {
+    const value = this.number();
+    // Others are kept beside the list or the object that they are in.
+    if (!Number.isInteger(value)) this.#take(BYTES_OF.fraction);
+    return value;
+  }
+
   #object(): Json | undefined {
-    this.#countListOrObject();
+    this.#take(BYTES_OF.object);
     const object = new Bare();
     this.at += 1;
     this.skipWhitespace();
     if (this.take("}")) return object;
     const folded = new Folded();
-    this.#open.push({ list: undefined, object, folded, key: this.key(object, folded) });
+    const key = this.key(object, folded);
+    this.#open.push({ list: undefined, object, isSparse: false, shape: this.#shapes.empty, folded, key });
     return undefined;
   }
 
   #list(): Json | undefined {
-    this.#countListOrObject();
+    this.#take(BYTES_OF.list);
     const list: Json[] = [];
     this.at += 1;
     this.skipWhitespace();
     if (this.take("]")) return list;
-    this.#open.push({ list, object: NO_OBJECT, folded: NO_KEYS, key: "" });
+    this.#open.push({ list, object: NO_OBJECT, isSparse: false, shape: undefined, folded: NO_KEYS, key: "" });
     return undefined;
   }
 
-  #countListOrObject(): void {
-    this.#listsAndObjects += 1;
-    if (this.#listsAndObjects <= MAX_LISTS_AND_OBJECTS) return;
-    throw malformed("json-values", `the body holds more than ${MAX_LISTS_AND_OBJECTS} lists and objects`);
-  }
-
   #string(): string | undefined {
+    this.#take(BYTES_OF.text);
     const plain = this.goesOnFor(PIECE_CHARACTERS) ? undefined : this.plainString();
     if (plain !== undefined) return plain;
     this.at += 1;
@@ -123,19 +132,37 @@ export class JsonInPieces extends JsonTokens {
   #isWhole(value: Json): boolean {
     let complete = value;
     for (let inner = this.#open.at(-1); inner !== undefined; inner = this.#open.at(-1)) {
-      const { list, object, folded } = inner;
-      if (list === undefined) object[inner.key] = complete;
+      const { list, folded } = inner;
+      if (list === undefined) this.#put(inner, complete);
       else list.push(complete);
       this.skipWhitespace();
       if (this.take(",")) {
-        if (list === undefined) inner.key = this.key(object, folded);
+        if (list === undefined) inner.key = this.key(inner.object, folded);
         return false;
       }
       if (!this.take(list === undefined ? "}" : "]")) throw this.unexpected();
-      complete = list ?? object;
+      complete = list ?? inner.object;
       this.#open.pop();
     }
     this.#value = complete;
     return true;
+  }
+
+  #put(inner: Open, value: Json): void {
+    const { key } = inner;
+    if (inner.shape !== undefined) {
+      inner.shape = this.#shapes.with(key, inner.shape);
+      if (inner.shape === undefined) {
+        inner.object = asDictionary(inner.object);
+        this.#take(BYTES_OF.dictionary);
+      }
+    }
+    if (!inner.isSparse && isIndexLike(key)) {
+      keepSparse(inner.object);
+      inner.isSparse = true;
+      this.#take(BYTES_OF.dictionary);
+    }
+    this.#take(inner.shape === undefined ? BYTES_OF.entry : BYTES_OF.member);
+    inner.object[key] = value;
   }
 }

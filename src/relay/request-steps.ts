@@ -60,7 +60,7 @@ async function readMessage(exchange: Exchange, clock: Clock): Promise<StepResult
   }
   const most = { bytes: MAX_MCP_BODY_BYTES, words: "an MCP message may have at most 4 MiB" };
   const body = await readBody(request, clock, most);
-  if (isLong(body)) await readLongMessage(exchange, body);
+  if (isLong(body)) await readLongMessage(exchange, body, clock);
   else exchange.message = parseMcpMessage(body, request.rawHeaders);
   return undefined;
 }
