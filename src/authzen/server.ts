@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf } from "../coded-error.js";
+import type { BodyBytes } from "../http/body-bytes.js";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
 import { longBodies, type Sender } from "../http/long-bodies.js";
 import { Refusal } from "../http/refusal.js";
@@ -31,10 +32,10 @@ export interface Door {
 /** Answers the requests of all doors. */
 export type Answerer = (door: Door, request: IncomingMessage, response: ServerResponse) => void;
 
-type Endpoint = (body: Buffer, point: EnforcementPoint, response: ServerResponse) => Promise<unknown>;
+type Endpoint = (body: BodyBytes, point: EnforcementPoint, response: ServerResponse) => Promise<unknown>;
 
 /** What is worked on in turns, until nobody waits for the answer; undefined for what is small. */
-function pauseFor(bytes: Buffer, response: ServerResponse): Pause | undefined {
+function pauseFor(bytes: BodyBytes, response: ServerResponse): Pause | undefined {
   if (!isLong(bytes)) return undefined;
   return async () => {
     await nextTurn();
@@ -44,7 +45,7 @@ function pauseFor(bytes: Buffer, response: ServerResponse): Pause | undefined {
 
 type SenderOf = (point: EnforcementPoint, response: ServerResponse) => Sender;
 
-function readLong(bytes: Buffer, pause: Pause, sender: Sender): Promise<JsonObject> {
+function readLong(bytes: BodyBytes, pause: Pause, sender: Sender): Promise<JsonObject> {
   return longBodies.read(sender, () => parseBodyInTurns(bytes, pause));
 }
 
@@ -54,7 +55,7 @@ type Evaluation = (body: JsonObject, point: EnforcementPoint, pause: Pause | und
 function inTurns(answer: Evaluation, senderOf: SenderOf): Endpoint {
   return (bytes, point, response) => {
     const pause = pauseFor(bytes, response);
-    if (pause === undefined) return answer(parseBody(bytes), point, undefined);
+    if (pause === undefined) return answer(parseBody(bytes.bytes()), point, undefined);
     return readLong(bytes, pause, senderOf(point, response)).then((body) => answer(body, point, pause));
   };
 }
@@ -70,7 +71,8 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
     (kind: SearchKind): Endpoint =>
     async (bytes, point, response) => {
       const pause = pauseFor(bytes, response);
-      const body = pause === undefined ? parseBody(bytes) : await readLong(bytes, pause, senderOf(point, response));
+      const body =
+        pause === undefined ? parseBody(bytes.bytes()) : await readLong(bytes, pause, senderOf(point, response));
       const digest = await digestOfSearch(body, pause);
       const found = await search(kind, body, { point, parts, tokens, isWanted: () => !response.destroyed, pause });
       await recordSearch(parts, point, { kind, digest, found: found.results.length });

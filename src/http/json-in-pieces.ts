@@ -1,5 +1,5 @@
-import { Bare, Folded, type Json, JsonTokens, MAX_DEPTH, malformed, unescaped, wellFormed } from "./json-tokens.js";
-import { asDictionary, isIndexLike, keepSparse, type Shape, Shapes } from "./long-objects.js";
+import { type Json, JsonTokens, MAX_DEPTH, malformed, unescaped, wellFormed } from "./json-tokens.js";
+import { type Members, Shapes } from "./long-objects.js";
 
 /** So much of a string is read at once. */
 const PIECE_CHARACTERS = 32 * 1024;
@@ -9,23 +9,10 @@ const PIECE_CHARACTERS = 32 * 1024;
  * for each MiB. Characters count for little, they are moved fast or not at all.
  */
 const MAX_BYTES = 4 * 1024 * 1024;
-const BYTES_OF = { value: 12, fraction: 16, text: 32, list: 48, object: 40, member: 8, dictionary: 160, entry: 64 };
+const BYTES_OF = { value: 12, fraction: 16, text: 32, list: 48, object: 40 };
 
 /** A list or an object that is not closed yet. */
-interface Open {
-  readonly list: Json[] | undefined;
-  object: Record<string, Json>;
-  /** Whether keys that are numbers make no array of it. */
-  isSparse: boolean;
-  /** Undefined once it is a dictionary. */
-  shape: Shape | undefined;
-  readonly folded: Folded;
-  /** Of the member that is read. */
-  key: string;
-}
-
-const NO_OBJECT = new Bare();
-const NO_KEYS = new Folded();
+type Open = { readonly list: Json[] } | { readonly list: undefined; readonly members: Members };
 
 /** Reads one strict JSON value, a piece at a time. */
 export class JsonInPieces extends JsonTokens {
@@ -55,7 +42,7 @@ export class JsonInPieces extends JsonTokens {
   /** The next value that has nothing within it; undefined where one begins that has. */
   #next(): Json | undefined {
     if (this.#open.length > MAX_DEPTH) throw this.tooDeep();
-    this.#take(BYTES_OF.value);
+    this.#weigh(BYTES_OF.value);
     this.skipWhitespace();
     switch (this.text[this.at]) {
       case "{":
@@ -75,7 +62,7 @@ export class JsonInPieces extends JsonTokens {
     }
   }
 
-  #take(bytes: number): void {
+  #weigh(bytes: number): void {
     this.#bytes += bytes;
     if (this.#bytes > MAX_BYTES) throw malformed("json-values", "the body holds more values than are read of one");
   }
@@ -83,34 +70,33 @@ export class JsonInPieces extends JsonTokens {
   #number(): number {
     const value = this.number();
     // Others are kept beside the list or the object that they are in.
-    if (!Number.isInteger(value)) this.#take(BYTES_OF.fraction);
+    if (!Number.isInteger(value)) this.#weigh(BYTES_OF.fraction);
     return value;
   }
 
   #object(): Json | undefined {
-    this.#take(BYTES_OF.object);
-    const object = new Bare();
+    this.#weigh(BYTES_OF.object);
+    const members = this.#shapes.members();
     this.at += 1;
     this.skipWhitespace();
-    if (this.take("}")) return object;
-    const folded = new Folded();
-    const key = this.key(object, folded);
-    this.#open.push({ list: undefined, object, isSparse: false, shape: this.#shapes.empty, folded, key });
+    if (this.take("}")) return members.object;
+    this.keyOf(members, this.#shapes);
+    this.#open.push({ list: undefined, members });
     return undefined;
   }
 
   #list(): Json | undefined {
-    this.#take(BYTES_OF.list);
+    this.#weigh(BYTES_OF.list);
     const list: Json[] = [];
     this.at += 1;
     this.skipWhitespace();
     if (this.take("]")) return list;
-    this.#open.push({ list, object: NO_OBJECT, isSparse: false, shape: undefined, folded: NO_KEYS, key: "" });
+    this.#open.push({ list });
     return undefined;
   }
 
   #string(): string | undefined {
-    this.#take(BYTES_OF.text);
+    this.#weigh(BYTES_OF.text);
     const plain = this.goesOnFor(PIECE_CHARACTERS) ? undefined : this.plainString();
     if (plain !== undefined) return plain;
     this.at += 1;
@@ -132,37 +118,18 @@ export class JsonInPieces extends JsonTokens {
   #isWhole(value: Json): boolean {
     let complete = value;
     for (let inner = this.#open.at(-1); inner !== undefined; inner = this.#open.at(-1)) {
-      const { list, folded } = inner;
-      if (list === undefined) this.#put(inner, complete);
-      else list.push(complete);
+      if (inner.list === undefined) this.#weigh(this.#shapes.put(inner.members, complete));
+      else inner.list.push(complete);
       this.skipWhitespace();
       if (this.take(",")) {
-        if (list === undefined) inner.key = this.key(inner.object, folded);
+        if (inner.list === undefined) this.keyOf(inner.members, this.#shapes);
         return false;
       }
-      if (!this.take(list === undefined ? "}" : "]")) throw this.unexpected();
-      complete = list ?? inner.object;
+      if (!this.take(inner.list === undefined ? "}" : "]")) throw this.unexpected();
+      complete = inner.list ?? inner.members.object;
       this.#open.pop();
     }
     this.#value = complete;
     return true;
-  }
-
-  #put(inner: Open, value: Json): void {
-    const { key } = inner;
-    if (inner.shape !== undefined) {
-      inner.shape = this.#shapes.with(key, inner.shape);
-      if (inner.shape === undefined) {
-        inner.object = asDictionary(inner.object);
-        this.#take(BYTES_OF.dictionary);
-      }
-    }
-    if (!inner.isSparse && isIndexLike(key)) {
-      keepSparse(inner.object);
-      inner.isSparse = true;
-      this.#take(BYTES_OF.dictionary);
-    }
-    this.#take(inner.shape === undefined ? BYTES_OF.entry : BYTES_OF.member);
-    inner.object[key] = value;
   }
 }

@@ -1,3 +1,4 @@
+import type { BodyBytes } from "../http/body-bytes.js";
 import { longBodies } from "../http/long-bodies.js";
 import { Refusal } from "../http/refusal.js";
 import type { JsonObject } from "../http/strict-json.js";
@@ -24,7 +25,7 @@ export function pauseOf({ request, response }: Pick<Exchange, "request" | "respo
  * Reads a long message, and writes it out as it will go on, without keeping the event loop. Before it is decided: between a decision, its record and what
  * is sent on there is no time for anything.
  */
-export function readLongMessage(exchange: Exchange, body: Buffer, clock: Clock): Promise<void> {
+export function readLongMessage(exchange: Exchange, body: BodyBytes, clock: Clock): Promise<void> {
   const { request, response } = exchange;
   const caller = filled(exchange.caller, "caller").id.toString();
   return longBodies.read({ caller, connection: response, clock }, async () => {

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { BodyBytes } from "../../src/http/body-bytes.js";
 import { JsonInPieces } from "../../src/http/json-in-pieces.js";
 import type { Refusal } from "../../src/http/refusal.js";
 import { type Json, parseStrictJson, parseStrictJsonInTurns } from "../../src/http/strict-json.js";
@@ -135,7 +136,8 @@ test.each([
   ["lists", (count: number) => `[${Array.from({ length: count - 1 }, () => "[]").join(",")}]`, 64 * 1024],
   ["objects", (count: number) => `[${Array.from({ length: count - 1 }, () => "{}").join(",")}]`, 64 * 1024],
 ])("a long text holds so many %s and no more", async (_, textOf, most) => {
-  const read = (count: number) => parseStrictJsonInTurns(Buffer.from(textOf(count)), async () => undefined);
+  const read = (count: number) =>
+    parseStrictJsonInTurns(BodyBytes.of(Buffer.from(textOf(count))), async () => undefined);
   expect(await read(most)).toHaveLength(most - 1);
   await expect(read(most + 1)).rejects.toMatchObject({ code: "json-values", status: 400 });
 });
@@ -146,11 +148,11 @@ test("a long text is read with a pause for each piece of it, and not at all for 
   const pause = async () => {
     pauses += 1;
   };
-  expect(await parseStrictJsonInTurns(bytes, pause)).toHaveLength(100_000);
+  expect(await parseStrictJsonInTurns(BodyBytes.of(bytes), pause)).toHaveLength(100_000);
   expect(pauses).toBeGreaterThan(100_000 / 4_096);
   const gone = async () => {
     throw new Error("gone");
   };
-  await expect(parseStrictJsonInTurns(bytes, gone)).rejects.toThrow("gone");
-  expect(await parseStrictJsonInTurns(Buffer.from("[1]"), gone)).toEqual([1]);
+  await expect(parseStrictJsonInTurns(BodyBytes.of(bytes), gone)).rejects.toThrow("gone");
+  expect(await parseStrictJsonInTurns(BodyBytes.of(Buffer.from("[1]")), gone)).toEqual([1]);
 });
