@@ -19,6 +19,7 @@ const MAX_WHITESPACE = 16_384;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
+const MINUS = 0x2d;
 const POINT = 0x2e;
 const ZERO = 0x30;
 const NINE = 0x39;
@@ -158,6 +159,11 @@ export class JsonTokens {
     return end;
   }
 
+  protected atNumber(): boolean {
+    const code = this.text.charCodeAt(this.at);
+    return (code >= ZERO && code <= NINE) || code === MINUS;
+  }
+
   protected number(): number {
     const small = this.#smallNumber();
     if (small !== undefined) return small;
@@ -206,9 +212,11 @@ export class JsonTokens {
 
   protected skipWhitespace(): void {
     if (this.text.charCodeAt(this.at) > 0x20) return;
-    const begun = this.at;
-    while (isWhitespace(this.text.charCodeAt(this.at))) this.at += 1;
-    if (this.at - begun > MAX_WHITESPACE) throw tooMuchWhitespace();
+    const most = this.at + MAX_WHITESPACE;
+    while (isWhitespace(this.text.charCodeAt(this.at))) {
+      if (this.at === most) throw tooMuchWhitespace();
+      this.at += 1;
+    }
   }
 
   protected unexpected(): Refusal {
