@@ -1,15 +1,14 @@
-import type { Pause } from "../platform/turns.js";
 import { malformed } from "./json-tokens.js";
 import { Refusal } from "./refusal.js";
 
 /** What came in smaller pieces is copied together: each piece of its own would cost a hundred times its bytes. */
 const SMALL_PIECE = 1024;
 const BLOCK_BYTES = 16 * 1024;
-/** So much is made into text at once. */
-const BYTES_OF_TURN = 256 * 1024;
+/** So much is made into text at once: what is longer than 128 Ki is kept apart by V8, and given back to the system all at once when it is tidied up. */
+const PART_BYTES = 32 * 1024;
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** A body as it comes, in pieces: 4 MiB put together at once keep the event loop for some milliseconds, and as long again to become text. */
+/** A body as it comes, in pieces: to put 4 MiB together at once keeps the event loop for some milliseconds, and to make text of it as long again. */
 export class BodyBytes {
   length = 0;
   readonly #pieces: Buffer[] = [];
@@ -42,32 +41,33 @@ export class BodyBytes {
     return first !== undefined && more.length === 0 ? first : Buffer.concat(this.#pieces);
   }
 
-  /** Its text, in turns. Throws Refusal: `json-bom`, `json-utf8`. */
-  async text(pause: Pause): Promise<string> {
-    let text = "";
+  /** Its text, piece by piece. Throws Refusal where it comes to it: `json-bom`, `json-utf8`. */
+  *texts(): Generator<string, undefined> {
     let rest: Buffer = Buffer.alloc(0);
+    let isFirst = true;
     for (const part of this.#parts()) {
       const bytes = rest.length === 0 ? part : Buffer.concat([rest, part]);
       const end = endOfCharacters(bytes);
       const whole = bytes.subarray(0, end);
-      text += text === "" ? textOf(whole) : decoded(whole);
+      yield isFirst ? textOf(whole) : decoded(whole);
+      isFirst = false;
       rest = bytes.subarray(end);
-      await pause();
     }
-    return text + decoded(rest);
+    if (rest.length > 0) yield decoded(rest);
+    return undefined;
   }
 
-  /** What it is made of, in parts of about so many bytes as one turn takes. */
+  /** What it is made of, in parts of about so many bytes as are made into text at once. */
   *#parts(): Generator<Buffer> {
     this.#endBlock();
     let held: Buffer[] = [];
     let size = 0;
     for (const piece of this.#pieces) {
-      for (let at = 0; at < piece.length; at += BYTES_OF_TURN) {
-        const part = piece.subarray(at, at + BYTES_OF_TURN);
+      for (let at = 0; at < piece.length; at += PART_BYTES) {
+        const part = piece.subarray(at, at + PART_BYTES);
         held.push(part);
         size += part.length;
-        if (size < BYTES_OF_TURN) continue;
+        if (size < PART_BYTES) continue;
         yield Buffer.concat(held);
         held = [];
         size = 0;

@@ -1,8 +1,19 @@
-import { type Json, JsonTokens, MAX_DEPTH, malformed, unescaped, wellFormed } from "./json-tokens.js";
+import {
+  type Json,
+  JsonTokens,
+  MAX_DEPTH,
+  MAX_KEY_LENGTH,
+  MAX_WHITESPACE,
+  malformed,
+  unescaped,
+  wellFormed,
+} from "./json-tokens.js";
 import { listOfNumbers, type Members, Shapes } from "./long-objects.js";
 
 /** So much of a string is read at once. */
-const PIECE_CHARACTERS = 32 * 1024;
+const PIECE_CHARACTERS = 16 * 1024;
+/** No step reads further than this: a key with white space on all sides, or a piece of a string. */
+const AHEAD = Math.max(MAX_KEY_LENGTH, PIECE_CHARACTERS) + 4 * MAX_WHITESPACE + 64;
 
 /**
  * What the values of a long text may take of memory, about, beside their characters: what is alive is moved when memory is tidied up, all at once, and that
@@ -17,6 +28,7 @@ type Open = { readonly list: Json[] } | { readonly list: undefined; readonly mem
 
 /** Reads one strict JSON value, a piece at a time. */
 export class JsonInPieces extends JsonTokens {
+  readonly #texts: Iterator<string, undefined>;
   readonly #open: Open[] = [];
   readonly #shapes = new Shapes();
   /** What has been read of a string that is read in pieces. */
@@ -25,6 +37,17 @@ export class JsonInPieces extends JsonTokens {
   /** About what the values take of memory so far, and of the work so far. */
   #bytes = 0;
 
+  /** `texts`: what the text consists of. */
+  constructor(texts: Iterator<string, undefined>) {
+    super("");
+    this.#texts = texts;
+  }
+
+  override end(): void {
+    this.#lookAhead();
+    super.end();
+  }
+
   /** Once `read` has said that it is complete. */
   get value(): Json {
     return this.#value;
@@ -32,12 +55,28 @@ export class JsonInPieces extends JsonTokens {
 
   /** Reads on until so many bytes more of memory, or characters, have been worked on: true when there is no more to read of this one. Throws Refusal. */
   read(bytes: number): boolean {
-    const begun = this.at + this.#bytes;
-    while (this.at + this.#bytes < begun + bytes) {
+    const end = this.#work() + bytes;
+    while (this.#work() < end) {
+      this.#lookAhead();
       const value = this.#parts === undefined ? this.#next() : this.#pieceOf(this.#parts);
       if (value !== undefined && this.#isWhole(value)) return true;
     }
     return false;
+  }
+
+  #work(): number {
+    return this.passed + this.at + this.#bytes;
+  }
+
+  /** What has been read of the text is let go of, and the next steps find what they need. */
+  #lookAhead(): void {
+    while (this.text.length - this.at < AHEAD) {
+      const { value, done } = this.#texts.next();
+      if (done) return;
+      this.passed += this.at;
+      this.text = this.text.slice(this.at) + value;
+      this.at = 0;
+    }
   }
 
   /** The next value that has nothing within it; undefined where one begins that has. */
@@ -112,6 +151,7 @@ export class JsonInPieces extends JsonTokens {
   #isWhole(value: Json): boolean {
     let complete = value;
     for (let inner = this.#open.at(-1); inner !== undefined; inner = this.#open.at(-1)) {
+      this.#lookAhead();
       if (inner.list === undefined) this.#weigh(this.#shapes.put(inner.members, complete));
       else this.#push(inner.list, complete);
       this.skipWhitespace();

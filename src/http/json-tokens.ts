@@ -10,12 +10,12 @@ export const MAX_DEPTH = 64;
 /** The keys of an object can only be listed all at once, which must not keep the event loop: 10,000 take about 3 ms. */
 const MAX_KEYS = 10_000;
 /** Nor is a key read in pieces. */
-const MAX_KEY_LENGTH = 16_384;
+export const MAX_KEY_LENGTH = 16_384;
 /** Nor does anybody write a number so; Jackson, for one, reads no longer one. */
 const MAX_NUMBER_LENGTH = 1_000;
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 /** Nor is white space: what is laid out for people has a few dozen of it in a row. */
-const MAX_WHITESPACE = 16_384;
+export const MAX_WHITESPACE = 4_096;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -61,8 +61,10 @@ const FEW = 8;
 
 /** What JSON is made of, and what of it is refused; how values stand in one another is for who reads them. */
 export class JsonTokens {
-  protected readonly text: string;
+  protected text: string;
   protected at = 0;
+  /** Characters that were there before `text`. */
+  protected passed = 0;
 
   constructor(text: string) {
     this.text = text;
@@ -221,7 +223,7 @@ export class JsonTokens {
 
   protected unexpected(): Refusal {
     const found = this.at >= this.text.length ? "the end" : JSON.stringify(this.text[this.at]);
-    return malformed("json-malformed", `the body is not one JSON text: ${found} at character ${this.at}`);
+    return malformed("json-malformed", `the body is not one JSON text: ${found} at character ${this.passed + this.at}`);
   }
 
   protected tooDeep(): Refusal {

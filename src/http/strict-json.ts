@@ -36,7 +36,7 @@ export function parseStrictJson(bytes: Buffer): Json {
 export async function parseStrictJsonInTurns(body: BodyBytes, pause: Pause): Promise<Json> {
   if (!isLong(body)) return parseStrictJson(body.bytes());
   await pause();
-  const reader = new JsonInPieces(await body.text(pause));
+  const reader = new JsonInPieces(body.texts());
   do await pause();
   while (!reader.read(BYTES_A_TURN));
   reader.end();

@@ -20,7 +20,7 @@ const atOnce = (text: string): Json => parseStrictJson(Buffer.from(text));
 const inPiecesOf =
   (values: number) =>
   (text: string): Json => {
-    const reader = new JsonInPieces(text);
+    const reader = new JsonInPieces(BodyBytes.of(Buffer.from(text)).texts());
     while (!reader.read(values));
     reader.end();
     return reader.value;
