@@ -83,11 +83,12 @@ async function turnsOf<Value>(work: () => Promise<Value>): Promise<{ turns: numb
   return { turns, value };
 }
 
-/** Values that are read, and characters that are written, in one turn. */
-const [VALUES_A_TURN, CHARACTERS_A_TURN] = [4_096, 16 * 1024];
-const COUNT = 60_000;
+/** What is read, in bytes of memory and characters, and what is written, in one turn. */
+const [READ_A_TURN, CHARACTERS_A_TURN] = [48 * 1024, 16 * 1024];
+const COUNT = 40_000;
 const LONG = objects(COUNT);
-const READ = COUNT / VALUES_A_TURN;
+const BYTES_OF_OBJECT = 44;
+const READ = (COUNT * BYTES_OF_OBJECT + LONG.length) / READ_A_TURN - 1;
 const WRITTEN = LONG.length / CHARACTERS_A_TURN;
 
 test("MCP: the event loop turns while a long call is read, written and digested; what was decided is what arrives", async () => {
