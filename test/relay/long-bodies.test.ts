@@ -1,6 +1,11 @@
 import { hash } from "node:crypto";
+import { EventEmitter } from "node:events";
 import { request as requestHttp } from "node:http";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { longBodies } from "../../src/http/long-bodies.js";
+import { systemClock } from "../../src/platform/clock.js";
 import { nextTurn } from "../../src/platform/turns.js";
 import { mcpAccessRequest } from "../../src/policy/access-request-of.js";
 import { digestInTurns, extentOfRequest, jsonInTurns, requestDigest } from "../../src/policy/request-digest.js";
@@ -134,6 +139,55 @@ test("AuthZEN: the event loop turns while a long evaluation, batch or search is 
     expect(value.status, value.text).toBe(200);
     expect(turns, path).toBeGreaterThan(READ + written * WRITTEN);
   }
+});
+
+test("a long body is not read while another one is, whichever door it came to; a short one is", async () => {
+  const { promise: held, resolve: leave } = Promise.withResolvers<void>();
+  const connection = new EventEmitter();
+  const reading = longBodies.read({ caller: "somebody else", connection, clock: systemClock }, () => held);
+  const answered: number[] = [];
+  const question = `{${subject},${tool},"context":${LONG}}`;
+  const answers = [
+    post(relay(), call(LONG)),
+    ...["evaluation", "search/action"].map((path) => post(authzen(path), question, { host: "localhost" })),
+  ].map((answer) => answer.then(({ status }) => answered.push(status)));
+  for (let short = 0; short < 20; short += 1) {
+    expect(await post(relay(), call("{}"))).toMatchObject({ status: 200 });
+    for (let turn = 0; turn < 100; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(answered).toEqual([]);
+  leave();
+  await Promise.all([reading, ...answers]);
+  expect(answered).toEqual([200, 200, 200]);
+});
+
+test("what a long call holds is let go of once it has been decided", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const { promise: measured, resolve: goOn } = Promise.withResolvers<void>();
+  let arriving = 0;
+  const usual = upstream.answer;
+  upstream.answer = (request, response) => {
+    request.resume();
+    request.once("end", async () => {
+      arriving += 1;
+      await measured;
+      response.writeHead(200, { "content-type": "application/json" });
+      response.end('{"jsonrpc":"2.0","id":1,"result":{}}');
+    });
+  };
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  const calls = 10;
+  const answers = Array.from({ length: calls }, () => post(relay(), call(LONG)));
+  await expect.poll(() => arriving, { timeout: 30_000 }).toBe(calls);
+  collect();
+  const bytesOfCall = (process.memoryUsage().heapUsed - before) / calls;
+  goOn();
+  upstream.answer = usual;
+  for (const answer of await Promise.all(answers)) expect(answer.status).toBe(200);
+  // Its values take 40 bytes each at the least.
+  expect(bytesOfCall).toBeLessThan(COUNT * 20);
 });
 
 test("several long bodies take turns with each other, and a short call does not wait for them", async () => {
