@@ -6,7 +6,7 @@ import { longBodies, type Sender } from "../http/long-bodies.js";
 import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import { isLong, type JsonObject } from "../http/strict-json.js";
-import { nextTurn, type Pause } from "../platform/turns.js";
+import { hasRoomInTurn, nextTurn, type Pause } from "../platform/turns.js";
 import { checkBodyHeaders, readBody } from "./body.js";
 import { digestOfSearch, type RefusedAdmission, recordRefusal, recordSearch } from "./decision-record.js";
 import { evaluate, evaluateAll } from "./evaluate.js";
@@ -37,6 +37,10 @@ type Endpoint = (body: BodyBytes, point: EnforcementPoint, response: ServerRespo
 /** What is worked on in turns, until nobody waits for the answer; undefined for what is small. */
 function pauseFor(bytes: BodyBytes, response: ServerResponse): Pause | undefined {
   if (!isLong(bytes)) return undefined;
+  return pauseOf(response);
+}
+
+function pauseOf(response: ServerResponse): Pause {
   return async () => {
     await nextTurn();
     if (response.destroyed) throw new Refusal("caller-gone", 400, "the caller went away before it was answered");
@@ -55,7 +59,10 @@ type Evaluation = (body: JsonObject, point: EnforcementPoint, pause: Pause | und
 function inTurns(answer: Evaluation, senderOf: SenderOf): Endpoint {
   return (bytes, point, response) => {
     const pause = pauseFor(bytes, response);
-    if (pause === undefined) return answer(parseBody(bytes.bytes()), point, undefined);
+    if (pause === undefined) {
+      const small = () => answer(parseBody(bytes.bytes()), point, undefined);
+      return hasRoomInTurn(bytes.length) ? small() : pauseOf(response)().then(small);
+    }
     return readLong(bytes, pause, senderOf(point, response)).then((body) => answer(body, point, pause));
   };
 }

@@ -5,8 +5,9 @@ import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import { isLong } from "../http/strict-json.js";
 import type { Clock } from "../platform/clock.js";
+import { hasRoomInTurn } from "../platform/turns.js";
 import type { Exchange, StepResult } from "./exchange.js";
-import { readLongMessage } from "./long-message.js";
+import { pauseOf, readLongMessage } from "./long-message.js";
 import { parseMcpMessage } from "./mcp-message.js";
 import { requestTarget } from "./request-target.js";
 import { checkWebSocketHandshake } from "./websocket.js";
@@ -62,7 +63,10 @@ async function readMessage(exchange: Exchange, clock: Clock): Promise<StepResult
   const most = { bytes: MAX_MCP_BODY_BYTES, words: "an MCP message may have at most 4 MiB" };
   const body = await readBody(request, clock, most);
   if (isLong(body)) await readLongMessage(exchange, body, clock);
-  else exchange.message = parseMcpMessage(body.bytes(), request.rawHeaders);
+  else {
+    if (!hasRoomInTurn(body.length)) await pauseOf(exchange)();
+    exchange.message = parseMcpMessage(body.bytes(), request.rawHeaders);
+  }
   return undefined;
 }
 

@@ -167,6 +167,14 @@ export const longBodyMutants: readonly Mutant[] = [
     tests: [RELAY],
   },
   {
+    id: "long-short-ones",
+    check: "of what is short only so much is worked on in one turn of the event loop",
+    file: "src/platform/turns.ts",
+    find: "if (worked > 0 && worked + bytes > BYTES_AT_ONCE) return false;",
+    replace: "",
+    tests: [RELAY],
+  },
+  {
     id: "long-digest-in-turns",
     check: "a long request is digested with a pause for each piece of it",
     file: "src/policy/request-digest.ts",

@@ -6,7 +6,7 @@ import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { longBodies } from "../../src/http/long-bodies.js";
 import { systemClock } from "../../src/platform/clock.js";
-import { nextTurn } from "../../src/platform/turns.js";
+import { hasRoomInTurn, nextTurn } from "../../src/platform/turns.js";
 import { mcpAccessRequest } from "../../src/policy/access-request-of.js";
 import { digestInTurns, extentOfRequest, jsonInTurns, requestDigest } from "../../src/policy/request-digest.js";
 import { inlineJson } from "../../src/relay/inline-json.js";
@@ -228,6 +228,25 @@ test("the pieces of several works come one after the other, one in a turn of the
   done = true;
   expect(order.join("")).toBe("abcabcabc");
   expect(turn).toBeGreaterThanOrEqual(8);
+});
+
+test("of what is short only so much is worked on in one turn of the event loop; what is very short is not counted", async () => {
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  await turn();
+  expect([16 * 1024, 2_049, 2_048].map(hasRoomInTurn)).toEqual([true, false, true]);
+  await turn();
+  expect([9_000, 7_000, 7_000].map(hasRoomInTurn)).toEqual([true, true, false]);
+  await turn();
+  expect(hasRoomInTurn(7_000)).toBe(true);
+  await turn();
+  hasRoomInTurn(16 * 1024);
+  const body = call(`{"t":"${"x".repeat(10_000)}"}`);
+  expect(await Promise.all([1, 2, 3].map(() => post(relay(), body)))).toMatchObject(
+    [1, 2, 3].map(() => ({ status: 200 })),
+  );
+  const question = `{${subject},${tool},"context":{"t":"${"x".repeat(10_000)}"}}`;
+  const asked = [1, 2, 3].map(() => post(authzen("evaluation"), question, { host: "localhost" }));
+  expect(await Promise.all(asked)).toMatchObject([1, 2, 3].map(() => ({ status: 200 })));
 });
 
 test("nobody's call is worked on when its caller has left: it does not arrive, and that is on record", async () => {
