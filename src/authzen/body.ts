@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import { BodyBytes } from "../http/body-bytes.js";
 import { Refusal } from "../http/refusal.js";
 import { headerOf } from "../http/request-headers.js";
 import type { Clock } from "../platform/clock.js";
@@ -18,13 +19,12 @@ export function checkBodyHeaders({ rawHeaders }: IncomingMessage): void {
 }
 
 /** The whole body. Rejects with Refusal `body-too-large` (413), `body-slow` (408), `http-malformed` where it breaks off. */
-export function readBody(request: IncomingMessage, clock: Clock): Promise<Buffer> {
+export function readBody(request: IncomingMessage, clock: Clock): Promise<BodyBytes> {
   return new Promise((resolve, reject) => {
-    let chunks: Buffer[] = [];
-    let size = 0;
+    let body = new BodyBytes();
     const refuse = (refusal: Refusal) => {
       cancel();
-      chunks = [];
+      body = new BodyBytes();
       request.removeAllListeners("data");
       request.pause();
       reject(refusal);
@@ -33,14 +33,12 @@ export function readBody(request: IncomingMessage, clock: Clock): Promise<Buffer
       refuse(new Refusal("body-slow", 408, "the body did not arrive in time")),
     );
     request.on("data", (chunk: Buffer) => {
-      size += chunk.length;
-      if (size > MAX_BODY_BYTES) refuse(new Refusal("body-too-large", 413, "a body may have at most 1 MiB"));
-      else chunks.push(chunk);
+      body.add(chunk);
+      if (body.length > MAX_BODY_BYTES) refuse(new Refusal("body-too-large", 413, "a body may have at most 1 MiB"));
     });
     request.once("end", () => {
       cancel();
-      const [first, ...more] = chunks;
-      resolve(first !== undefined && more.length === 0 ? first : Buffer.concat(chunks));
+      resolve(body);
     });
     request.once("error", () => refuse(new Refusal("http-malformed", 400, "the body broke off")));
   });

@@ -1,3 +1,4 @@
+import type { BodyBytes } from "../http/body-bytes.js";
 import { Refusal } from "../http/refusal.js";
 import { type Json, type JsonObject, parseStrictJson, parseStrictJsonInTurns } from "../http/strict-json.js";
 import type { Pause } from "../platform/turns.js";
@@ -13,8 +14,8 @@ export function parseBody(bytes: Buffer): JsonObject {
 }
 
 /** The same without keeping the event loop. */
-export async function parseBodyInTurns(bytes: Buffer, pause: Pause): Promise<JsonObject> {
-  return objectOf(await parseStrictJsonInTurns(bytes, pause), "the body");
+export async function parseBodyInTurns(body: BodyBytes, pause: Pause): Promise<JsonObject> {
+  return objectOf(await parseStrictJsonInTurns(body, pause), "the body");
 }
 
 /** Unknown members are ignored (§5, forward compatibility). Throws Refusal `request-invalid` (400) naming the member. */

@@ -1,10 +1,12 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf } from "../coded-error.js";
+import type { BodyBytes } from "../http/body-bytes.js";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
+import { longBodies, type Sender } from "../http/long-bodies.js";
 import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import { isLong, type JsonObject } from "../http/strict-json.js";
-import { nextTurn, type Pause } from "../platform/turns.js";
+import { hasRoomInTurn, nextTurn, type Pause } from "../platform/turns.js";
 import { checkBodyHeaders, readBody } from "./body.js";
 import { digestOfSearch, type RefusedAdmission, recordRefusal, recordSearch } from "./decision-record.js";
 import { evaluate, evaluateAll } from "./evaluate.js";
@@ -30,43 +32,62 @@ export interface Door {
 /** Answers the requests of all doors. */
 export type Answerer = (door: Door, request: IncomingMessage, response: ServerResponse) => void;
 
-type Endpoint = (body: Buffer, point: EnforcementPoint, response: ServerResponse) => Promise<unknown>;
+type Endpoint = (body: BodyBytes, point: EnforcementPoint, response: ServerResponse) => Promise<unknown>;
 
 /** What is worked on in turns, until nobody waits for the answer; undefined for what is small. */
-function pauseFor(bytes: Buffer, response: ServerResponse): Pause | undefined {
+function pauseFor(bytes: BodyBytes, response: ServerResponse): Pause | undefined {
   if (!isLong(bytes)) return undefined;
+  return pauseOf(response);
+}
+
+function pauseOf(response: ServerResponse): Pause {
   return async () => {
     await nextTurn();
     if (response.destroyed) throw new Refusal("caller-gone", 400, "the caller went away before it was answered");
   };
 }
 
+type SenderOf = (point: EnforcementPoint, response: ServerResponse) => Sender;
+
+function readLong(bytes: BodyBytes, pause: Pause, sender: Sender): Promise<JsonObject> {
+  return longBodies.read(sender, () => parseBodyInTurns(bytes, pause));
+}
+
 type Evaluation = (body: JsonObject, point: EnforcementPoint, pause: Pause | undefined) => Promise<unknown>;
 
 /** Without a turn of the event loop for what is small. */
-function inTurns(answer: Evaluation): Endpoint {
+function inTurns(answer: Evaluation, senderOf: SenderOf): Endpoint {
   return (bytes, point, response) => {
     const pause = pauseFor(bytes, response);
-    if (pause === undefined) return answer(parseBody(bytes), point, undefined);
-    return parseBodyInTurns(bytes, pause).then((body) => answer(body, point, pause));
+    if (pause === undefined) {
+      const small = () => answer(parseBody(bytes.bytes()), point, undefined);
+      return hasRoomInTurn(bytes.length) ? small() : pauseOf(response)().then(small);
+    }
+    return readLong(bytes, pause, senderOf(point, response)).then((body) => answer(body, point, pause));
   };
 }
 
 export function createAnswerer(parts: AuthzenParts): Answerer {
   const tokens = createPageTokens();
+  const senderOf: SenderOf = ({ id, name }, response) => ({
+    caller: id ?? name,
+    connection: response,
+    clock: parts.clock,
+  });
   const searchFor =
     (kind: SearchKind): Endpoint =>
     async (bytes, point, response) => {
       const pause = pauseFor(bytes, response);
-      const body = pause === undefined ? parseBody(bytes) : await parseBodyInTurns(bytes, pause);
+      const body =
+        pause === undefined ? parseBody(bytes.bytes()) : await readLong(bytes, pause, senderOf(point, response));
       const digest = await digestOfSearch(body, pause);
       const found = await search(kind, body, { point, parts, tokens, isWanted: () => !response.destroyed, pause });
       await recordSearch(parts, point, { kind, digest, found: found.results.length });
       return found;
     };
   const endpoints: ReadonlyMap<string, Endpoint> = new Map([
-    [PATHS.evaluation, inTurns((body, point, pause) => evaluate(questionOf(body), point, parts, pause))],
-    [PATHS.evaluations, inTurns((body, point, pause) => evaluateAll(body, point, parts, pause))],
+    [PATHS.evaluation, inTurns((body, point, pause) => evaluate(questionOf(body), point, parts, pause), senderOf)],
+    [PATHS.evaluations, inTurns((body, point, pause) => evaluateAll(body, point, parts, pause), senderOf)],
     [PATHS.subject, searchFor("subject")],
     [PATHS.resource, searchFor("resource")],
     [PATHS.action, searchFor("action")],

@@ -1,60 +1,87 @@
-import { Bare, Folded, type Json, JsonTokens, MAX_DEPTH, malformed, unescaped, wellFormed } from "./json-tokens.js";
+import {
+  type Json,
+  JsonTokens,
+  MAX_DEPTH,
+  MAX_KEY_LENGTH,
+  MAX_WHITESPACE,
+  malformed,
+  unescaped,
+  wellFormed,
+} from "./json-tokens.js";
+import { listOfNumbers, type Members, Shapes } from "./long-objects.js";
 
-/** A long string, and white space, count as a value for so many characters. */
-const CHARACTERS_OF_VALUE = 16;
 /** So much of a string is read at once. */
-const PIECE_CHARACTERS = 32 * 1024;
+const PIECE_CHARACTERS = 16 * 1024;
+/** No step reads further than this: a key with white space on all sides, or a piece of a string. */
+const AHEAD = Math.max(MAX_KEY_LENGTH, PIECE_CHARACTERS) + 4 * MAX_WHITESPACE + 64;
 
 /**
- * What a long text may hold. A list of millions is moved as a whole when it grows, and whatever is there is looked at when memory is tidied up: both keep the
- * event loop. A table of 60,000 rows fits.
+ * What the values of a long text may take of memory, about, beside their characters: what is alive is moved when memory is tidied up, all at once, and that
+ * takes one to three milliseconds for each MiB. 170,000 numbers fit, or a table of 20,000 rows, or 7,500 objects that have no key in common.
  */
-const MAX_VALUES = 512 * 1024;
-const MAX_LISTS_AND_OBJECTS = 64 * 1024;
+const MAX_BYTES = 2 * 1024 * 1024;
+/** A list has room for half as many again when it has grown. */
+const BYTES_OF = { element: 12, list: 48, object: 32, text: 32 };
 
 /** A list or an object that is not closed yet. */
-interface Open {
-  readonly list: Json[] | undefined;
-  readonly object: Record<string, Json>;
-  readonly folded: Folded;
-  /** Of the member that is read. */
-  key: string;
-}
-
-const NO_OBJECT = new Bare();
-const NO_KEYS = new Folded();
+type Open = { readonly list: Json[] } | { readonly list: undefined; readonly members: Members };
 
 /** Reads one strict JSON value, a piece at a time. */
 export class JsonInPieces extends JsonTokens {
+  readonly #texts: Iterator<string, undefined>;
   readonly #open: Open[] = [];
+  readonly #shapes = new Shapes();
   /** What has been read of a string that is read in pieces. */
   #parts: string[] | undefined;
   #value: Json = null;
-  #values = 0;
-  #listsAndObjects = 0;
+  /** About what the values take of memory so far, and of the work so far. */
+  #bytes = 0;
+
+  /** `texts`: what the text consists of. */
+  constructor(texts: Iterator<string, undefined>) {
+    super("");
+    this.#texts = texts;
+  }
+
+  override end(): void {
+    this.#lookAhead();
+    super.end();
+  }
 
   /** Once `read` has said that it is complete. */
   get value(): Json {
     return this.#value;
   }
 
-  /** Reads on for about so many values: true when there is no more to read of this one. Throws Refusal. */
-  read(values: number): boolean {
-    let left = values;
-    while (left > 0) {
-      const begun = this.at;
+  /** Reads on until so many bytes more of memory, or characters, have been worked on: true when there is no more to read of this one. Throws Refusal. */
+  read(bytes: number): boolean {
+    const end = this.#work() + bytes;
+    while (this.#work() < end) {
+      this.#lookAhead();
       const value = this.#parts === undefined ? this.#next() : this.#pieceOf(this.#parts);
       if (value !== undefined && this.#isWhole(value)) return true;
-      left -= 1 + Math.floor((this.at - begun) / CHARACTERS_OF_VALUE);
     }
     return false;
+  }
+
+  #work(): number {
+    return this.passed + this.at + this.#bytes;
+  }
+
+  /** What has been read of the text is let go of, and the next steps find what they need. */
+  #lookAhead(): void {
+    while (this.text.length - this.at < AHEAD) {
+      const { value, done } = this.#texts.next();
+      if (done) return;
+      this.passed += this.at;
+      this.text = this.text.slice(this.at) + value;
+      this.at = 0;
+    }
   }
 
   /** The next value that has nothing within it; undefined where one begins that has. */
   #next(): Json | undefined {
     if (this.#open.length > MAX_DEPTH) throw this.tooDeep();
-    this.#values += 1;
-    if (this.#values > MAX_VALUES) throw malformed("json-values", `the body holds more than ${MAX_VALUES} values`);
     this.skipWhitespace();
     switch (this.text[this.at]) {
       case "{":
@@ -74,34 +101,35 @@ export class JsonInPieces extends JsonTokens {
     }
   }
 
+  #weigh(bytes: number): void {
+    this.#bytes += bytes;
+    if (this.#bytes > MAX_BYTES)
+      throw malformed("json-values", "the body holds more values than are read of one: send several");
+  }
+
   #object(): Json | undefined {
-    this.#countListOrObject();
-    const object = new Bare();
+    this.#weigh(BYTES_OF.object);
+    const members = this.#shapes.members();
     this.at += 1;
     this.skipWhitespace();
-    if (this.take("}")) return object;
-    const folded = new Folded();
-    this.#open.push({ list: undefined, object, folded, key: this.key(object, folded) });
+    if (this.take("}")) return members.object;
+    this.keyOf(members, this.#shapes);
+    this.#open.push({ list: undefined, members });
     return undefined;
   }
 
   #list(): Json | undefined {
-    this.#countListOrObject();
-    const list: Json[] = [];
+    this.#weigh(BYTES_OF.list);
     this.at += 1;
     this.skipWhitespace();
-    if (this.take("]")) return list;
-    this.#open.push({ list, object: NO_OBJECT, folded: NO_KEYS, key: "" });
+    if (this.take("]")) return [];
+    const list = this.atNumber() ? listOfNumbers() : [];
+    this.#open.push({ list });
     return undefined;
   }
 
-  #countListOrObject(): void {
-    this.#listsAndObjects += 1;
-    if (this.#listsAndObjects <= MAX_LISTS_AND_OBJECTS) return;
-    throw malformed("json-values", `the body holds more than ${MAX_LISTS_AND_OBJECTS} lists and objects`);
-  }
-
   #string(): string | undefined {
+    this.#weigh(BYTES_OF.text);
     const plain = this.goesOnFor(PIECE_CHARACTERS) ? undefined : this.plainString();
     if (plain !== undefined) return plain;
     this.at += 1;
@@ -123,19 +151,24 @@ export class JsonInPieces extends JsonTokens {
   #isWhole(value: Json): boolean {
     let complete = value;
     for (let inner = this.#open.at(-1); inner !== undefined; inner = this.#open.at(-1)) {
-      const { list, object, folded } = inner;
-      if (list === undefined) object[inner.key] = complete;
-      else list.push(complete);
+      this.#lookAhead();
+      if (inner.list === undefined) this.#weigh(this.#shapes.put(inner.members, complete));
+      else this.#push(inner.list, complete);
       this.skipWhitespace();
       if (this.take(",")) {
-        if (list === undefined) inner.key = this.key(object, folded);
+        if (inner.list === undefined) this.keyOf(inner.members, this.#shapes);
         return false;
       }
-      if (!this.take(list === undefined ? "}" : "]")) throw this.unexpected();
-      complete = list ?? object;
+      if (!this.take(inner.list === undefined ? "}" : "]")) throw this.unexpected();
+      complete = inner.list ?? inner.members.object;
       this.#open.pop();
     }
     this.#value = complete;
     return true;
+  }
+
+  #push(list: Json[], value: Json): void {
+    this.#weigh(BYTES_OF.element);
+    list.push(value);
   }
 }

@@ -1,3 +1,4 @@
+import type { Members, Shapes } from "./long-objects.js";
 import { Refusal, type RefusalCode } from "./refusal.js";
 
 export type Json = string | number | boolean | null | readonly Json[] | JsonObject;
@@ -9,14 +10,16 @@ export const MAX_DEPTH = 64;
 /** The keys of an object can only be listed all at once, which must not keep the event loop: 10,000 take about 3 ms. */
 const MAX_KEYS = 10_000;
 /** Nor is a key read in pieces. */
-const MAX_KEY_LENGTH = 16_384;
+export const MAX_KEY_LENGTH = 16_384;
 /** Nor does anybody write a number so; Jackson, for one, reads no longer one. */
 const MAX_NUMBER_LENGTH = 1_000;
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-const WHITESPACE = /[ \t\n\r]*/y;
+/** Nor is white space: what is laid out for people has a few dozen of it in a row. */
+export const MAX_WHITESPACE = 4_096;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
+const MINUS = 0x2d;
 const POINT = 0x2e;
 const ZERO = 0x30;
 const NINE = 0x39;
@@ -35,7 +38,11 @@ export class Folded {
   }
 
   /** False where it is there already. */
-  add(key: string): boolean {
+  addKey(key: string): boolean {
+    return this.#add(foldOf(key));
+  }
+
+  #add(key: string): boolean {
     if (this.#few !== undefined) {
       if (this.#few.includes(key)) return false;
       if (this.#few.length < FEW) {
@@ -54,8 +61,10 @@ const FEW = 8;
 
 /** What JSON is made of, and what of it is refused; how values stand in one another is for who reads them. */
 export class JsonTokens {
-  protected readonly text: string;
+  protected text: string;
   protected at = 0;
+  /** Characters that were there before `text`. */
+  protected passed = 0;
 
   constructor(text: string) {
     this.text = text;
@@ -68,20 +77,40 @@ export class JsonTokens {
 
   /** A key that `object` does not have yet, with the colon behind it. */
   protected key(object: Record<string, Json>, folded: Folded): string {
+    const key = this.#textOfKey();
+    this.#checkKey(key, object, folded);
+    this.#colon();
+    return key;
+  }
+
+  /** The same of an object that may be like others of its text. */
+  protected keyOf(members: Members, shapes: Shapes): void {
+    const key = this.#textOfKey();
+    if (!shapes.follows(members, key)) this.#checkKey(key, members.object, shapes.foldedKeysOf(members));
+    this.#colon();
+  }
+
+  #textOfKey(): string {
     this.skipWhitespace();
     if (this.text[this.at] !== '"') throw this.unexpected();
     if (this.text.length > MAX_KEY_LENGTH && this.goesOnFor(MAX_KEY_LENGTH)) throw tooLongKey();
     const key = this.string(MAX_KEY_LENGTH);
     if (key === "__proto__") throw malformed("json-ambiguous-key", 'the key "__proto__" is refused');
-    if (!folded.add(foldOf(key))) {
+    return key;
+  }
+
+  #checkKey(key: string, object: Record<string, Json>, folded: Folded): void {
+    if (!folded.addKey(key)) {
       const name = JSON.stringify(key);
       if (key in object) throw malformed("json-duplicate-key", `the key ${name} is given twice`);
       throw malformed("json-ambiguous-key", `the key ${name} differs from another only by case`);
     }
     if (folded.size > MAX_KEYS) throw malformed("json-keys", `an object has more than ${MAX_KEYS} keys`);
+  }
+
+  #colon(): void {
     this.skipWhitespace();
     if (!this.take(":")) throw this.unexpected();
-    return key;
   }
 
   /** A string that is written in about `most` characters at most. */
@@ -132,6 +161,11 @@ export class JsonTokens {
     return end;
   }
 
+  protected atNumber(): boolean {
+    const code = this.text.charCodeAt(this.at);
+    return (code >= ZERO && code <= NINE) || code === MINUS;
+  }
+
   protected number(): number {
     const small = this.#smallNumber();
     if (small !== undefined) return small;
@@ -179,16 +213,17 @@ export class JsonTokens {
   }
 
   protected skipWhitespace(): void {
-    const code = this.text.charCodeAt(this.at);
-    if (code > 0x20) return;
-    WHITESPACE.lastIndex = this.at;
-    WHITESPACE.test(this.text);
-    this.at = WHITESPACE.lastIndex;
+    if (this.text.charCodeAt(this.at) > 0x20) return;
+    const most = this.at + MAX_WHITESPACE;
+    while (isWhitespace(this.text.charCodeAt(this.at))) {
+      if (this.at === most) throw tooMuchWhitespace();
+      this.at += 1;
+    }
   }
 
   protected unexpected(): Refusal {
     const found = this.at >= this.text.length ? "the end" : JSON.stringify(this.text[this.at]);
-    return malformed("json-malformed", `the body is not one JSON text: ${found} at character ${this.at}`);
+    return malformed("json-malformed", `the body is not one JSON text: ${found} at character ${this.passed + this.at}`);
   }
 
   protected tooDeep(): Refusal {
@@ -224,6 +259,14 @@ function foldOf(key: string): string {
 
 /** ASCII without capitals is its own fold. */
 const LOWER = /^[ -@[-~]*$/;
+
+function isWhitespace(code: number): boolean {
+  return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
+}
+
+function tooMuchWhitespace(): Refusal {
+  return malformed("json-malformed", `more than ${MAX_WHITESPACE} characters of white space in a row`);
+}
 
 function tooLongKey(): Refusal {
   return malformed("json-keys", `a key is longer than ${MAX_KEY_LENGTH} characters`);

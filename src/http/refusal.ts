@@ -41,6 +41,7 @@ export type RefusalCode =
   | "content-encoding"
   | "body-too-large"
   | "body-slow"
+  | "long-bodies"
   | "json-malformed"
   | "json-utf8"
   | "json-bom"

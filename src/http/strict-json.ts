@@ -1,21 +1,23 @@
 import type { Pause } from "../platform/turns.js";
+import { type BodyBytes, textOf } from "./body-bytes.js";
 import { JsonInPieces } from "./json-in-pieces.js";
-import { Bare, Folded, type Json, type JsonObject, JsonTokens, MAX_DEPTH, malformed } from "./json-tokens.js";
-import { Refusal } from "./refusal.js";
+import { Bare, Folded, type Json, type JsonObject, JsonTokens, MAX_DEPTH } from "./json-tokens.js";
+import { Shapes } from "./long-objects.js";
 
 export type { Json, JsonObject } from "./json-tokens.js";
 
 /** What is no longer than this is read at once: the whole of it takes less of the event loop's time than a turn may. */
 const AT_ONCE_BYTES = 16 * 1024;
-/** A turn's share of a long text, in values: about 1 ms. */
-const VALUES_A_TURN = 4_096;
+/** A turn's share of a long text, in bytes of memory that its values take and characters: about 1 ms. */
+const BYTES_A_TURN = 48 * 1024;
+/** Objects of a short text that are made without looking at what they have in common. */
+const FEW_OBJECTS = 64;
 /** More characters than a text has; small enough for V8 to compare fast. */
 const ANY_LENGTH = 2 ** 30;
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Whether reading it, and whatever follows its values, takes so long that it has to be done in turns. */
-export function isLong(bytes: Buffer): boolean {
-  return bytes.length > AT_ONCE_BYTES;
+export function isLong({ length }: Pick<Buffer, "length">): boolean {
+  return length > AT_ONCE_BYTES;
 }
 
 /**
@@ -31,28 +33,20 @@ export function parseStrictJson(bytes: Buffer): Json {
 }
 
 /** The same value, or the same refusal, without keeping the event loop: what is long is read in pieces, with a `pause` before each. */
-export async function parseStrictJsonInTurns(bytes: Buffer, pause: Pause): Promise<Json> {
-  if (!isLong(bytes)) return parseStrictJson(bytes);
+export async function parseStrictJsonInTurns(body: BodyBytes, pause: Pause): Promise<Json> {
+  if (!isLong(body)) return parseStrictJson(body.bytes());
   await pause();
-  const reader = new JsonInPieces(textOf(bytes));
+  const reader = new JsonInPieces(body.texts());
   do await pause();
-  while (!reader.read(VALUES_A_TURN));
+  while (!reader.read(BYTES_A_TURN));
   reader.end();
   return reader.value;
 }
 
-function textOf(bytes: Buffer): string {
-  if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) {
-    throw malformed("json-bom", "the body starts with a byte order mark");
-  }
-  try {
-    return utf8.decode(bytes);
-  } catch (cause) {
-    throw new Refusal("json-utf8", 400, "the body is not valid UTF-8", { cause, jsonRpcCode: -32700 });
-  }
-}
-
 class Reader extends JsonTokens {
+  #objects = 0;
+  #shapes: Shapes | undefined;
+
   value(depth: number): Json {
     if (depth > MAX_DEPTH) throw this.tooDeep();
     this.skipWhitespace();
@@ -75,6 +69,8 @@ class Reader extends JsonTokens {
   }
 
   #object(depth: number): JsonObject {
+    this.#objects += 1;
+    if (this.#objects > FEW_OBJECTS) return this.#oneOfMany(depth);
     const object = new Bare();
     this.at += 1;
     this.skipWhitespace();
@@ -85,6 +81,22 @@ class Reader extends JsonTokens {
       object[key] = this.value(depth + 1);
       this.skipWhitespace();
       if (this.take("}")) return object;
+      if (!this.take(",")) throw this.unexpected();
+    }
+  }
+
+  #oneOfMany(depth: number): JsonObject {
+    this.#shapes ??= new Shapes();
+    const members = this.#shapes.members();
+    this.at += 1;
+    this.skipWhitespace();
+    if (this.take("}")) return members.object;
+    for (;;) {
+      this.keyOf(members, this.#shapes);
+      // The value first: what is within it goes by the shapes too.
+      this.#shapes.put(members, this.value(depth + 1));
+      this.skipWhitespace();
+      if (this.take("}")) return members.object;
       if (!this.take(",")) throw this.unexpected();
     }
   }

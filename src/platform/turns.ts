@@ -18,5 +18,27 @@ function giveTurn(): void {
   resolve?.();
 }
 
+/** So many bytes that came are worked on at once in one turn. */
+const BYTES_AT_ONCE = 16 * 1024;
+/** What is no longer than this is not counted. */
+const BYTES_UNCOUNTED = 2 * 1024;
+let worked = 0;
+
+/**
+ * Whether something short may be worked on in this turn of the event loop, as nearly all is; else it waits for one of its own. What several callers send
+ * arrives in one turn, and each may cost as much as a piece of long work.
+ */
+export function hasRoomInTurn(bytes: number): boolean {
+  if (bytes <= BYTES_UNCOUNTED) return true;
+  if (worked > 0 && worked + bytes > BYTES_AT_ONCE) return false;
+  if (worked === 0) {
+    setImmediate(() => {
+      worked = 0;
+    });
+  }
+  worked += bytes;
+  return true;
+}
+
 /** Between two pieces of long work: waits for the next turn. Rejects where nobody wants the work any more. */
 export type Pause = () => Promise<void>;

@@ -7,7 +7,7 @@ import { answerJsonRpcError, answerProblem, answerToolDenial } from "./answer.js
 import { type RecordedCall, type RecordedCalls, recordDecision, relayDecision, showEnd } from "./decision-record.js";
 import { type Call, type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
 import { KnownCalls } from "./known-calls.js";
-import { pauseOf } from "./long-message.js";
+import { letGo, pauseOf } from "./long-message.js";
 import { gateOf, toolOf } from "./mcp-message.js";
 
 /** HTTP status with JSON-RPC denials of whole methods: outside the codes that JSON-RPC and MCP reserve (−32768…−32000). */
@@ -24,7 +24,10 @@ export function decideAndRecord(parts: RelayParts): Step {
     known: RecordedCall | undefined,
   ): Promise<StepResult> => {
     const answered = () => {
-      if (decision.allowed) return undefined;
+      if (decision.allowed) {
+        letGo(exchange);
+        return undefined;
+      }
       answerDenial(exchange, decision);
       showEnd(parts, exchange, { status: exchange.response.statusCode });
       return "answered";

@@ -42,7 +42,7 @@ export function holdDurable(parts: RelayParts): Step {
 async function hold(parts: RelayParts, exchange: Exchange, key: string): Promise<StepResult> {
   const calls = durableCalls(parts);
   const { request, message } = exchange;
-  const body = message === undefined && hasBody(request) ? await readBody(request, parts.clock, MOST) : null;
+  const body = message === undefined && hasBody(request) ? (await readBody(request, parts.clock, MOST)).bytes() : null;
   const asked = await durableRequestOf(exchange, key, body);
   exchange.durable = asked;
   const first = calls.runningAs(asked.keyed.scope);

@@ -1,3 +1,4 @@
+import type { BodyBytes } from "../http/body-bytes.js";
 import { Refusal } from "../http/refusal.js";
 import type { RawHeaders } from "../http/request-headers.js";
 import { headerOf } from "../http/request-headers.js";
@@ -59,8 +60,8 @@ export function parseMcpMessage(body: Buffer, headers: RawHeaders): McpMessage {
 }
 
 /** The same of a body of any length, without keeping the event loop. */
-export async function parseMcpMessageInTurns(body: Buffer, headers: RawHeaders, pause: Pause): Promise<McpMessage> {
-  if (!isLong(body)) return parseMcpMessage(body, headers);
+export async function parseMcpMessageInTurns(body: BodyBytes, headers: RawHeaders, pause: Pause): Promise<McpMessage> {
+  if (!isLong(body)) return parseMcpMessage(body.bytes(), headers);
   const message = messageOf(await parseStrictJsonInTurns(body, pause));
   await pause();
   const repeated = parametersIn(headers);

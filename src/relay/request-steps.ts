@@ -1,11 +1,13 @@
 import type { IncomingMessage } from "node:http";
+import { BodyBytes } from "../http/body-bytes.js";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
 import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import { isLong } from "../http/strict-json.js";
 import type { Clock } from "../platform/clock.js";
+import { hasRoomInTurn } from "../platform/turns.js";
 import type { Exchange, StepResult } from "./exchange.js";
-import { readLongMessage } from "./long-message.js";
+import { pauseOf, readLongMessage } from "./long-message.js";
 import { parseMcpMessage } from "./mcp-message.js";
 import { requestTarget } from "./request-target.js";
 import { checkWebSocketHandshake } from "./websocket.js";
@@ -60,8 +62,11 @@ async function readMessage(exchange: Exchange, clock: Clock): Promise<StepResult
   }
   const most = { bytes: MAX_MCP_BODY_BYTES, words: "an MCP message may have at most 4 MiB" };
   const body = await readBody(request, clock, most);
-  if (isLong(body)) await readLongMessage(exchange, body);
-  else exchange.message = parseMcpMessage(body, request.rawHeaders);
+  if (isLong(body)) await readLongMessage(exchange, body, clock);
+  else {
+    if (!hasRoomInTurn(body.length)) await pauseOf(exchange)();
+    exchange.message = parseMcpMessage(body.bytes(), request.rawHeaders);
+  }
   return undefined;
 }
 
@@ -70,10 +75,9 @@ export function readBody(
   request: IncomingMessage,
   clock: Clock,
   most: { readonly bytes: number; readonly words: string },
-): Promise<Buffer> {
+): Promise<BodyBytes> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let size = 0;
+    const body = new BodyBytes();
     const done = (settle: () => void) => {
       cancel();
       request.removeAllListeners("data");
@@ -84,13 +88,12 @@ export function readBody(
       done(() => reject(new Refusal("body-slow", 408, "the body did not arrive in time")));
     });
     request.on("data", (chunk: Buffer) => {
-      size += chunk.length;
-      if (size > most.bytes) {
-        request.pause();
-        done(() => reject(new Refusal("body-too-large", 413, most.words)));
-      } else chunks.push(chunk);
+      body.add(chunk);
+      if (body.length <= most.bytes) return;
+      request.pause();
+      done(() => reject(new Refusal("body-too-large", 413, most.words)));
     });
-    request.once("end", () => done(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))));
+    request.once("end", () => done(() => resolve(body)));
     request.once("error", (cause) =>
       done(() => reject(new Refusal("http-malformed", 400, "the body broke off", { cause }))),
     );

@@ -1,6 +1,6 @@
 /**
  * Bodies of hostile JSON at the real relay and the real decision point: how long the event loop is kept at once, in processor time of its own thread
- * (bar: 10 ms). Who sends them, and the service they go to, are in another thread.
+ * (bar: 10 ms, of the median of the rounds: what else the machine does counts too, as far as the kernel cannot tell it apart). Who sends them, and the service they go to, are in another thread.
  */
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -16,7 +16,7 @@ import { shapes } from "./bodies/long-json.js";
 import { ownMilliseconds } from "./bodies/own-processor-time.js";
 
 const BAR_MS = 10;
-const ROUNDS = 3;
+const ROUNDS = 5;
 const MEBIBYTE = 1024 * 1024;
 const ROOM = 2_000;
 const folder = mkdtempSync(join(tmpdir(), "agentid-bodies-"));
@@ -93,41 +93,56 @@ const doors: readonly Door[] = [
 ];
 
 const chosen = process.env.AGENTID_BENCH_BODIES;
+/** Together only those that take longest. */
+const TOGETHER = new Set([
+  "40,000 empty objects",
+  "7,000 objects of different keys",
+  "20,000 rows of a table",
+  "objects of six different keys",
+  "objects of numbered keys",
+  "fractions",
+  "one text",
+]);
 let worst = 0;
-for (const [door, most, sent] of doors) {
+let most = 0;
+for (const [door, largest, sent] of doors) {
   if (chosen !== undefined && door !== chosen) continue;
   await longestTurn({ ...sent("{}"), times: 6 });
   for (const [name, objectOf] of shapes) {
-    for (const [bytes, times] of [
-      [16 * 1024 - 400, 1],
-      [MEBIBYTE - ROOM, 1],
-      ...(most > MEBIBYTE ? [[most - ROOM, 1] as const] : []),
-      [MEBIBYTE - ROOM, 6],
+    for (const [size, bytes, times] of [
+      ["16 KiB", 16 * 1024 - 400, 1],
+      ["1 MiB", MEBIBYTE - ROOM, 1],
+      ["1 MiB", MEBIBYTE - ROOM, 6],
+      ...(largest > MEBIBYTE ? ([1, 6] as const).map((count) => ["4 MiB", largest - ROOM, count] as const) : []),
     ] as const) {
-      // Every shape alone; together those that take longest.
-      if (times > 1 && name !== "60,000 empty objects" && name !== "objects of different keys") continue;
-      const message: Sent = { ...sent(objectOf(bytes)), times };
-      let longest = Number.POSITIVE_INFINITY;
+      if (times > 1 && !TOGETHER.has(name)) continue;
+      const beside = times > 1 ? { beside: sent("{}").body } : {};
+      const message: Sent = { ...sent(objectOf(bytes)), times, ...beside };
+      const kept: number[] = [];
       let inAll = Number.POSITIVE_INFINITY;
       let answer = "";
       for (let round = 0; round < ROUNDS; round += 1) {
         const begun = ownMilliseconds();
-        const { kept, answer: text } = await longestTurn(message);
-        longest = Math.min(longest, kept);
+        const turn = await longestTurn(message);
+        kept.push(turn.kept);
         inAll = Math.min(inAll, ownMilliseconds() - begun);
-        answer = text;
+        answer = turn.answer;
       }
-      worst = Math.max(worst, longest);
-      const size = bytes < MEBIBYTE / 2 ? "16 KiB" : `${Math.round(bytes / MEBIBYTE)} MiB`;
+      kept.sort((left, right) => left - right);
+      const [median = 0, longest = 0] = [kept[ROUNDS >> 1], kept.at(-1)];
+      worst = Math.max(worst, median);
+      most = Math.max(most, longest);
       const many = times === 1 ? "" : ` × ${times} at once`;
       process.stdout.write(
-        `bodies  ${door}: ${name}, ${size}${many}`.padEnd(80) +
-          ` loop kept ${longest.toFixed(2).padStart(6)} ms  in all ${inAll.toFixed(0).padStart(5)} ms  ${answer.replaceAll(/\s+/g, " ").slice(0, 60)}\n`,
+        `bodies  ${door}: ${name}, ${size}${many}`.padEnd(84) +
+          ` loop kept ${median.toFixed(2).padStart(5)} ms, at most ${longest.toFixed(2).padStart(5)} ms  in all ${inAll.toFixed(0).padStart(5)} ms  ${answer.replaceAll(/\s+/g, " ").replace(/(?<=^\d+) .*?(?=,|$)/, "")}\n`,
       );
     }
   }
 }
-process.stdout.write(`bodies  longest ${worst.toFixed(2)} ms (bar: ${BAR_MS} ms)\n`);
+process.stdout.write(
+  `bodies  longest ${worst.toFixed(2)} ms, in a single round ${most.toFixed(2)} ms (bar: ${BAR_MS} ms)\n`,
+);
 if (worst > BAR_MS) process.exitCode = 1;
 await load.terminate();
 await running.close();

@@ -158,7 +158,7 @@ export const authzenMutants: readonly Mutant[] = [
     id: "authzen-body-limit",
     check: "a body has at most 1 MiB",
     file: "src/authzen/body.ts",
-    find: "if (size > MAX_BODY_BYTES) refuse",
+    find: "if (body.length > MAX_BODY_BYTES) refuse",
     replace: "if (false) refuse",
     tests: ["test/authzen/bad-inputs.test.ts"],
   },

@@ -95,6 +95,9 @@ export const badInputMutants: readonly Mutant[] = [
     "    response.writeHead(417).end();",
   ]),
   ...(
+    [["json-depth", "nesting is bounded", "if (depth > MAX_DEPTH) throw", "if (depth > 10 ** 9) throw"]] as const
+  ).map(in_("src/http/strict-json.ts")),
+  ...(
     [
       [
         "json-bom",
@@ -103,15 +106,14 @@ export const badInputMutants: readonly Mutant[] = [
         "if (false) {",
       ],
       ["json-utf8", "what is no UTF-8 is refused, not repaired", "fatal: true", "fatal: false"],
-      ["json-depth", "nesting is bounded", "if (depth > MAX_DEPTH) throw", "if (depth > 10 ** 9) throw"],
     ] as const
-  ).map(in_("src/http/strict-json.ts")),
+  ).map(in_("src/http/body-bytes.ts")),
   ...(
     [
       ["json-one-text", "nothing follows the document", "if (this.at !== this.text.length) throw", "if (false) throw"],
       ["json-duplicate-key", "a key given twice is refused", "if (key in object) throw", "if (false) throw"],
       ["json-proto", "__proto__ is refused", 'if (key === "__proto__") throw', "if (false) throw"],
-      ["json-case", "keys that differ by case are refused", "if (!folded.add(foldOf(key))) {", "if (false) {"],
+      ["json-case", "keys that differ by case are refused", "if (!folded.addKey(key)) {", "if (false) {"],
       ["json-fold", "keys are folded up, then down", "key.toUpperCase().toLowerCase()", "key.toLowerCase()"],
       ["json-surrogate", "half a surrogate pair is refused", "if (!value.isWellFormed()) throw", "if (false) throw"],
       [
@@ -401,7 +403,12 @@ export const badInputMutants: readonly Mutant[] = [
         'if (headerOf(request.rawHeaders, "content-encoding") !== undefined) {',
         "if (false) {",
       ],
-      ["mcp-body-size", "a message may have 4 MiB", "if (size > most.bytes) {", "if (false) {"],
+      [
+        "mcp-body-size",
+        "a message may have 4 MiB",
+        "if (body.length <= most.bytes) return;",
+        "if (body.length > 0) return;",
+      ],
     ] as const
   ).map(in_("src/relay/request-steps.ts")),
   ...(

@@ -1,7 +1,12 @@
 import { hash } from "node:crypto";
+import { EventEmitter } from "node:events";
 import { request as requestHttp } from "node:http";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { nextTurn } from "../../src/platform/turns.js";
+import { longBodies } from "../../src/http/long-bodies.js";
+import { systemClock } from "../../src/platform/clock.js";
+import { hasRoomInTurn, nextTurn } from "../../src/platform/turns.js";
 import { mcpAccessRequest } from "../../src/policy/access-request-of.js";
 import { digestInTurns, extentOfRequest, jsonInTurns, requestDigest } from "../../src/policy/request-digest.js";
 import { inlineJson } from "../../src/relay/inline-json.js";
@@ -83,11 +88,12 @@ async function turnsOf<Value>(work: () => Promise<Value>): Promise<{ turns: numb
   return { turns, value };
 }
 
-/** Values that are read, and characters that are written, in one turn. */
-const [VALUES_A_TURN, CHARACTERS_A_TURN] = [4_096, 16 * 1024];
-const COUNT = 60_000;
+/** What is read, in bytes of memory and characters, and what is written, in one turn. */
+const [READ_A_TURN, CHARACTERS_A_TURN] = [48 * 1024, 16 * 1024];
+const COUNT = 40_000;
 const LONG = objects(COUNT);
-const READ = COUNT / VALUES_A_TURN;
+const BYTES_OF_OBJECT = 44;
+const READ = (COUNT * BYTES_OF_OBJECT + LONG.length) / READ_A_TURN - 1;
 const WRITTEN = LONG.length / CHARACTERS_A_TURN;
 
 test("MCP: the event loop turns while a long call is read, written and digested; what was decided is what arrives", async () => {
@@ -135,6 +141,55 @@ test("AuthZEN: the event loop turns while a long evaluation, batch or search is 
   }
 });
 
+test("a long body is not read while another one is, whichever door it came to; a short one is", async () => {
+  const { promise: held, resolve: leave } = Promise.withResolvers<void>();
+  const connection = new EventEmitter();
+  const reading = longBodies.read({ caller: "somebody else", connection, clock: systemClock }, () => held);
+  const answered: number[] = [];
+  const question = `{${subject},${tool},"context":${LONG}}`;
+  const answers = [
+    post(relay(), call(LONG)),
+    ...["evaluation", "search/action"].map((path) => post(authzen(path), question, { host: "localhost" })),
+  ].map((answer) => answer.then(({ status }) => answered.push(status)));
+  for (let short = 0; short < 20; short += 1) {
+    expect(await post(relay(), call("{}"))).toMatchObject({ status: 200 });
+    for (let turn = 0; turn < 100; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(answered).toEqual([]);
+  leave();
+  await Promise.all([reading, ...answers]);
+  expect(answered).toEqual([200, 200, 200]);
+});
+
+test("what a long call holds is let go of once it has been decided", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const { promise: measured, resolve: goOn } = Promise.withResolvers<void>();
+  let arriving = 0;
+  const usual = upstream.answer;
+  upstream.answer = (request, response) => {
+    request.resume();
+    request.once("end", async () => {
+      arriving += 1;
+      await measured;
+      response.writeHead(200, { "content-type": "application/json" });
+      response.end('{"jsonrpc":"2.0","id":1,"result":{}}');
+    });
+  };
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  const calls = 10;
+  const answers = Array.from({ length: calls }, () => post(relay(), call(LONG)));
+  await expect.poll(() => arriving, { timeout: 30_000 }).toBe(calls);
+  collect();
+  const bytesOfCall = (process.memoryUsage().heapUsed - before) / calls;
+  goOn();
+  upstream.answer = usual;
+  for (const answer of await Promise.all(answers)) expect(answer.status).toBe(200);
+  // Its values take 40 bytes each at the least.
+  expect(bytesOfCall).toBeLessThan(COUNT * 20);
+});
+
 test("several long bodies take turns with each other, and a short call does not wait for them", async () => {
   const order: string[] = [];
   const noted = async (name: string, answer: Promise<Answer>) => {
@@ -173,6 +228,25 @@ test("the pieces of several works come one after the other, one in a turn of the
   done = true;
   expect(order.join("")).toBe("abcabcabc");
   expect(turn).toBeGreaterThanOrEqual(8);
+});
+
+test("of what is short only so much is worked on in one turn of the event loop; what is very short is not counted", async () => {
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  await turn();
+  expect([16 * 1024, 2_049, 2_048].map(hasRoomInTurn)).toEqual([true, false, true]);
+  await turn();
+  expect([9_000, 7_000, 7_000].map(hasRoomInTurn)).toEqual([true, true, false]);
+  await turn();
+  expect(hasRoomInTurn(7_000)).toBe(true);
+  await turn();
+  hasRoomInTurn(16 * 1024);
+  const body = call(`{"t":"${"x".repeat(10_000)}"}`);
+  expect(await Promise.all([1, 2, 3].map(() => post(relay(), body)))).toMatchObject(
+    [1, 2, 3].map(() => ({ status: 200 })),
+  );
+  const question = `{${subject},${tool},"context":{"t":"${"x".repeat(10_000)}"}}`;
+  const asked = [1, 2, 3].map(() => post(authzen("evaluation"), question, { host: "localhost" }));
+  expect(await Promise.all(asked)).toMatchObject([1, 2, 3].map(() => ({ status: 200 })));
 });
 
 test("nobody's call is worked on when its caller has left: it does not arrive, and that is on record", async () => {

@@ -24,20 +24,33 @@ const colliding = (index: number) => String(index * 65_536);
 
 const LEVELS = 56;
 
+const row = (index: number) => `{"id":${index},"name":"row ${index}","ok":true}`;
+
+const ownKeys = (count: number) => (index: number) =>
+  `{${Array.from({ length: count }, (_, key) => `"k${(index * count + key).toString(36)}":1`).join(",")}}`;
+
+const few = (bytes: number, count: number, unit: (index: number) => string): string => {
+  const units = Array.from({ length: Math.min(count, Math.floor(bytes / unit(count).length)) }, (_, index) =>
+    unit(index),
+  );
+  return units.join(",");
+};
+
 export const shapes: readonly Shape[] = [
-  ["60,000 empty objects", (bytes) => `{"l":[${repeated("{}", Math.min(bytes, 180_000))}]}`],
-  ["500,000 digits", (bytes) => `{"l":[${repeated("1", Math.min(bytes, 1_000_000))}]}`],
+  ["40,000 empty objects", (bytes) => `{"l":[${repeated("{}", Math.min(bytes, 120_000))}]}`],
+  ["170,000 digits", (bytes) => `{"l":[${repeated("1", Math.min(bytes, 340_000))}]}`],
+  ["7,000 objects of different keys", (bytes) => `{"l":[${few(bytes, 7_000, ownKeys(1))}]}`],
+  ["20,000 rows of a table", (bytes) => `{"l":[${few(bytes, 20_000, row)}]}`],
   ["empty objects", (bytes) => `{"l":[${repeated("{}", bytes)}]}`],
   ["empty lists", (bytes) => `{"l":[${repeated("[]", bytes)}]}`],
   ["digits", (bytes) => `{"l":[${repeated("1", bytes)}]}`],
   ["fractions", (bytes) => `{"l":[${filled(bytes, (index) => `${index}.${index}5`)}]}`],
   ["large numbers", (bytes) => `{"l":[${repeated("9007199254740991", bytes)}]}`],
   ["short texts", (bytes) => `{"l":[${filled(bytes, (index) => `"${index.toString(36)}"`)}]}`],
-  [
-    "rows of a table",
-    (bytes) => `{"l":[${filled(bytes, (index) => `{"id":${index},"name":"row ${index}","ok":true}`)}]}`,
-  ],
-  ["objects of different keys", (bytes) => `{"l":[${filled(bytes, (index) => `{"k${index.toString(36)}":1}`)}]}`],
+  ["rows of a table", (bytes) => `{"l":[${filled(bytes, row)}]}`],
+  ["objects of different keys", (bytes) => `{"l":[${filled(bytes, ownKeys(1))}]}`],
+  ["objects of six different keys", (bytes) => `{"l":[${filled(bytes, ownKeys(6))}]}`],
+  ["objects of numbered keys", (bytes) => `{"l":[${repeated('{"300":1}', bytes)}]}`],
   [
     "objects of 10,000 keys",
     (bytes) => `{"l":[${filled(bytes, (list) => keyed(10_000, (index) => `k${list}_${index}`))}]}`,
