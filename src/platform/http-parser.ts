@@ -3,20 +3,6 @@
  * in every Node that we run on. Where it is gone one day, loading this fails, at the start.
  */
 
-/** The head of a message. `headers` and `url` are undefined where they came in pieces before. */
-export type OnHeadersComplete = (
-  this: HttpParser,
-  major: number,
-  minor: number,
-  headers: string[] | undefined,
-  method: number | undefined,
-  url: string | undefined,
-  status: number | undefined,
-  statusText: string | undefined,
-  isUpgrade: boolean,
-  keepsAlive: boolean,
-) => number;
-
 /** Calls back by number: what a parser reads is told to the functions under the keys below. */
 export interface HttpParser {
   /** `strict` is 0: not one leniency. */

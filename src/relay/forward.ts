@@ -233,7 +233,10 @@ class ForwardedAnswer implements AnswerHandler {
     if (this.#over) return;
     const { request, response } = this.#exchange;
     // Whoever was cut off, their connections onward were too.
-    if (request.socket.destroyed) return this.callerGone();
+    if (request.socket.destroyed) {
+      this.callerGone();
+      return;
+    }
     const refusal = asRefusal(thrown, this.#exchange.service.name);
     if (response.headersSent) {
       // What is out is out: only a broken connection tells the caller that the rest is missing.
