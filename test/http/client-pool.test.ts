@@ -261,7 +261,7 @@ describe("an answer", () => {
     ["begins", "H"],
   ] as const) {
     it(`${name} later on an idle connection: it is closed`, async () => {
-      const { pool, server } = await serving((socket) => void socket.write(OK));
+      const { pool, server } = await serving((socket) => void socket.write(OK), { keepAliveMs: 600_000 });
       await answerOf(pool);
       server.sockets[0]?.write(bytes);
       await closed(server.sockets[0] as Socket);
@@ -475,7 +475,7 @@ describe("a request", () => {
     server.onConnection = (socket) => void socket.pause();
     const body = new Readable({
       read() {
-        this.push(Buffer.alloc(65_536));
+        setImmediate(() => this.push(Buffer.alloc(65_536)));
       },
     });
     const failed = answerOf(pool, { ...GET, method: "PUT", body }).catch(codeOf);
