@@ -59,9 +59,22 @@ export function nameOurs(node: ASTNode & { op: "call" | "rcall" }): void {
 
 /** A message as its reader wrote the names. */
 export function inTheirNames(message: string): string {
-  return message
-    .replaceAll(/\b[a-zA-Z]{6,20}\b/g, (word) => THEIRS.get(word) ?? word)
-    .replaceAll(/dyn<([^<>]*)>/g, "$1");
+  return withoutDyn(message.replaceAll(/\b[a-zA-Z]{6,20}\b/g, (word) => THEIRS.get(word) ?? word));
+}
+
+/** `dyn<map<string, list<double>>> <= int` as `map<string, list<double>> <= int`: that its type is seen only now is of no interest to a reader. */
+function withoutDyn(message: string): string {
+  const start = message.indexOf("dyn<");
+  if (start === -1) return message;
+  const inner = start + "dyn<".length;
+  let open = 1;
+  let end = inner;
+  for (; end < message.length && open > 0; end += 1) {
+    if (message[end] === "<") open += 1;
+    if (message[end] === ">") open -= 1;
+  }
+  const type = message.slice(inner, open === 0 ? end - 1 : end);
+  return `${message.slice(0, start)}${withoutDyn(type)}${withoutDyn(message.slice(end))}`;
 }
 
 /** What conditions are parsed, checked and evaluated in, before it has variables. The limits bound the time to parse what a rule file holds. */

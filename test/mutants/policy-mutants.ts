@@ -6,6 +6,14 @@ const GUARDS = "test/policy/guards.test.ts";
 /** Of the rule language. */
 export const policyMutants: readonly Mutant[] = [
   {
+    id: "rule-index-tools",
+    check: "a decision looks only at rules about its tool: its cost does not grow with the rules about others",
+    file: "src/policy/rule-index.ts",
+    find: "      ? [...new Set(rule.tools.map((tool) => toolKey(tool.text)))]",
+    replace: "      ? [ANY]",
+    tests: ["test/policy/rule-index.test.ts"],
+  },
+  {
     id: "proposal-action-properties",
     check: "a rule that is proposed for a way of acting does not allow another way: deleting softly, deleting for good",
     file: "src/policy/suggest-rule.ts",

@@ -85,6 +85,11 @@ test.each([
   ],
   ["args.amount <= 1000", {}, "args.amount <= 1000: args.amount is missing"],
   ["args.amount <= 1000", { amount: "9" }, "args.amount <= 1000: no such overload: string <= int"],
+  [
+    "args.amount <= 1000",
+    { amount: { a: [1] } },
+    "args.amount <= 1000: no such overload: map<string, list<double>> <= int",
+  ],
   ["args.amount <= 1000", { amount: 9 }, "args.amount <= 1000: 9 <= 1000 is true"],
   ["false", {}, "false is false"],
 ])("%j with %j is explained", (source, args, expected) => {
