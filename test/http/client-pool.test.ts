@@ -309,6 +309,34 @@ describe("who waits for an answer", () => {
     expect(all.every((byte, index) => byte === index % 251)).toBe(true);
   });
 
+  it("hears nothing while it is paused of what came together, nor of its end", async () => {
+    const chunks = ["one", "two", "three"].map((text) => `${text.length}\r\n${text}\r\n`).join("");
+    const { pool } = await serving(
+      (socket) => void socket.write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n${chunks}0\r\n\r\n`),
+    );
+    const heard: string[] = [];
+    let steering: AnswerSteering | undefined;
+    pool.dispatch(
+      GET,
+      handler({
+        onResponseData: (controller, chunk) => {
+          heard.push(chunk.toString());
+          steering = controller;
+          controller.pause();
+        },
+        onResponseEnd: () => void heard.push("end"),
+      }),
+    );
+    await until(() => steering !== undefined);
+    for (const known of [["one"], ["one", "two"], ["one", "two", "three"]]) {
+      await nextTurn();
+      expect(heard).toEqual(known);
+      steering?.resume();
+    }
+    expect(heard).toEqual(["one", "two", "three", "end"]);
+    expect(await answerOf(pool)).toMatchObject({ body: "onetwothree" });
+  });
+
   it("keeps the server from sending while it is paused", async () => {
     const { pool, server } = await serving((socket) => {
       socket.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
