@@ -194,7 +194,8 @@ export class ClientConnection {
     });
     socket.once("end", () => this.#ended());
     socket.once("close", () => this.#closed());
-    if (this.#isSpoiled || socket.destroyed) socket.destroy();
+    if (socket.closed) setImmediate(() => this.#closed());
+    else if (this.#isSpoiled) socket.destroy();
   }
 
   get isBusy(): boolean {

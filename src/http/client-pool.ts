@@ -118,17 +118,19 @@ export class ClientPool implements Onward, ConnectionOwner {
     const connection = new ClientConnection(this);
     this.#options.connect(connection.readsInto(), (outcome) => {
       this.#connecting -= 1;
-      if (outcome instanceof Error) {
-        // It was opened for one of them.
-        this.#waiting.shift()?.fail(outcome);
-        this.#goOn();
-        this.#settle();
-        return;
+      if (!(outcome instanceof Error)) {
+        this.#connections.add(connection);
+        connection.open(outcome);
+        this.#watch();
+        if (connection.isUsable) {
+          this.idle(connection, undefined);
+          return;
+        }
       }
-      this.#connections.add(connection);
-      connection.open(outcome);
-      this.#watch();
-      if (connection.isUsable) this.idle(connection, undefined);
+      // It was opened for one of them.
+      this.#waiting.shift()?.fail(outcome instanceof Error ? outcome : closedAtOnce());
+      this.#goOn();
+      this.#settle();
     });
   }
 
@@ -161,10 +163,15 @@ export class ClientPool implements Onward, ConnectionOwner {
   }
 
   #settle(): void {
-    if (this.#connections.size > 0 || this.#connecting > 0) return;
+    // A connection that opens when nobody waits any more is closed again.
+    if (this.#connections.size > 0 || (this.#connecting > 0 && this.#waiting.length > 0)) return;
     clearInterval(this.#sweep);
     this.#sweep = undefined;
     this.#onEmpty?.();
     this.#onEmpty = undefined;
   }
+}
+
+function closedAtOnce(): CodedError {
+  return new CodedError("ECONNRESET", "the connection was closed as it opened");
 }

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Server, Socket } from "node:net";
 import { PassThrough, Readable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
@@ -86,6 +86,23 @@ describe("a pool of connections", () => {
     const { pool, server } = await serving(() => undefined, { answerTimeoutMs: 80 });
     await expect(answerOf(pool)).rejects.toMatchObject({ code: "answer-timeout" });
     await closed(server.sockets[0] as Socket);
+  });
+
+  it("fails a call whose connection is closed as it opens, once", async () => {
+    let opened = 0;
+    const pool = new ClientPool({
+      connect: (_onread, settled) => {
+        opened += 1;
+        const socket = new Socket().destroy();
+        socket.once("close", () => settled(socket));
+      },
+      maxConnections: 1,
+      answerTimeoutMs: 30_000,
+      keepAliveMs: 4_000,
+    });
+    await expect(answerOf(pool)).rejects.toMatchObject({ code: "ECONNRESET" });
+    expect(opened).toBe(1);
+    await pool.close();
   });
 
   it("lets an answer that has begun take its time", async () => {
