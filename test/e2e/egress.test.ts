@@ -178,6 +178,13 @@ secrets:
     expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining('did you mean "openai"') });
     const fromFile = await agentid(["secret", "set", "openai"], { cwd: project, input: OTHER });
     expect(fromFile).toMatchObject({ code: 1, stderr: expect.stringContaining("change it there") });
+    const asArgument = await agentid(["secret", "set", "nowhere", OTHER], { cwd: project, input: "" });
+    expect(asArgument).toMatchObject({
+      code: 1,
+      stdout: "",
+      stderr: expect.stringContaining("a secret is no argument"),
+    });
+    expect(asArgument.stderr).not.toContain(OTHER);
   });
 
   it("asks the owner for a secret without showing what is typed, and Ctrl-C takes it back", async () => {

@@ -266,11 +266,22 @@ describe("an answer", () => {
     expect(server.accepted).toBe(2);
   });
 
-  it("comes before anybody asks: the connection is closed", async () => {
-    const { pool, server } = await serving(() => undefined);
+  it("comes before anybody can have asked: nobody gets it, and its connection is closed", async () => {
+    const { server, port } = await serving(() => undefined);
     server.onConnection = (socket) => void socket.write(OK);
-    await answerOf(pool).catch(() => undefined);
+    const pool = poolTo(port, {
+      // Connected for the pool once something has been read.
+      connect: (onread, settled) => {
+        const callback = (bytes: number) => {
+          setImmediate(() => settled(socket));
+          return onread.callback(bytes);
+        };
+        const socket = connect({ host: "127.0.0.1", port, onread: { buffer: onread.buffer, callback } });
+      },
+    });
+    await expect(answerOf(pool)).rejects.toMatchObject({ code: "ECONNRESET" });
     await closed(server.sockets[0] as Socket);
+    expect(server.heads).toEqual([]);
   });
 
   for (const [name, bytes] of [
@@ -659,7 +670,7 @@ async function serving(answer: (socket: Socket, nth: number) => void, options: P
     for (const socket of sockets) socket.destroy();
     server.close();
   });
-  return { pool: poolTo(port, options), server: known };
+  return { pool: poolTo(port, options), server: known, port };
 }
 
 /** A server of Node's that sends back what it gets. */
