@@ -10,7 +10,8 @@ import {
   ON_MESSAGE_BEGIN,
   ON_MESSAGE_COMPLETE,
 } from "../platform/http-parser.js";
-import type { AnswerHandler, AnswerSteering, OutgoingRequest } from "./outgoing-call.js";
+import { errorOf, type OutgoingCall } from "./client-call.js";
+import type { OutgoingRequest } from "./outgoing-call.js";
 import { type Framing, requestHead } from "./request-line.js";
 
 const MAX_HEADER_BYTES = 16 * 1024;
@@ -27,126 +28,6 @@ export interface ConnectionOwner {
   /** An answer is complete, and the next request may go out. */
   idle(connection: ClientConnection, keepAliveSeconds: number | undefined): void;
   closed(connection: ClientConnection): void;
-}
-
-/** A request and its answer. */
-export class OutgoingCall implements AnswerSteering {
-  readonly request: OutgoingRequest;
-  readonly #handler: AnswerHandler;
-  /** While something of it is on the way there. */
-  #connection: ClientConnection | undefined;
-  #rawHeaders: readonly string[] = [];
-  #isPaused = false;
-  #isOver = false;
-  #isAborted = false;
-  /** What came while it was paused. */
-  #backlog: Buffer[] | undefined;
-  #end: "complete" | Error | undefined;
-
-  constructor(request: OutgoingRequest, handler: AnswerHandler) {
-    this.request = request;
-    this.#handler = handler;
-  }
-
-  get aborted(): boolean {
-    return this.#isAborted;
-  }
-
-  get rawHeaders(): readonly string[] {
-    return this.#rawHeaders;
-  }
-
-  /** False where who asked for it does not want it any more: then nothing goes out. */
-  begin(connection: ClientConnection): boolean {
-    this.#handler.onRequestStart(this);
-    if (this.#isOver) return false;
-    this.#connection = connection;
-    return true;
-  }
-
-  head(status: number, rawHeaders: readonly string[]): void {
-    if (this.#isOver) return;
-    this.#rawHeaders = rawHeaders;
-    this.#handler.onResponseStart(this, status);
-  }
-
-  data(chunk: Buffer): void {
-    if (this.#isOver) return;
-    if (this.#isPaused) {
-      this.#backlog ??= [];
-      this.#backlog.push(chunk);
-      return;
-    }
-    this.#handler.onResponseData(this, chunk);
-  }
-
-  /** All of the answer has come: its connection is another's. */
-  complete(): void {
-    this.#connection = undefined;
-    if (this.#isOver) return;
-    if (this.#isPaused) {
-      this.#end = "complete";
-      return;
-    }
-    this.#isOver = true;
-    try {
-      this.#handler.onResponseEnd(this);
-    } catch (thrown) {
-      this.#handler.onResponseError(this, errorOf(thrown));
-    }
-  }
-
-  /** The answer will not be complete. What has come of it is told first. */
-  fail(error: Error): void {
-    this.#connection = undefined;
-    if (this.#isOver) return;
-    if (this.#isPaused) {
-      this.#end ??= error;
-      return;
-    }
-    this.#isOver = true;
-    this.#handler.onResponseError(this, error);
-  }
-
-  pause(): void {
-    this.#isPaused = true;
-    this.#connection?.pauseReading();
-  }
-
-  resume(): void {
-    if (!this.#isPaused) return;
-    this.#isPaused = false;
-    const backlog = this.#backlog ?? [];
-    this.#backlog = undefined;
-    for (let index = 0; index < backlog.length; index += 1) {
-      try {
-        this.data(backlog[index] as Buffer);
-      } catch (thrown) {
-        this.abort(errorOf(thrown));
-        return;
-      }
-      // Paused again by that: the rest is before whatever comes.
-      if (this.#isPaused) {
-        this.#backlog = backlog.slice(index + 1);
-        return;
-      }
-    }
-    const end = this.#end;
-    this.#end = undefined;
-    if (end === "complete") this.complete();
-    else if (end !== undefined) this.fail(end);
-    else this.#connection?.resumeReading();
-  }
-
-  abort(reason: Error): void {
-    if (this.#isOver) return;
-    this.#isAborted = true;
-    this.#isOver = true;
-    const connection = this.#connection;
-    this.#connection = undefined;
-    connection?.drop(this);
-    this.#handler.onResponseError(this, reason);
-  }
 }
 
 /** One connection to a server that speaks HTTP/1.1: one request at a time, the next when the answer is complete. */
@@ -482,8 +363,4 @@ function onComplete(this: ParserOf): void {
 
 function closeParser(parser: HttpParser): void {
   parser.close();
-}
-
-function errorOf(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { CodedError } from "../coded-error.js";
-import { ClientConnection, type ConnectionOwner, OutgoingCall, type ReadsInto } from "./client-connection.js";
+import { OutgoingCall } from "./client-call.js";
+import { ClientConnection, type ConnectionOwner, type ReadsInto } from "./client-connection.js";
 import type { AnswerHandler, Onward, OutgoingRequest } from "./outgoing-call.js";
 
 /** Connects one socket, which reads into what is given, and calls `settled` once. */

@@ -46,6 +46,10 @@ export const clientPoolMutants: readonly Mutant[] = [
         '      socket.write("0\\r\\n\\r\\n");\n      void (error ?? new CodedError(',
       ],
       ["slow-server", "a body waits for a server that does not read", "      if (!goesOn) body.pause();\n"],
+    ] as const
+  ).map(of("src/http/client-connection.ts")),
+  ...(
+    [
       [
         "paused",
         "nothing is told while it is paused",
@@ -55,7 +59,7 @@ export const clientPoolMutants: readonly Mutant[] = [
       ["aborted", "a call that was given up closes its connection", "    connection?.drop(this);\n"],
       ["not-begun", "a call that was given up before is not sent", "    if (this.#isOver) return false;\n"],
     ] as const
-  ).map(of("src/http/client-connection.ts")),
+  ).map(of("src/http/client-call.ts")),
   ...(
     [
       ["target", "nothing gets into a first line", " || NO_TARGET.test(path)"],
