@@ -1,8 +1,9 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf } from "../coded-error.js";
 import type { BodyBytes } from "../http/body-bytes.js";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
+import type { IncomingRequest } from "../http/incoming-request.js";
 import { longBodies, type Sender } from "../http/long-bodies.js";
+import type { OutgoingAnswer } from "../http/outgoing-answer.js";
 import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import { isLong, type JsonObject } from "../http/strict-json.js";
@@ -24,30 +25,30 @@ export interface Door {
   /** Value of `WWW-Authenticate` for who cannot be known. */
   readonly challenge: string;
   /** Throws Refusal 401 for nobody, 403 for somebody who may not ask; `NotAdmitted` says who. */
-  whoAsks(request: IncomingMessage): EnforcementPoint | Promise<EnforcementPoint>;
+  whoAsks(request: IncomingRequest): EnforcementPoint | Promise<EnforcementPoint>;
   /** For the record, of somebody who was refused. */
-  describe(request: IncomingMessage): Omit<RefusedAdmission, "path">;
+  describe(request: IncomingRequest): Omit<RefusedAdmission, "path">;
 }
 
 /** Answers the requests of all doors. */
-export type Answerer = (door: Door, request: IncomingMessage, response: ServerResponse) => void;
+export type Answerer = (door: Door, request: IncomingRequest, response: OutgoingAnswer) => void;
 
-type Endpoint = (body: BodyBytes, point: EnforcementPoint, response: ServerResponse) => Promise<unknown>;
+type Endpoint = (body: BodyBytes, point: EnforcementPoint, response: OutgoingAnswer) => Promise<unknown>;
 
 /** What is worked on in turns, until nobody waits for the answer; undefined for what is small. */
-function pauseFor(bytes: BodyBytes, response: ServerResponse): Pause | undefined {
+function pauseFor(bytes: BodyBytes, response: OutgoingAnswer): Pause | undefined {
   if (!isLong(bytes)) return undefined;
   return pauseOf(response);
 }
 
-function pauseOf(response: ServerResponse): Pause {
+function pauseOf(response: OutgoingAnswer): Pause {
   return async () => {
     await nextTurn();
     if (response.destroyed) throw new Refusal("caller-gone", 400, "the caller went away before it was answered");
   };
 }
 
-type SenderOf = (point: EnforcementPoint, response: ServerResponse) => Sender;
+type SenderOf = (point: EnforcementPoint, response: OutgoingAnswer) => Sender;
 
 function readLong(bytes: BodyBytes, pause: Pause, sender: Sender): Promise<JsonObject> {
   return longBodies.read(sender, () => parseBodyInTurns(bytes, pause));
@@ -94,10 +95,10 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
   ]);
 
   /** Before a turn of the event loop: what breaks off behind a head that is refused must find it answered. */
-  function endpointAt(door: Door, request: IncomingMessage, response: ServerResponse): Endpoint | undefined {
+  function endpointAt(door: Door, request: IncomingRequest, response: OutgoingAnswer): Endpoint | undefined {
     checkRequestHead(request);
     checkHostAndOrigin(request.rawHeaders, door.names);
-    const path = request.url ?? "";
+    const path = request.url;
     if (path === PATHS.metadata) {
       requireMethod(request, response, "GET");
       const host = headerOf(request.rawHeaders, "host")?.toLowerCase() ?? "";
@@ -111,7 +112,7 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
   }
 
   /** Without a turn of the event loop as far as can be: a body that came with its head is then read as it comes. */
-  function answer(endpoint: Endpoint, door: Door, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  function answer(endpoint: Endpoint, door: Door, request: IncomingRequest, response: OutgoingAnswer): Promise<void> {
     const answerTo = async (point: EnforcementPoint): Promise<void> => {
       checkBodyHeaders(request);
       const body = await readBody(request, parts.clock);
@@ -129,13 +130,13 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
   /** Whoever is refused is on record before being told. */
   async function refuseAdmission(
     door: Door,
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: IncomingRequest,
+    response: OutgoingAnswer,
     thrown: unknown,
   ): Promise<never> {
     const refusal = asRefusal(thrown);
     if (refusal.status === 401) response.setHeader("WWW-Authenticate", door.challenge);
-    await recordRefusal(parts, { ...door.describe(request), path: request.url ?? "" }, refusal);
+    await recordRefusal(parts, { ...door.describe(request), path: request.url }, refusal);
     throw refusal;
   }
 
@@ -154,18 +155,18 @@ export function createAnswerer(parts: AuthzenParts): Answerer {
 }
 
 /** "If the PEP sent an X-Request-ID, the PDP MUST return the same value": whatever the answer is. */
-function echoRequestId(request: IncomingMessage, response: ServerResponse): void {
+function echoRequestId(request: IncomingRequest, response: OutgoingAnswer): void {
   const id = headerOf(request.rawHeaders, "x-request-id");
   if (id !== undefined) response.setHeader("X-Request-ID", id);
 }
 
-function requireMethod(request: IncomingMessage, response: ServerResponse, method: "GET" | "POST"): void {
+function requireMethod(request: IncomingRequest, response: OutgoingAnswer, method: "GET" | "POST"): void {
   if (request.method === method) return;
   response.setHeader("Allow", method);
   throw new Refusal("method-refused", 405, `only ${method} is answered here`);
 }
 
-function sendJson(response: ServerResponse, body: unknown): void {
+function sendJson(response: OutgoingAnswer, body: unknown): void {
   if (response.destroyed) return;
   const text = JSON.stringify(body);
   response.writeHead(200, {
@@ -177,13 +178,13 @@ function sendJson(response: ServerResponse, body: unknown): void {
 }
 
 /** An error is about the request, never a decision; its body is "an error message string". */
-function refuse(request: IncomingMessage, response: ServerResponse, refusal: Refusal): void {
+function refuse(request: IncomingRequest, response: OutgoingAnswer, refusal: Refusal): void {
   if (response.headersSent) {
     response.destroy();
     return;
   }
-  // The rest of a refused body is not read: a keep-alive connection would take it for the next request.
-  if (!request.complete) response.setHeader("Connection", "close");
+  // Refused by its head: whatever comes behind that could have been meant otherwise.
+  if (!request.isRead) response.beLast();
   const text = `${refusal.message}\n`;
   response.writeHead(refusal.status, {
     "Content-Type": "text/plain; charset=utf-8",

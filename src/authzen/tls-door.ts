@@ -1,10 +1,9 @@
-import { createServer } from "node:https";
 import type { Duplex } from "node:stream";
-import type { TLSSocket } from "node:tls";
+import { createServer, type TLSSocket } from "node:tls";
 import type { HostPort } from "../config/config.js";
 import { endFailedHandshakes } from "../http/failed-handshakes.js";
 import { loopbackNames } from "../http/host-check.js";
-import { httpListenerOptions, prepareHttpListener } from "../http/http-listener.js";
+import { serveHttp } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "../http/mutual-tls.js";
 import { boundHandshakes, boundStrangers, MAX_HANDSHAKES, MAX_STRANGERS } from "../http/pending-handshakes.js";
@@ -32,21 +31,20 @@ export async function openTlsDoor(
 ): Promise<TlsDoor> {
   const peers = new Map<Duplex, Peer | Unverified>();
   let door: Door | undefined;
-  const server = createServer(
-    {
-      ...httpListenerOptions,
-      ...secureContextOptions(parts.svids.x509Svid(id)),
-      requestCert: true,
-      // Node verifies nothing: `verifyPeer` does, before a byte of a request is read.
-      rejectUnauthorized: false,
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      ALPNProtocols: ["http/1.1"],
-    },
-    (request, response) => {
+  const server = createServer({
+    ...secureContextOptions(parts.svids.x509Svid(id)),
+    requestCert: true,
+    // Node verifies nothing: `verifyPeer` does, before a byte of a request is read.
+    rejectUnauthorized: false,
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    ALPNProtocols: ["http/1.1"],
+  });
+  const listener = serveHttp(server, {
+    refused: () => undefined,
+    request(request, response) {
       if (door !== undefined) answer(door, request, response);
     },
-  );
-  const listener = prepareHttpListener(server, () => undefined);
+  });
   endFailedHandshakes(server, () => undefined);
   const settled = boundHandshakes(server, ({ remoteAddress, remotePort, localAddress, localPort }) =>
     parts.attestor.userOfTcpConnection?.({

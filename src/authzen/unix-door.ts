@@ -1,9 +1,9 @@
-import { createServer, type IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller } from "../attestation/caller.js";
 import { messageOf } from "../coded-error.js";
-import { type HttpListener, httpListenerOptions, prepareHttpListener } from "../http/http-listener.js";
+import { type HttpListener, serveHttp } from "../http/http-listener.js";
+import type { IncomingRequest } from "../http/incoming-request.js";
 import { Refusal } from "../http/refusal.js";
 import { descriptorOf } from "../platform/socket-descriptor.js";
 import { listenOnUnixSocket } from "../platform/unix-socket-listener.js";
@@ -46,14 +46,17 @@ export async function openUnixDoor(parts: AuthzenParts, answer: Answerer, path: 
       return { caller: "(none)", detail: detailOf(who), user: who?.facts.uid };
     },
   };
-  const server = createServer(httpListenerOptions, (request, response) => answer(door, request, response));
-  const listener = prepareHttpListener(server, () => undefined);
+  const server = createServer();
+  const listener = serveHttp(server, {
+    refused: () => undefined,
+    request: (request, response) => answer(door, request, response),
+  });
   server.on("connection", (socket: Socket) => connections.set(socket, attest(parts, socket, connections)));
   await listenOnUnixSocket(server, path, 0o600);
   return listener;
 }
 
-function connectionOf(connections: ReadonlyMap<Duplex, Connected>, request: IncomingMessage): Connected {
+function connectionOf(connections: ReadonlyMap<Duplex, Connected>, request: IncomingRequest): Connected {
   const connected = connections.get(request.socket);
   if (connected === undefined) throw new Refusal("no-identity", 401, "the connection was closed");
   return connected;

@@ -29,6 +29,7 @@ interface HttpParserClass {
 
 interface HttpCommon {
   readonly HTTPParser: HttpParserClass;
+  readonly methods: readonly string[];
 }
 
 const common = process.getBuiltinModule("_http_common" as "node:http") as unknown as HttpCommon;
@@ -41,3 +42,21 @@ export const ON_HEADERS_COMPLETE = HttpParserOfNode.kOnHeadersComplete | 0;
 /** A piece of a body: bytes of its own. */
 export const ON_BODY = HttpParserOfNode.kOnBody | 0;
 export const ON_MESSAGE_COMPLETE = HttpParserOfNode.kOnMessageComplete | 0;
+
+/** Methods by the number that the parser says for them: asked of itself, since the list that it shows has no numbers and holes. */
+export const METHODS_OF_PARSER: readonly (string | undefined)[] = numbered(common.methods);
+
+function numbered(methods: readonly string[]): (string | undefined)[] {
+  const byNumber: (string | undefined)[] = [];
+  for (const method of methods) {
+    const parser = new HttpParserOfNode();
+    parser.initialize(HttpParserOfNode.REQUEST, {}, 1_024, 0);
+    parser[ON_HEADERS_COMPLETE] = (_major: number, _minor: number, _headers: unknown, number: number) => {
+      byNumber[number] = method;
+      return 0;
+    };
+    parser.execute(Buffer.from(`${method} ${method === "CONNECT" ? "a:1" : "/"} HTTP/1.1\r\n\r\n`, "latin1"));
+    parser.close();
+  }
+  return byNumber;
+}

@@ -1,4 +1,4 @@
-import type { ServerResponse } from "node:http";
+import type { OutgoingAnswer } from "../http/outgoing-answer.js";
 import type { Refusal } from "../http/refusal.js";
 import type { Decision } from "../policy/access-request.js";
 import { DECISION_HEADER } from "./headers.js";
@@ -6,7 +6,7 @@ import type { JsonRpcId } from "./mcp-message.js";
 
 /** Answers with RFC 9457 problem details. Nothing is sent where the head of an answer is already out: the connection is cut instead. */
 export function answerProblem(
-  response: ServerResponse,
+  response: OutgoingAnswer,
   problem: {
     status: number;
     title: string;
@@ -27,7 +27,7 @@ export function answerProblem(
 
 /** Answers a message of MCP with a JSON-RPC error. */
 export function answerJsonRpcError(
-  response: ServerResponse,
+  response: OutgoingAnswer,
   answer: {
     status: number;
     id: JsonRpcId | null;
@@ -42,7 +42,7 @@ export function answerJsonRpcError(
 }
 
 /** Answers a `tools/call` with a result that tells the model why it was denied: the one form that every client shows it (D17). */
-export function answerToolDenial(response: ServerResponse, id: JsonRpcId, decision: Decision): void {
+export function answerToolDenial(response: OutgoingAnswer, id: JsonRpcId, decision: Decision): void {
   const message = decision.message === undefined ? "" : ` ${decision.message}`;
   const text = `denied by policy ${decision.rule} (${decision.reason}).${message} Decision ${decision.id}`;
   const result = {
@@ -65,7 +65,7 @@ export function titleOf(refusal: Refusal): string {
 }
 
 function send(
-  response: ServerResponse,
+  response: OutgoingAnswer,
   status: number,
   type: string,
   body: Record<string, unknown>,

@@ -1,19 +1,14 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import type { Caller } from "../attestation/caller.js";
 import { messageOf } from "../coded-error.js";
-import {
-  endWith,
-  type HttpListener,
-  httpListenerOptions,
-  listenInsideOn,
-  prepareHttpListener,
-} from "../http/http-listener.js";
+import { endWith } from "../http/connection-end.js";
+import { type HttpListener, listenInsideOn, serveHttp } from "../http/http-listener.js";
+import type { IncomingRequest } from "../http/incoming-request.js";
 import { listenOnLoopback } from "../http/listen.js";
+import type { OutgoingAnswer } from "../http/outgoing-answer.js";
 import { Refusal, type RefusalCode } from "../http/refusal.js";
-import { createServer } from "../platform/node-http.js";
 import type { NetworkView } from "../platform/platform.js";
 import { SpiffeId } from "../spiffe/spiffe-id.js";
 import { answerProblem, titleOf } from "./answer.js";
@@ -69,22 +64,21 @@ export async function openConnectProxy(
   const listeners = new Set<HttpListener>();
   const newServer = (network?: NetworkView) => {
     const connections = new Map<Duplex, AttestedConnection>();
-    /** Connections with another request before the CONNECT, whose answer must not come after the 200. */
-    const requested = new WeakSet<Duplex>();
-    const server = createServer(httpListenerOptions, (request, response) => {
-      requested.add(request.socket);
-      void refuseRequest(parts, proxy, request, response, connections.get(request.socket));
-    });
-    server.on("connect", (request: IncomingMessage, socket: Socket, head: Buffer) => {
-      socket.on("error", () => socket.destroy());
-      const calling = connections.get(socket);
-      if (calling === undefined || requested.has(socket)) socket.destroy();
-      else void carry(parts, proxy, { request, socket, head, calling });
-    });
+    const server = createServer();
     const refused = (socket: Duplex, code: RefusalCode, reason: string): void => {
       recordUnread(parts, proxy, connections.get(socket), code, reason);
     };
-    const listener = prepareHttpListener(server, refused, parts.maxConnections);
+    const listener = serveHttp(server, {
+      refused,
+      maxConnections: parts.maxConnections,
+      changesProtocol: ({ method }) => method === "CONNECT",
+      request(request, response, head) {
+        const calling = connections.get(request.socket);
+        if (head === undefined) void refuseRequest(parts, proxy, request, response, calling);
+        else if (calling === undefined) request.socket.destroy();
+        else void carry(parts, proxy, { request, socket: response.handOver(), head, calling });
+      },
+    });
     server.on("connection", (socket: Socket) => {
       // What the listener has refused already asks nothing.
       if (socket.writableEnded) return;
@@ -141,7 +135,7 @@ export async function openConnectProxy(
 async function carry(
   parts: RelayParts,
   proxy: Proxy,
-  arrived: { request: IncomingMessage; socket: Socket; head: Buffer; calling: AttestedConnection },
+  arrived: { request: IncomingRequest; socket: Socket; head: Buffer; calling: AttestedConnection },
 ): Promise<void> {
   const { request, socket, head, calling } = arrived;
   let exchange: TcpExchange = {
@@ -190,8 +184,8 @@ function answer(socket: Socket, { decision }: TcpExchange, refusal: Refusal): vo
 async function refuseRequest(
   parts: RelayParts,
   proxy: Proxy,
-  { url = "", socket }: IncomingMessage,
-  response: ServerResponse,
+  { url, socket }: IncomingRequest,
+  response: OutgoingAnswer,
   calling: AttestedConnection | undefined,
 ): Promise<void> {
   await calling?.attested;
@@ -205,7 +199,7 @@ async function refuseRequest(
     : new Refusal("connect-only", 421, "this is the proxy, which takes CONNECT: services are at AGENTID_URL_NAME");
   recordUnread(parts, proxy, calling, refusal.code, refusal.message);
   if (socket.destroyed) return;
-  response.setHeader("Connection", "close");
+  response.beLast();
   const { status, code, message: detail } = refusal;
   answerProblem(response, { status, title: titleOf(refusal), code, detail });
 }

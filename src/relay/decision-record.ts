@@ -1,7 +1,7 @@
-import type { IncomingMessage } from "node:http";
 import type { AuditFields } from "../audit/audit-log.js";
 import { messageOf } from "../coded-error.js";
 import { displayText } from "../control-api/display-text.js";
+import type { IncomingRequest } from "../http/incoming-request.js";
 import { Refusal } from "../http/refusal.js";
 import type { AccessRequest, Decision, ShadowOutcome } from "../policy/access-request.js";
 import { CONNECT } from "../policy/access-request-of.js";
@@ -21,7 +21,7 @@ const NOTHING: ReadonlySet<string> = new Set();
 export type Recorded = Pick<
   Exchange,
   "leg" | "service" | "startedAt" | "caller" | "strangerDetail" | "strangerUser" | "message" | "target" | "decision"
-> & { readonly request: Pick<IncomingMessage, "method" | "url">; readonly webSocket?: Exchange["webSocket"] };
+> & { readonly request: Partial<Pick<IncomingRequest, "method" | "url">>; readonly webSocket?: Exchange["webSocket"] };
 
 /** `replayed`: the answer to an earlier request with the same key was given again. */
 interface Outcome {

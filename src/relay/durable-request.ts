@@ -47,14 +47,14 @@ const OF_ONE_TRY = new Set(["progressToken", "traceparent", "tracestate", "bagga
 /** Whether the key means something: the request changes something at the service. Of MCP that is a tool's call. */
 export function isDurable({ service, request, message }: Exchange): boolean {
   if (service.protocol === "mcp") return message !== undefined && toolOf(message) !== undefined;
-  return !SAFE.has(request.method ?? "");
+  return !SAFE.has(request.method);
 }
 
 export async function durableRequestOf(exchange: Exchange, key: string, body: Buffer | null): Promise<DurableRequest> {
   const { service, request, message } = exchange;
   const { id, launchedBy } = filled(exchange.caller, "caller");
   const { raw } = filled(exchange.target, "target");
-  const method = request.method ?? "";
+  const { method } = request;
   return {
     keyed: {
       scope: digest([id.toString(), ...launchedBy], service.id.toString(), method, raw, key),

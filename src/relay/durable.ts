@@ -7,7 +7,7 @@ import { idempotencyKeyOf } from "./durable-key.js";
 import { replay } from "./durable-replay.js";
 import { type DurableRequest, durableRequestOf, isDurable } from "./durable-request.js";
 import { type Exchange, filled, type RelayParts, type Step, type StepResult } from "./exchange.js";
-import { hasBody, readBody } from "./request-steps.js";
+import { readBody } from "./request-steps.js";
 
 const MOST = { bytes: 1024 * 1024, words: "a request with an Idempotency-Key may have a body of at most 1 MiB" };
 /** Well below what clients wait for an answer. */
@@ -42,7 +42,7 @@ export function holdDurable(parts: RelayParts): Step {
 async function hold(parts: RelayParts, exchange: Exchange, key: string): Promise<StepResult> {
   const calls = durableCalls(parts);
   const { request, message } = exchange;
-  const body = message === undefined && hasBody(request) ? (await readBody(request, parts.clock, MOST)).bytes() : null;
+  const body = message === undefined && request.hasBody ? (await readBody(request, parts.clock, MOST)).bytes() : null;
   const asked = await durableRequestOf(exchange, key, body);
   exchange.durable = asked;
   const first = calls.runningAs(asked.keyed.scope);

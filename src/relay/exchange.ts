@@ -1,9 +1,10 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { CallerAttestor } from "../attestation/caller.js";
 import type { Evidence } from "../attestation/process-facts.js";
 import type { AuditLog } from "../audit/audit-log.js";
 import type { StrangerRefusals } from "../audit/stranger-refusals.js";
 import type { NewEvent } from "../control-api/events.js";
+import type { IncomingRequest } from "../http/incoming-request.js";
+import type { OutgoingAnswer } from "../http/outgoing-answer.js";
 import type { IdentityRegistry } from "../identity/entitlement.js";
 import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
@@ -77,8 +78,8 @@ interface VerifiedCaller {
 export interface Exchange {
   readonly leg: "outbound" | "inbound";
   readonly service: RunningService;
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
+  readonly request: IncomingRequest;
+  readonly response: OutgoingAnswer;
   /** Of a request to open a WebSocket: what came behind its head. */
   readonly webSocket: { readonly head: Buffer } | undefined;
   /** `performance.now()` at the first step. */
@@ -99,7 +100,7 @@ export interface Exchange {
 
 /** What is found out about a call, whatever carries it. */
 export interface Call extends Omit<Exchange, "request" | "response" | "span" | "durable"> {
-  readonly request: Pick<IncomingMessage, "method" | "url">;
+  readonly request: Partial<Pick<IncomingRequest, "method" | "url">>;
 }
 
 /** `answered` ends the pipeline: an answer is out or under way. */
@@ -109,8 +110,8 @@ export type Step = (exchange: Exchange) => StepResult | Promise<StepResult>;
 export function newExchange(
   leg: Exchange["leg"],
   service: RunningService,
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: IncomingRequest,
+  response: OutgoingAnswer,
   webSocket?: Exchange["webSocket"],
 ): Exchange {
   return {

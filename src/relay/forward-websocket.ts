@@ -107,7 +107,7 @@ async function switchProtocols(
   switched: IncomingMessage,
   upstream: End,
 ): Promise<void> {
-  const { request: asked, response } = exchange;
+  const { response } = exchange;
   try {
     recordOutcomeAtOnce(parts, exchange, { status: 101 });
   } catch (unwritable) {
@@ -116,8 +116,7 @@ async function switchProtocols(
   }
   response.writeHead(101, [...answerHeaders(exchange, switched), ...SWITCH]);
   response.flushHeaders();
-  response.detachSocket(asked.socket);
-  const caller = endOf(asked.socket, filled(exchange.webSocket, "webSocket").head);
+  const caller = endOf(response.handOver(), filled(exchange.webSocket, "webSocket").head);
   endSpan(
     exchange,
     await filled(parts.webSockets, "webSockets").carry(caller, upstream, exchange.decision !== undefined),
@@ -146,6 +145,7 @@ async function passAnswer(
     throw unwritable;
   }
   response.writeHead(status, named(answerHeaders(exchange, plain)));
+  response.beLast();
   const over = await new Promise<{ error?: string }>((resolve) => {
     plain.once("error", () => {
       // Only a broken connection tells the caller that the rest is missing.
@@ -157,7 +157,12 @@ async function passAnswer(
       resolve({ error: "caller-gone" });
     });
     response.once("finish", () => resolve({}));
-    plain.pipe(response);
+    plain.on("data", (chunk: Buffer) => {
+      if (response.write(chunk)) return;
+      plain.pause();
+      response.once("drain", () => plain.resume());
+    });
+    plain.once("end", () => response.end());
   });
   showEnd(parts, exchange, { status, ...over });
 }

@@ -52,7 +52,7 @@ export function forward(parts: RelayParts, exchange: Exchange, hop: NextHop): Pr
       return;
     }
     hop.dispatcher.dispatch(
-      { path: hop.path, method: exchange.request.method ?? "GET", headers: hop.headers, body: hop.body },
+      { path: hop.path, method: exchange.request.method, headers: hop.headers, body: hop.body },
       answer,
     );
   });
@@ -70,6 +70,8 @@ interface HeldAnswer {
   ended: boolean;
   failure: Error | undefined;
 }
+
+const NOTHING_HELD: HeldAnswer = { chunks: [], ended: false, failure: undefined };
 
 class ForwardedAnswer implements AnswerHandler {
   readonly #parts: RelayParts;
@@ -125,7 +127,7 @@ class ForwardedAnswer implements AnswerHandler {
     const answer = { status, raw, type };
     // A leg that did not decide leaves the record to the other.
     if (this.#exchange.decision === undefined) {
-      this.#begin(answer);
+      this.#release(answer, NOTHING_HELD);
       return;
     }
     const held: HeldAnswer = { chunks: [], ended: false, failure: undefined };
@@ -143,11 +145,16 @@ class ForwardedAnswer implements AnswerHandler {
   #release(answer: AnswerHead, { chunks, ended, failure }: HeldAnswer): void {
     this.#held = undefined;
     if (this.#over) return;
-    this.#begin(answer);
+    try {
+      this.#begin(answer);
+    } catch (thrown) {
+      this.#fail(thrown);
+      return;
+    }
     const [last] = chunks;
     if (ended && chunks.length === 1 && last !== undefined && this.#rewriter === undefined) {
-      this.#exchange.response.end(last);
       this.#finish(undefined);
+      this.#exchange.response.end(last);
       return;
     }
     for (const chunk of chunks) this.#pass(chunk);
@@ -157,7 +164,7 @@ class ForwardedAnswer implements AnswerHandler {
   }
 
   #begin({ status, raw, type }: AnswerHead): void {
-    const { request, response, decision } = this.#exchange;
+    const { response, decision } = this.#exchange;
     // A leg that did not decide hands the decision of the other leg on.
     const dropped =
       this.#rewriter === undefined || this.#rewriter.keepsBytes === true
@@ -168,8 +175,6 @@ class ForwardedAnswer implements AnswerHandler {
     const forwardable = forwardableResponseHeaders(raw, dropped);
     const headers = this.#hop.answerHeaders?.(forwardable) ?? forwardable;
     if (decision !== undefined) headers.push(DECISION_HEADER, decision.id);
-    // An answer that comes before the request is over: what is left of the body must not be read as the next request.
-    if (!request.complete) headers.push("Connection", "close");
     response.writeHead(status, headers);
     // The head of a stream goes out at once, an event may be long in coming; a body of known length brings its head along.
     if (this.#rewriter === undefined && headerText(raw, "content-length") === "") response.flushHeaders();
@@ -204,15 +209,15 @@ class ForwardedAnswer implements AnswerHandler {
 
   #end(): void {
     if (this.#over) return;
+    let rest: Buffer | undefined;
     try {
-      const rest = this.#rewriter?.end();
-      if (rest === undefined) this.#exchange.response.end();
-      else this.#exchange.response.end(rest);
+      rest = this.#rewriter?.end();
     } catch (thrown) {
       this.#fail(thrown);
       return;
     }
     this.#finish(undefined);
+    this.#exchange.response.end(rest);
   }
 
   onResponseError(_controller: AnswerSteering, error: Error): void {

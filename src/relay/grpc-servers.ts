@@ -1,7 +1,8 @@
 import type { ServerHttp2Session } from "node:http2";
 import { createServer, type Server as NetServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { endWith, type HttpListener } from "../http/http-listener.js";
+import { endWith } from "../http/connection-end.js";
+import type { HttpListener } from "../http/http-listener.js";
 import type { RefusalCode } from "../http/refusal.js";
 import type { RelayParts } from "./exchange.js";
 import { type GrpcLeg, runGrpcCall } from "./grpc-call.js";

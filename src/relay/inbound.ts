@@ -1,19 +1,13 @@
-import type { ServerResponse } from "node:http";
 import type { ServerHttp2Session } from "node:http2";
-import { createServer } from "node:https";
 import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from "node:tls";
+import { endWith } from "../http/connection-end.js";
 import { endFailedHandshakes } from "../http/failed-handshakes.js";
 import { inboundNames, type ListenerNames } from "../http/host-check.js";
-import {
-  endWith,
-  type HttpListener,
-  httpListenerOptions,
-  listenInsideOn,
-  prepareHttpListener,
-} from "../http/http-listener.js";
+import { type HttpListener, listenInsideOn, serveHttp } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { type Peer, secureContextOptions, stillTrusted, type Unverified, verifyPeer } from "../http/mutual-tls.js";
+import type { OutgoingAnswer } from "../http/outgoing-answer.js";
 import { boundHandshakes, boundStrangers, MAX_HANDSHAKES, MAX_STRANGERS } from "../http/pending-handshakes.js";
 import { Refusal, type RefusalCode } from "../http/refusal.js";
 import { headerOf, type RawHeaders } from "../http/request-headers.js";
@@ -49,7 +43,7 @@ import type { Tickets } from "./tickets.js";
 import { traceCalls } from "./tracing.js";
 import type { UpstreamConnection } from "./upstream.js";
 import { openUpstreamWire } from "./upstream-wire.js";
-import { asksForWebSocket, onWebSocketRequest } from "./websocket.js";
+import { asksForWebSocket } from "./websocket.js";
 
 /** The mutual-TLS side of a service: takes the caller's SPIFFE ID from its certificate, asks the decision point, forwards or refuses. */
 export interface InboundLeg {
@@ -121,26 +115,22 @@ export async function openInboundLeg(
     return { server, listener };
   };
   const newHttpServer = () => {
-    const server = createServer(
-      {
-        ...httpListenerOptions,
-        ...secureContextOptions(svid),
-        requestCert: true,
-        // Node verifies nothing: `admit` does, before a byte of a request is read.
-        rejectUnauthorized: false,
-        handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-        ALPNProtocols: ["http/1.1"],
-        shouldUpgradeCallback: (request) => asksForWebSocket(leg.service(), request),
-      },
-      (request, response) => {
+    const server = createTlsServer({
+      ...secureContextOptions(svid),
+      requestCert: true,
+      // Node verifies nothing: `admit` does, before a byte of a request is read.
+      rejectUnauthorized: false,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      ALPNProtocols: ["http/1.1"],
+    });
+    const listener = serveHttp(server, {
+      refused,
+      maxConnections: parts.maxConnections,
+      changesProtocol: (request) => asksForWebSocket(leg.service(), request),
+      request(request, response, head) {
         holdOpenFor(peers.get(request.socket), request.socket, response, parts);
-        void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response));
+        void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response, head && { head }));
       },
-    );
-    const listener = prepareHttpListener(server, refused, parts.maxConnections);
-    onWebSocketRequest(server, refused, (request, response, head) => {
-      holdOpenFor(peers.get(request.socket), request.socket, response, parts);
-      void runPipeline(parts, steps, newExchange("inbound", leg.service(), request, response, { head }));
     });
     return { server, listener };
   };
@@ -230,12 +220,12 @@ function closeWhenExpired(parts: RelayParts, socket: TLSSocket, connected: Conne
 function holdOpenFor(
   connected: Connected | undefined,
   socket: Duplex,
-  response: ServerResponse,
+  response: OutgoingAnswer,
   parts: RelayParts,
 ): void {
   if (connected === undefined) return;
   const expired = () => connected.peer.notAfter.getTime() <= parts.clock.now();
-  if (expired()) response.setHeader("Connection", "close");
+  if (expired()) response.beLast();
   connected.running += 1;
   response.on("close", () => {
     connected.running -= 1;

@@ -6,7 +6,6 @@ import { forwardableRequestHeaders } from "./headers.js";
 import { checkedEvents, checkedJson } from "./json-rpc-answer.js";
 import { type BodyRewriter, jsonToolListRewriter, sseToolListRewriter } from "./mcp-tool-list.js";
 import { namedFromHere } from "./own-address.js";
-import { hasBody } from "./request-steps.js";
 import { TRACE_HEADERS, tracedMessage, traceHeaders } from "./tracing.js";
 
 /** The relay reads MCP answers, so it must not ask for encoded ones; the length of a rewritten body is its own. */
@@ -53,7 +52,7 @@ export function nextHop(
 
 function bodyOf({ durable, request }: Exchange): NextHop["body"] {
   if (durable !== undefined) return durable.body;
-  return hasBody(request) ? request : null;
+  return request.hasBody ? request.stream() : null;
 }
 
 /** The answer to a message is held against its id. Tool lists come as the answer to `tools/list`, or, when a broken stream is resumed, on the GET stream. */

@@ -1,13 +1,11 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Server as NetServer, Socket } from "node:net";
+import { createServer, type Server as NetServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller, Nobody } from "../attestation/caller.js";
 import { messageOf } from "../coded-error.js";
 import { type ListenerNames, outboundNames, unixSocketNames } from "../http/host-check.js";
-import { type HttpListener, httpListenerOptions, listenInsideOn, prepareHttpListener } from "../http/http-listener.js";
+import { type HttpListener, listenInsideOn, serveHttp } from "../http/http-listener.js";
 import { listenOnLoopback } from "../http/listen.js";
 import { Refusal, type RefusalCode } from "../http/refusal.js";
-import { createServer } from "../platform/node-http.js";
 import type { NetworkView } from "../platform/platform.js";
 import type { CallerConnections } from "./caller-connections.js";
 import type { CallerPools } from "./caller-pools.js";
@@ -51,7 +49,7 @@ import { sendOut } from "./send-out.js";
 import type { Tickets } from "./tickets.js";
 import { traceCalls } from "./tracing.js";
 import { hostAndPort } from "./upstream.js";
-import { asksForWebSocket, onWebSocketRequest } from "./websocket.js";
+import { asksForWebSocket } from "./websocket.js";
 
 /** The plain loopback side of a service: finds out from the kernel who calls, and goes on with that caller's SVID. */
 export interface OutboundLeg {
@@ -117,17 +115,17 @@ export async function openOutboundLeg(
     });
   };
   const newHttpServer = (steps: Record<"relaying" | "deciding", readonly Step[]>) => {
-    const run = (request: IncomingMessage, response: ServerResponse, head?: Buffer) => {
-      const service = leg.service();
-      const exchange = newExchange("outbound", service, request, response, head && { head });
-      void runPipeline(parts, decidesOutbound(service) ? steps.deciding : steps.relaying, exchange);
-    };
-    const shouldUpgradeCallback = (request: IncomingMessage) => asksForWebSocket(leg.service(), request);
-    const server = createServer({ ...httpListenerOptions, shouldUpgradeCallback }, (request, response) =>
-      run(request, response),
-    );
-    const listener = prepareHttpListener(server, refused, parts.maxConnections);
-    onWebSocketRequest(server, refused, run);
+    const server = createServer();
+    const listener = serveHttp(server, {
+      refused,
+      maxConnections: parts.maxConnections,
+      changesProtocol: (request) => asksForWebSocket(leg.service(), request),
+      request(request, response, head) {
+        const service = leg.service();
+        const exchange = newExchange("outbound", service, request, response, head && { head });
+        void runPipeline(parts, decidesOutbound(service) ? steps.deciding : steps.relaying, exchange);
+      },
+    });
     return { server, listener };
   };
   const newServer = (arrival?: Arrival): { server: NetServer; listener: HttpListener } => {

@@ -20,15 +20,14 @@ export async function runPipeline(parts: RelayParts, steps: readonly Step[], exc
 
 function refuse(parts: RelayParts, exchange: Exchange, refusal: Refusal): void {
   let answer = refusal;
+  // What was not fit to be decided on: whatever comes behind it could have been meant as a part of it.
+  if (exchange.decision === undefined) exchange.response.beLast();
   try {
     recordRefusal(parts, exchange, refusal);
   } catch (unwritable) {
     answer = asRefusal(unwritable);
   }
-  const { request, response, decision } = exchange;
-  // The rest of a refused body is not read: a keep-alive connection would take it for the next request.
-  if (!request.complete && !response.headersSent) response.setHeader("Connection", "close");
-  const { message } = exchange;
+  const { response, decision, message } = exchange;
   if (answer.jsonRpcCode !== undefined) {
     answerJsonRpcError(response, {
       status: answer.status,

@@ -1,6 +1,6 @@
-import type { IncomingMessage } from "node:http";
 import { BodyBytes } from "../http/body-bytes.js";
 import { checkHostAndOrigin, type ListenerNames } from "../http/host-check.js";
+import type { IncomingRequest } from "../http/incoming-request.js";
 import { Refusal } from "../http/refusal.js";
 import { checkRequestHead, headerOf } from "../http/request-headers.js";
 import { isLong } from "../http/strict-json.js";
@@ -19,7 +19,7 @@ const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIO
 /** Reads the head of the request into the one form that the later steps decide on and forward. */
 export function parseRequest(names: () => ListenerNames): (exchange: Exchange) => StepResult {
   return (exchange) => {
-    const { rawHeaders, method = "", url = "" } = exchange.request;
+    const { rawHeaders, method, url } = exchange.request;
     checkRequestHead(exchange.request, exchange.webSocket && "websocket");
     checkHostAndOrigin(rawHeaders, names());
     if (exchange.webSocket !== undefined) checkWebSocketHandshake(exchange);
@@ -39,16 +39,9 @@ export function readMcpMessage(clock: Clock): (exchange: Exchange) => StepResult
     if (!opensStream && method !== "DELETE") {
       throw new Refusal("method-refused", 405, "an MCP service takes POST, GET for a stream of events, and DELETE");
     }
-    if (hasBody(exchange.request)) throw new Refusal("method-refused", 400, `${method} carries no body in MCP`);
+    if (exchange.request.hasBody) throw new Refusal("method-refused", 400, `${method} carries no body in MCP`);
     return undefined;
   };
-}
-
-/** True if a body follows the head (RFC 9112 §6.3). */
-export function hasBody(request: IncomingMessage): boolean {
-  const { headers } = request;
-  if (headers["transfer-encoding"] !== undefined) return true;
-  return headers["content-length"] !== undefined && headers["content-length"] !== "0";
 }
 
 async function readMessage(exchange: Exchange, clock: Clock): Promise<StepResult> {
@@ -72,30 +65,30 @@ async function readMessage(exchange: Exchange, clock: Clock): Promise<StepResult
 
 /** The whole body. Rejects with Refusal `body-too-large`, `body-slow`, `http-malformed`. */
 export function readBody(
-  request: IncomingMessage,
+  request: IncomingRequest,
   clock: Clock,
   most: { readonly bytes: number; readonly words: string },
 ): Promise<BodyBytes> {
   return new Promise((resolve, reject) => {
     const body = new BodyBytes();
-    const done = (settle: () => void) => {
+    const refuse = (refusal: Refusal) => {
       cancel();
-      request.removeAllListeners("data");
-      settle();
+      request.drop();
+      reject(refusal);
     };
-    const cancel = clock.after(BODY_DEADLINE_MS, () => {
-      request.pause();
-      done(() => reject(new Refusal("body-slow", 408, "the body did not arrive in time")));
-    });
-    request.on("data", (chunk: Buffer) => {
-      body.add(chunk);
-      if (body.length <= most.bytes) return;
-      request.pause();
-      done(() => reject(new Refusal("body-too-large", 413, most.words)));
-    });
-    request.once("end", () => done(() => resolve(body)));
-    request.once("error", (cause) =>
-      done(() => reject(new Refusal("http-malformed", 400, "the body broke off", { cause }))),
+    const cancel = clock.after(BODY_DEADLINE_MS, () =>
+      refuse(new Refusal("body-slow", 408, "the body did not arrive in time")),
     );
+    request.read({
+      data(chunk) {
+        body.add(chunk);
+        if (body.length > most.bytes) refuse(new Refusal("body-too-large", 413, most.words));
+      },
+      end() {
+        cancel();
+        resolve(body);
+      },
+      failed: (cause) => refuse(new Refusal("http-malformed", 400, "the body broke off", { cause })),
+    });
   });
 }

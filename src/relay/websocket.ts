@@ -1,11 +1,7 @@
 import { createHash } from "node:crypto";
-import type { Server as HttpServer, IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
-import type { Duplex } from "node:stream";
-import { drainAndClose } from "../http/http-listener.js";
-import { Refusal, type RefusalCode } from "../http/refusal.js";
+import type { IncomingRequest } from "../http/incoming-request.js";
+import { Refusal } from "../http/refusal.js";
 import { headerOf, type RawHeaders } from "../http/request-headers.js";
-import { ServerResponse } from "../platform/node-http.js";
 import type { Exchange } from "./exchange.js";
 import type { RunningService } from "./running-service.js";
 
@@ -17,39 +13,9 @@ const KEY = /^[A-Za-z0-9+/]{21}[AQgw]==$/;
 const SINGLE = ["sec-websocket-key", "sec-websocket-version"] as const;
 
 /** True for a request that is to be opened as a WebSocket. Any other `Upgrade` stays a request, and is refused as one. */
-export function asksForWebSocket(service: RunningService, { headers }: IncomingMessage): boolean {
-  return (
-    service.protocol === "http" && service.upstream.kind !== "egress" && headers.upgrade?.toLowerCase() === "websocket"
-  );
-}
-
-/**
- * Gives `run` each request that `asksForWebSocket`, with a response that closes the connection unless it switches protocols, and the bytes that came
- * behind its head: they are not read as HTTP any more, and nobody sees them before the WebSocket is accepted.
- */
-export function onWebSocketRequest(
-  server: HttpServer,
-  refused: (socket: Duplex, code: RefusalCode, reason: string) => void,
-  run: (request: IncomingMessage, response: ServerResponse, head: Buffer) => void,
-): void {
-  server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
-    socket.on("error", () => socket.destroy());
-    const response = new ServerResponse(request);
-    response.shouldKeepAlive = false;
-    try {
-      response.assignSocket(socket);
-    } catch {
-      // An answer before this one is still under way: neither could be told from the other.
-      refused(socket, "websocket-handshake", "a WebSocket is opened when earlier requests are answered");
-      socket.destroy();
-      return;
-    }
-    response.once("finish", () => {
-      response.detachSocket(socket);
-      drainAndClose(socket);
-    });
-    run(request, response, head);
-  });
+export function asksForWebSocket({ protocol, upstream }: RunningService, { rawHeaders }: IncomingRequest): boolean {
+  if (protocol !== "http" || upstream.kind === "egress") return false;
+  return headerOf(rawHeaders, "upgrade")?.toLowerCase() === "websocket";
 }
 
 /**

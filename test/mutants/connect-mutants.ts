@@ -80,14 +80,6 @@ export const connectMutants: readonly Mutant[] = [
     tests: tunnels,
   },
   {
-    id: "connect-alone",
-    check: "an answer to an earlier request never gets into a tunnel",
-    file: proxy,
-    find: " || requested.has(socket)",
-    replace: "",
-    tests: tunnels,
-  },
-  {
     id: "connect-identity",
     check: "a tunnel ends with its caller's identity",
     file: proxy,

@@ -10,6 +10,7 @@ import { connectMutants } from "./connect-mutants.ts";
 import { durableMutants } from "./durable-mutants.ts";
 import { egressMutants } from "./egress-mutants.ts";
 import { engineMutants } from "./engine-mutants.ts";
+import { httpListenerMutants } from "./http-listener-mutants.ts";
 import { launchMutants } from "./launch-mutants.ts";
 import { liarMutants } from "./liar-mutants.ts";
 import { longBodyMutants } from "./long-body-mutants.ts";
@@ -433,6 +434,7 @@ export const mutants: readonly Mutant[] = [
   },
   ...attestationMutants,
   ...authorityMutants,
+  ...httpListenerMutants,
   ...launchMutants,
   ...liarMutants,
   ...authzenMutants,

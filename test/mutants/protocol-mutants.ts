@@ -64,14 +64,6 @@ export const protocolMutants: readonly Mutant[] = [
     tests: HANDSHAKES,
   },
   {
-    id: "websocket-before-answers",
-    check: "no WebSocket is opened before earlier requests of the connection are answered",
-    file: "src/relay/websocket.ts",
-    find: "      socket.destroy();\n      return;",
-    replace: "",
-    tests: HANDSHAKES,
-  },
-  {
     id: "websocket-accepted",
     check: "RFC 6455 §4.1: bytes are carried only where the service has answered the key",
     file: "src/relay/forward-websocket.ts",

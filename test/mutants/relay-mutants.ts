@@ -1,7 +1,6 @@
 import type { Mutant } from "./mutants.ts";
 
 const RECORD_FIRST = "test/relay/record-first.test.ts";
-const CONNECTIONS = "test/relay/connections.test.ts";
 const HANDSHAKES = "test/relay/failed-handshakes.test.ts";
 const KNOWN = "test/relay/known-calls.test.ts";
 const MUTUAL_TLS = "test/relay/mutual-tls.test.ts";
@@ -106,22 +105,6 @@ export const relayMutants: readonly Mutant[] = [
     tests: ["test/policy/standing-verdicts.test.ts"],
   },
   {
-    id: "relay-connection-limit",
-    check: "a listener serves no more connections than its bound",
-    file: "src/http/http-listener.ts",
-    find: "if (served >= most) {",
-    replace: "if (false) {",
-    tests: [CONNECTIONS],
-  },
-  {
-    id: "relay-drain-ends",
-    check: "a drain ends when the last call does, not with the patience of a connection kept alive",
-    file: "src/http/http-listener.ts",
-    find: "answers.visit(endAfter);",
-    replace: "",
-    tests: [CONNECTIONS],
-  },
-  {
     id: "audit-order-checked",
     check: "an entry whose members are not in order is brought into it",
     file: "src/audit/chain.ts",
@@ -190,7 +173,7 @@ export const relayMutants: readonly Mutant[] = [
   },
   ...(
     [
-      ["relay-slow-head", "src/http/http-listener.ts", "headersTimeout: 10_000,", "headersTimeout: 0,"],
+      ["relay-slow-head", "src/http/server-connection.ts", "const HEAD_MS = 10_000;", "const HEAD_MS = 10_000_000;"],
       [
         "relay-slow-preface",
         "src/relay/grpc-servers.ts",

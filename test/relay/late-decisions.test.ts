@@ -1,8 +1,6 @@
-import { subscribe, unsubscribe } from "node:diagnostics_channel";
-import type { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { Decision, DecisionPoint } from "../../src/policy/access-request.js";
+import { acceptedOverTls } from "./accepted.js";
 import { type RunningRelay, runRelay, runUpstream, testAgent, type Upstream } from "./running-relay.js";
 
 const ALLOW = "rules: [{ name: all, allow: { from: agents/tests, to: invoices } }]";
@@ -11,15 +9,11 @@ let upstream: Upstream;
 let running: RunningRelay;
 /** Called with each decision that is made; it is told when the promise that it returns resolves. */
 let heldUntil: (() => Promise<void>) | undefined;
-/** The connection of the last request to the leg that decides. */
-let connection: Socket | undefined;
-const onRequest = (message: unknown): void => {
-  const { socket } = message as { socket: Socket };
-  if (socket instanceof TLSSocket) connection = socket;
-};
+/** Connections to the leg that decides. */
+let accepted: ReturnType<typeof acceptedOverTls>;
 
 beforeAll(async () => {
-  subscribe("http.server.request.start", onRequest);
+  accepted = acceptedOverTls();
   upstream = await runUpstream("invoices", "http", (_request, response) => response.end("ok"));
   running = await runRelay({
     services: [upstream.service],
@@ -41,7 +35,7 @@ afterEach(() => {
 });
 
 afterAll(async () => {
-  unsubscribe("http.server.request.start", onRequest);
+  accepted.stop();
   await running.close();
   upstream.close();
 });
@@ -85,7 +79,7 @@ test("who was revoked while the decision was awaited does nothing any more", asy
   const before = decisions().length;
   running.configure(running.identities.filter(({ name }) => name !== testAgent.name));
   expect(await answer).toBe("ended");
-  await expect.poll(() => connection?.destroyed).toBe(true);
+  await expect.poll(() => accepted.last?.destroyed).toBe(true);
   tell();
   await expect.poll(() => decisions().length).toBe(before + 1);
   expect(decisions().at(-1)?.fields).toMatchObject({

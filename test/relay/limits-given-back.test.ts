@@ -1,11 +1,10 @@
-import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { request } from "node:http";
-import { TLSSocket } from "node:tls";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { CodedError } from "../../src/coded-error.js";
 import type { Decision, DecisionPoint } from "../../src/policy/access-request.js";
 import { egressService } from "../../src/relay/running-service.js";
 import { SecretError } from "../../src/secrets/secret-error.js";
+import { acceptedOverTls } from "./accepted.js";
 import { type Outside, runOutside, secret, target } from "./outside.js";
 import { type RunningRelay, runRelay, runUpstream, type Upstream } from "./running-relay.js";
 import { echo, plainTo, runTcpUpstream, type TcpUpstream } from "./tcp-services.js";
@@ -117,17 +116,12 @@ test("a caller that goes before it is decided costs nothing", async () => {
     sent.on("error", () => undefined);
     await new Promise((resolve) => sent.once("close", resolve));
   };
-  let connection: TLSSocket | undefined;
-  const onRequest = (message: unknown): void => {
-    const { socket } = message as { socket: unknown };
-    if (socket instanceof TLSSocket) connection = socket;
-  };
-  subscribe("http.server.request.start", onRequest);
+  const accepted = acceptedOverTls();
   await during(ask, async () => {
     running.configure(running.identities.filter(({ name }) => name !== "agents/tests"));
-    await expect.poll(() => connection?.destroyed).toBe(true);
+    await expect.poll(() => accepted.last?.destroyed).toBe(true);
   });
-  unsubscribe("http.server.request.start", onRequest);
+  accepted.stop();
   await expect.poll(() => lastDecision()?.reason).toBe("the caller had gone before it was decided");
   running.configure(running.identities);
   expect([await get(), await get()]).toEqual([200, 403]);

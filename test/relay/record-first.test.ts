@@ -1,26 +1,20 @@
-import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { AuditKind } from "../../src/audit/audit-log.js";
 import { CodedError } from "../../src/coded-error.js";
+import { acceptedOverTls } from "./accepted.js";
 import { type RunningRelay, runRelay, runUpstream, type Upstream } from "./running-relay.js";
 
 /** A record that writes an entry when the test says so. */
 let held: Map<AuditKind, { readonly asked: Promise<void>; readonly isAsked: () => void; until: Promise<void> }>;
 let invoices: Upstream;
 let running: RunningRelay;
-/** The connection of the last request to the leg that decides. */
-let connection: Socket | undefined;
-const onRequest = (message: unknown): void => {
-  const { socket } = message as { socket: Socket };
-  if (socket instanceof TLSSocket) connection = socket;
-};
+/** Connections to the leg that decides. */
+let accepted: ReturnType<typeof acceptedOverTls>;
 
 beforeEach(async () => {
-  subscribe("http.server.request.start", onRequest);
+  accepted = acceptedOverTls();
   held = new Map();
   invoices = await runUpstream("invoices", "http", (_request, response) => response.end("arrived"));
   running = await runRelay({
@@ -42,7 +36,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  unsubscribe("http.server.request.start", onRequest);
+  accepted.stop();
   await running.close();
   invoices.close();
 });
@@ -141,7 +135,7 @@ test("a caller that goes while its decision is being recorded has done nothing: 
   sent.on("error", () => undefined);
   await decision.asked;
   sent.destroy();
-  await expect.poll(() => connection?.destroyed).toBe(true);
+  await expect.poll(() => accepted.last?.destroyed).toBe(true);
   decision.write();
   await expect
     .poll(() => running.record.entries.at(-1))

@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +16,8 @@ export interface WebSocketService {
   /** Every byte that came on any connection. */
   received(): string;
   opened: (socket: WebSocket, request: IncomingMessage) => void;
+  /** Answers what is no WebSocket. */
+  answer: (response: ServerResponse) => void;
   /** Takes the place of the WebSocket server. */
   switching: ((request: IncomingMessage, socket: Socket) => void) | undefined;
   close(): void;
@@ -29,7 +31,7 @@ export async function runWebSocketService(name: string): Promise<WebSocketServic
   const speaker = new WebSocketServer({ noServer: true, perMessageDeflate: true, maxPayload: 64 * 1024 * 1024 });
   const server = createServer((request, response) => {
     running.arrived.push(request);
-    request.resume().on("end", () => response.end("arrived"));
+    request.resume().on("end", () => running.answer(response));
   });
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
@@ -54,6 +56,7 @@ export async function runWebSocketService(name: string): Promise<WebSocketServic
     received: () => chunks.join(""),
     // An echo.
     opened: (socket) => socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary })),
+    answer: (response) => void response.end("arrived"),
     switching: undefined,
     close() {
       for (const socket of sockets) socket.destroy();

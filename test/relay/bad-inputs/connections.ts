@@ -6,8 +6,9 @@ const plainly = { notFor: { TCP: "the kernel names its callers: nothing is shake
 const overTls = (what: string, request: ChangedRequest, expected: Expected): Vector => ({
   ...{ what, request, expected, ...plainly },
 });
-/** Refused in the handshake: there is nobody yet of whom the record could say anything. */
-const handshake = (what: string, tls: ChangedRequest["tls"]) => overTls(what, { tls: tls ?? {} }, { is: "reset" });
+/** Refused in the handshake: the record has that it failed, and nobody as its caller. */
+const handshake = (what: string, tls: ChangedRequest["tls"]) =>
+  overTls(what, { tls: tls ?? {} }, refused("handshake-failed"));
 const ticketed = (what: string, first: string | Buffer, code = "preface-malformed") =>
   overTls(what, { tls: { alpn: [ALPN.ticketed] }, first: first.toString("latin1") }, refused(code));
 /** What another listener would take for its own: here they are bytes. */

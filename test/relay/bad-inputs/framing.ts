@@ -80,10 +80,11 @@ export const framing: VectorClass = {
         post(["Transfer-Encoding: gzip, chunked"], "0\r\n\r\n"),
         refused("transfer-encoding"),
       ),
-      bad("chunked twice", post(["Transfer-Encoding: chunked, chunked"], "0\r\n\r\n")),
+      bad("chunked twice", post(["Transfer-Encoding: chunked, chunked"], "0\r\n\r\n"), refused("transfer-encoding")),
       bad(
         "Transfer-Encoding given twice",
         post(["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], "0\r\n\r\n"),
+        refused("transfer-encoding"),
       ),
       bad("the identity transfer encoding", post(["Transfer-Encoding: identity"], "x"), refused("transfer-encoding")),
       bad(
@@ -95,6 +96,7 @@ export const framing: VectorClass = {
       bad(
         "Content-Length with Transfer-Encoding",
         post(["Content-Length: 3", "Transfer-Encoding: chunked"], "0\r\n\r\n"),
+        refused("transfer-encoding"),
       ),
       bad(
         "Transfer-Encoding with Content-Length",

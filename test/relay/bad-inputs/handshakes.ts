@@ -55,7 +55,7 @@ export const handshakes: VectorClass = {
     bad("an Upgrade to TLS", { headers: ["Upgrade: TLS/1.0"] }, noUpgrade),
     bad("an Upgrade to one of two", { headers: ["Upgrade: websocket, h2c"] }, noUpgrade),
     bad("an Upgrade to a version of it", { headers: ["Upgrade: websocket/13"] }, noUpgrade),
-    bad("two Upgrades", { headers: ["Upgrade: websocket", "Upgrade: websocket"] }, noUpgrade),
+    bad("two Upgrades", { headers: ["Upgrade: websocket", "Upgrade: websocket"] }, refused("header-duplicate")),
     bad(
       "the settings of HTTP/2",
       { headers: ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAAA"] },

@@ -1,0 +1,419 @@
+import type { Socket } from "node:net";
+import { CodedError, codeOf } from "../coded-error.js";
+import {
+  type HttpParser,
+  HttpParserOfNode,
+  METHODS_OF_PARSER,
+  ON_BODY,
+  ON_HEADERS,
+  ON_HEADERS_COMPLETE,
+  ON_MESSAGE_BEGIN,
+  ON_MESSAGE_COMPLETE,
+} from "../platform/http-parser.js";
+import { drainAndClose, endWith } from "./connection-end.js";
+import { IncomingRequest } from "./incoming-request.js";
+import { KEEP_ALIVE_MS, OutgoingAnswer } from "./outgoing-answer.js";
+import type { RefusalCode } from "./refusal.js";
+import { headerOf } from "./request-headers.js";
+
+const MAX_HEADER_BYTES = 32 * 1024;
+/** How long a head may take to come, from its first byte; of the first one from the start of its connection. */
+const HEAD_MS = 10_000;
+/** Longer than is said: a request may cross the end. */
+const IDLE_MS = KEEP_ALIVE_MS + 1_000;
+/** So much of what a caller sends before it is answered is read, to see whether it goes away. */
+const AHEAD_BYTES = 64 * 1024;
+
+/** What a connection tells its listener. */
+export interface ServerOwner {
+  /** True once no more requests are wanted: the answer under way is the last. */
+  readonly isDraining: boolean;
+  /** True for a request that changes the protocol of its connection, if it is granted: nothing behind its head is read as HTTP. */
+  changesProtocol(request: IncomingRequest): boolean;
+  /** A request whose turn it is. `behind`: what has come behind the head of one that changes the protocol. */
+  request(request: IncomingRequest, answer: OutgoingAnswer, behind: Buffer | undefined): void;
+  /** What came is no request. The caller is told, and the connection ended. */
+  refused(socket: Socket, code: RefusalCode, reason: string): void;
+}
+
+interface Arrived {
+  readonly request: IncomingRequest;
+  readonly keepsAlive: boolean;
+  readonly behind: Buffer | undefined;
+}
+
+interface Unreadable {
+  readonly status: number;
+  readonly title: string;
+  readonly code: RefusalCode;
+  readonly reason: string;
+}
+
+/** One connection of a caller that speaks HTTP/1.1: its requests are answered one after the other, in their order. */
+export class ServerConnection {
+  readonly #socket: Socket;
+  readonly #owner: ServerOwner;
+  readonly #parser: HttpParser = parserFor(this);
+  /** Parsed, and not yet begun. */
+  readonly #arrived: Arrived[] = [];
+  /** Not yet parsed: it came before the answer to what is before it. */
+  #ahead: Buffer[] | undefined;
+  #aheadBytes = 0;
+  /** The request whose body comes. */
+  #incoming: IncomingRequest | undefined;
+  #current: { readonly request: IncomingRequest; readonly answer: OutgoingAnswer } | undefined;
+  /** Of a head that came in pieces. */
+  #headers: string[] = [];
+  #url = "";
+  #isInHead = false;
+  /** A first head has come. */
+  #hasAsked = false;
+  #changing: IncomingRequest | undefined;
+  #unreadable: Unreadable | undefined;
+  /** Nothing that comes is read any more. */
+  #isDeaf = false;
+  #isWorking = false;
+  #isPaused = false;
+  #isHandedOver = false;
+  /** When its head must have come, or it must have asked something; `performance.now()`. */
+  #deadline = performance.now() + HEAD_MS;
+  readonly #onData = (chunk: Buffer) => this.#read(chunk);
+  readonly #onEnd = () => this.#ended();
+  readonly #onDrain = () => this.#drained();
+
+  constructor(socket: Socket, owner: ServerOwner) {
+    this.#socket = socket;
+    this.#owner = owner;
+    socket.on("error", () => socket.destroy());
+    socket.on("end", this.#onEnd);
+    socket.on("drain", this.#onDrain);
+    socket.once("close", () => this.#closed());
+    socket.on("data", this.#onData);
+  }
+
+  /** Ends what has waited too long. `now`: of `performance.now()`. */
+  look(now: number): void {
+    if (now < this.#deadline || this.#current !== undefined || this.#isDeaf) return;
+    if (this.#isInHead || !this.#hasAsked) {
+      this.#refuse({
+        ...{ status: 408, title: "Request Timeout", code: "http-malformed" },
+        reason: "the request did not arrive in time",
+      });
+    } else {
+      this.#socket.destroy();
+    }
+  }
+
+  /** Ends it when what runs on it is over, at once where nothing does. */
+  drain(): void {
+    if (this.#isHandedOver) return;
+    if (this.#current !== undefined) this.#current.answer.beLast();
+    else if (!this.#isInHead) this.#endAfterLast();
+  }
+
+  #read(chunk: Buffer): void {
+    if (this.#isDeaf) return;
+    const { request } = this.#current ?? {};
+    if (request === undefined || !request.complete) {
+      this.#parse(chunk);
+      return;
+    }
+    this.#ahead ??= [];
+    this.#ahead.push(chunk);
+    this.#aheadBytes += chunk.length;
+    if (this.#aheadBytes >= AHEAD_BYTES) this.pauseReading();
+  }
+
+  #parse(chunk: Buffer): void {
+    const wasWorking = this.#isWorking;
+    this.#isWorking = true;
+    try {
+      const read = this.#parser.execute(chunk);
+      if (typeof read !== "number") this.#unparsable(read);
+      else if (this.#changing !== undefined) this.#changeProtocol(this.#changing, chunk.subarray(read));
+    } catch (thrown) {
+      // Of somebody who was told of a body.
+      this.#unparsable(thrown);
+    } finally {
+      this.#isWorking = wasWorking;
+    }
+    this.#goOn();
+  }
+
+  #unparsable(error: unknown): void {
+    const code = codeOf(error);
+    this.#hearNoMore();
+    // Behind the last request of its connection nothing is read.
+    if (code === "HPE_CLOSED_CONNECTION") return;
+    this.#unreadable = unreadableBy(code);
+    const broken = this.#incoming;
+    this.#incoming = undefined;
+    if (broken === undefined) return;
+    if (broken === this.#current?.request) {
+      // An answer that is complete goes out and closes the connection; one under way cannot be trusted to fit.
+      this.#unreadable = undefined;
+      broken.fail(new CodedError("http-malformed", `the body is not HTTP/1.1 as RFC 9112 has it (${code})`));
+      this.#socket.destroy();
+      return;
+    }
+    // It was not begun, and is not.
+    const index = this.#arrived.findIndex(({ request }) => request === broken);
+    if (index >= 0) this.#arrived.splice(index);
+  }
+
+  #hearNoMore(): void {
+    this.#isDeaf = true;
+    this.#ahead = undefined;
+  }
+
+  #changeProtocol(request: IncomingRequest, behind: Buffer): void {
+    const { keepsAlive } = this.#arrived.pop() as Arrived;
+    this.#arrived.push({ request, keepsAlive, behind });
+    this.#isDeaf = true;
+    // What comes now is for whoever the socket is handed to.
+    this.#socket.off("data", this.#onData);
+    this.#socket.pause();
+  }
+
+  /** Begins what has arrived, one after the other. */
+  #goOn(): void {
+    if (this.#isWorking) return;
+    this.#isWorking = true;
+    while (this.#current === undefined && !this.#socket.destroyed && !this.#isHandedOver) {
+      // Who does not take its answers gets no more of them.
+      if (this.#socket.writableNeedDrain) break;
+      const next = this.#arrived.shift();
+      if (next !== undefined) this.#begin(next);
+      else if (this.#unreadable !== undefined) this.#refuse(this.#unreadable);
+      else if (this.#isDeaf) break;
+      else if (this.#ahead !== undefined) this.#parseAhead(this.#ahead);
+      else {
+        if (this.#owner.isDraining && !this.#isInHead) this.#endAfterLast();
+        else this.resumeReading();
+        break;
+      }
+    }
+    this.#isWorking = false;
+  }
+
+  #parseAhead(ahead: readonly Buffer[]): void {
+    this.#ahead = undefined;
+    this.#aheadBytes = 0;
+    this.#parse(ahead.length === 1 ? (ahead[0] as Buffer) : Buffer.concat(ahead));
+  }
+
+  #begin({ request, keepsAlive, behind }: Arrived): void {
+    const answer = new OutgoingAnswer(this, request, !keepsAlive || this.#owner.isDraining);
+    this.#current = { request, answer };
+    this.#owner.request(request, answer, behind);
+  }
+
+  /** From the answer: all of it is handed over. */
+  answered(answer: OutgoingAnswer): void {
+    const { request } = this.#current ?? {};
+    this.#current = undefined;
+    this.#deadline = performance.now() + (this.#isInHead ? HEAD_MS : IDLE_MS);
+    answer.close();
+    if (this.#isHandedOver || this.#socket.destroyed) return;
+    if (!answer.isLast) {
+      this.#goOn();
+      return;
+    }
+    request?.drop();
+    this.#endAfterLast();
+  }
+
+  /** From the answer. */
+  handOver(): void {
+    this.#isHandedOver = true;
+    this.#isDeaf = true;
+    this.#current = undefined;
+    this.#socket.off("data", this.#onData).off("end", this.#onEnd).off("drain", this.#onDrain);
+  }
+
+  /** The answer is out: what still comes is thrown away. */
+  #endAfterLast(): void {
+    this.#hearNoMore();
+    this.#arrived.length = 0;
+    drainAndClose(this.#socket);
+  }
+
+  #refuse({ status, title, code, reason }: Unreadable): void {
+    this.#hearNoMore();
+    this.#unreadable = undefined;
+    this.#owner.refused(this.#socket, code, reason);
+    endWith(this.#socket, status, title, code, reason);
+  }
+
+  bodyIsWanted(request: IncomingRequest): void {
+    if (this.#current?.request !== request || request.httpVersion !== "1.1") return;
+    if (headerOf(request.rawHeaders, "expect") === undefined || this.#current.answer.headersSent) return;
+    this.#socket.write("HTTP/1.1 100 Continue\r\n\r\n", "latin1");
+  }
+
+  pauseReading(): void {
+    if (this.#isPaused) return;
+    this.#isPaused = true;
+    this.#socket.pause();
+  }
+
+  resumeReading(): void {
+    if (!this.#isPaused || this.#isHandedOver) return;
+    this.#isPaused = false;
+    this.#socket.resume();
+  }
+
+  #drained(): void {
+    this.#current?.answer.emit("drain");
+    this.#goOn();
+  }
+
+  #ended(): void {
+    // Who ends its side is taken to have gone: nothing else tells that from one that only says no more.
+    if (this.#current !== undefined) this.#socket.destroySoon();
+    else if (this.#isDeaf || !this.#isInHead) this.#socket.end();
+    else this.#refuse(unreadableBy("HPE_INVALID_EOF_STATE"));
+  }
+
+  #closed(): void {
+    this.#hearNoMore();
+    this.#arrived.length = 0;
+    const current = this.#current;
+    this.#current = undefined;
+    this.#incoming?.fail(new CodedError("ECONNRESET", "the caller closed the connection"));
+    this.#incoming = undefined;
+    current?.answer.close();
+    // Never from within it.
+    setImmediate(closeParser, this.#parser);
+  }
+
+  onBegin(): void {
+    this.#isInHead = true;
+    this.#deadline = performance.now() + HEAD_MS;
+  }
+
+  onHeaders(headers: readonly string[], url: string): void {
+    this.#headers.push(...headers);
+    this.#url += url;
+  }
+
+  onHead(
+    httpVersion: string,
+    headers: readonly string[] | undefined,
+    method: number,
+    url: string | undefined,
+    isUpgrade: boolean,
+    keepsAlive: boolean,
+  ): number {
+    const request = new IncomingRequest(this, this.#socket, {
+      method: METHODS_OF_PARSER[method] ?? "",
+      url: url ?? this.#url,
+      httpVersion,
+      rawHeaders: headers ?? this.#headers,
+    });
+    this.#headers = [];
+    this.#url = "";
+    this.#isInHead = false;
+    this.#hasAsked = true;
+    this.#incoming = request;
+    if (isUpgrade && this.#owner.changesProtocol(request)) {
+      this.#changing = request;
+      this.#arrived.push({ request, keepsAlive: false, behind: undefined });
+      return WITHOUT_BODY_AND_OTHER_PROTOCOL;
+    }
+    if (request.method === "CONNECT") {
+      this.#isDeaf = true;
+      this.#incoming = undefined;
+      this.#unreadable = NO_FORWARD_PROXY;
+      return WITHOUT_BODY_AND_OTHER_PROTOCOL;
+    }
+    // The parser stops behind a request for another protocol: that is the last one.
+    this.#arrived.push({ request, keepsAlive: keepsAlive && !isUpgrade, behind: undefined });
+    return 0;
+  }
+
+  onBody(chunk: Buffer): void {
+    this.#incoming?.push(chunk);
+  }
+
+  onComplete(): void {
+    // Trailers: nothing was decided on them.
+    this.#headers = [];
+    const request = this.#incoming;
+    this.#incoming = undefined;
+    request?.end();
+  }
+}
+
+const WITHOUT_BODY_AND_OTHER_PROTOCOL = 2;
+const NO_FORWARD_PROXY: Unreadable = {
+  status: 501,
+  title: "Not Implemented",
+  code: "upgrade-refused",
+  reason: "CONNECT is refused: the relay is no forward proxy",
+};
+
+function unreadableBy(code: string): Unreadable {
+  if (code === "HPE_HEADER_OVERFLOW") {
+    const reason = `the headers are larger than ${MAX_HEADER_BYTES / 1024} KiB`;
+    return { status: 431, title: "Request Header Fields Too Large", code: "header-count", reason };
+  }
+  if (code === "HPE_INVALID_TRANSFER_ENCODING") {
+    const reason = "a body is framed by its length, or in chunks and by nothing else (RFC 9112 §6.1)";
+    return { status: 400, title: "Bad Request", code: "transfer-encoding", reason };
+  }
+  const reason = `the request is not HTTP/1.1 as RFC 9112 has it (${code})`;
+  return { status: 400, title: "Bad Request", code: "http-malformed", reason };
+}
+
+interface ParserOf extends HttpParser {
+  connection: ServerConnection;
+}
+
+function parserFor(connection: ServerConnection): HttpParser {
+  const parser = new HttpParserOfNode() as ParserOf;
+  parser.initialize(HttpParserOfNode.REQUEST, {}, MAX_HEADER_BYTES, 0);
+  parser.connection = connection;
+  parser[ON_MESSAGE_BEGIN] = onBegin;
+  parser[ON_HEADERS] = onHeaders;
+  parser[ON_HEADERS_COMPLETE] = onHead;
+  parser[ON_BODY] = onBody;
+  parser[ON_MESSAGE_COMPLETE] = onComplete;
+  return parser;
+}
+
+function onBegin(this: ParserOf): void {
+  this.connection.onBegin();
+}
+
+function onHeaders(this: ParserOf, headers: readonly string[], url: string): void {
+  this.connection.onHeaders(headers, url);
+}
+
+function onHead(
+  this: ParserOf,
+  major: number,
+  minor: number,
+  headers: readonly string[] | undefined,
+  method: number,
+  url: string | undefined,
+  _status: number | undefined,
+  _text: string | undefined,
+  isUpgrade: boolean,
+  keepsAlive: boolean,
+): number {
+  const version = major === 1 && minor === 1 ? "1.1" : `${major}.${minor}`;
+  return this.connection.onHead(version, headers, method, url, isUpgrade, keepsAlive);
+}
+
+function onBody(this: ParserOf, chunk: Buffer): void {
+  this.connection.onBody(chunk);
+}
+
+function onComplete(this: ParserOf): void {
+  this.connection.onComplete();
+}
+
+function closeParser(parser: HttpParser): void {
+  parser.close();
+}

@@ -1,0 +1,184 @@
+import type { Mutant } from "./mutants.ts";
+
+const of =
+  (file: string, tests: readonly string[] = ["test/http/http-listener.test.ts"]) =>
+  ([id, check, find, replace = ""]: readonly [string, string, string, string?]): Mutant => ({
+    ...{ id: `listener-${id}`, check, file, find, replace, tests },
+  });
+
+/** Checks of what every listener of HTTP/1.1 reads and answers with: one request, one answer, in their order. */
+export const httpListenerMutants: readonly Mutant[] = [
+  ...(
+    [
+      [
+        "one-by-one",
+        "a request is begun when the one before it is answered",
+        "    while (this.#current === undefined && !",
+        "    while (!",
+      ],
+      [
+        "ahead",
+        "what comes before an answer is kept until then",
+        "    if (request === undefined || !request.complete) {",
+        "    if (true) {",
+      ],
+      ["slow-reader", "who takes no answers gets no more", "      if (this.#socket.writableNeedDrain) break;\n"],
+      [
+        "broken-is-not-begun",
+        "a request whose body is known to be broken is not begun",
+        "    if (index >= 0) this.#arrived.splice(index);\n",
+      ],
+      [
+        "broken-body",
+        "an answer to a request that breaks is not sent as if it were whole",
+        "      this.#socket.destroy();\n      return;\n    }\n    // It was not begun",
+        "      return;\n    }\n    // It was not begun",
+      ],
+      [
+        "unreadable",
+        "what is no request is refused",
+        "      else if (this.#unreadable !== undefined) this.#refuse(this.#unreadable);\n",
+      ],
+      [
+        "refusals-on-record",
+        "what is no request is on record before its caller is told",
+        "    this.#owner.refused(this.#socket, code, reason);\n",
+      ],
+      ["last", "behind the last answer nothing is read", "    if (!answer.isLast) {", "    if (true) {"],
+      [
+        "upgrade-last",
+        "behind a request for another protocol nothing is read",
+        "keepsAlive: keepsAlive && !isUpgrade, behind",
+        "keepsAlive, behind",
+      ],
+      [
+        "connect",
+        "CONNECT is refused where nobody takes it",
+        '    if (request.method === "CONNECT") {',
+        "    if (false) {",
+      ],
+      [
+        "slow-head",
+        "each byte of a head does not buy more time",
+        "  onHeaders(headers: readonly string[], url: string): void {",
+        "  onHeaders(headers: readonly string[], url: string): void {\n    this.#deadline = performance.now() + HEAD_MS;",
+      ],
+      [
+        "trailers",
+        "nothing of the trailers becomes headers of the next request",
+        "    // Trailers: nothing was decided on them.\n    this.#headers = [];\n",
+      ],
+      [
+        "continue",
+        "a body is asked for when somebody reads it",
+        '    this.#socket.write("HTTP/1.1 100 Continue\\r\\n\\r\\n", "latin1");\n',
+      ],
+      [
+        "handed-over",
+        "what comes behind a change of protocol is not read as HTTP",
+        '    this.#socket.off("data", this.#onData);\n    this.#socket.pause();\n',
+      ],
+      [
+        "gone",
+        "a caller that ends its side is gone",
+        "    if (this.#current !== undefined) this.#socket.destroySoon();\n    else if",
+        "    if",
+      ],
+      [
+        "broken-off",
+        "a body ends with its connection",
+        '    this.#incoming?.fail(new CodedError("ECONNRESET", "the caller closed the connection"));\n',
+      ],
+    ] as const
+  ).map(of("src/http/server-connection.ts")),
+  ...(
+    [
+      ["kept", "a body is kept for who reads it later, as far as it has come", "    this.#kept.push(chunk);\n"],
+      [
+        "kept-bound",
+        "no more of a body is kept than that",
+        "    if (this.#keptBytes >= KEPT_BYTES) this.#carrier.pauseReading();\n",
+      ],
+      [
+        "taken",
+        "a body is read no faster than it is taken",
+        "          if (!stream.push(chunk)) this.pause();",
+        "          stream.push(chunk);",
+      ],
+    ] as const
+  ).map(of("src/http/incoming-request.ts")),
+  ...(
+    [
+      [
+        "unread",
+        "a request that is not read to its end is the last",
+        "    if (!this.#request.complete) this.#isLast = true;\n",
+      ],
+      [
+        "empty-chunk",
+        "an empty piece is not the end of an answer in chunks",
+        "chunk.length === 0 || this.#framing",
+        "this.#framing",
+      ],
+      [
+        "shorter",
+        "an answer is no shorter than it says",
+        '    if (this.#framing === "length" && this.#left > 0) {',
+        "    if (false) {",
+      ],
+      [
+        "longer",
+        "an answer is no longer than it says",
+        '    if (this.#framing !== "length" || bytes <= this.#left) {',
+        "    if (true) {",
+      ],
+      [
+        "old-http",
+        "HTTP/1.0 gets no chunks",
+        '} else if (this.#request.httpVersion === "1.1") {',
+        "} else if (true) {",
+      ],
+      ["finish", "who waits for the end of an answer is told of it", '    this.emit("finish");\n'],
+    ] as const
+  ).map(of("src/http/outgoing-answer.ts")),
+  ...(
+    [
+      [
+        "no-body",
+        "an answer to HEAD, of 204 and of 304 has no body",
+        'method === "HEAD" || status < 200 || status === 204 || status === 304',
+        "false",
+      ],
+      ["answer-name", "no line gets into an answer by a name", "!TOKEN.test(name) || ", ""],
+      ["answer-value", "no line gets into an answer by a value", " || NO_VALUE.test(value)) throw", ") throw"],
+      ["answer-length", "an answer has one length", "length !== undefined || !DIGITS.test(value)", "false"],
+      [
+        "answer-coding",
+        "an answer is framed here, and nowhere else",
+        'size === 17 && name.toLowerCase() === "transfer-encoding"',
+        "false",
+      ],
+    ] as const
+  ).map(of("src/http/answer-head.ts")),
+  ...(
+    [
+      [
+        "connections",
+        "a listener serves no more connections than its bound",
+        "    if (connections.size >= most) {",
+        "    if (false) {",
+      ],
+      [
+        "drain",
+        "a drain ends when the last call does, not with the patience of a connection kept alive",
+        "      for (const connection of connections) connection.drain();\n",
+      ],
+      [
+        "cut",
+        "a drain ends at its time",
+        "      const timer = setTimeout(cut, graceMs);",
+        "      const timer = setTimeout(() => undefined, graceMs);",
+      ],
+    ] as const
+  ).map(of("src/http/http-listener.ts")),
+];
