@@ -1,15 +1,18 @@
 import type { Socket } from "node:net";
 import { CodedError, codeOf } from "../coded-error.js";
 import {
+  DirectReading,
   type HttpParser,
   HttpParserOfNode,
   METHODS_OF_PARSER,
   ON_BODY,
+  ON_EXECUTE,
   ON_HEADERS,
   ON_HEADERS_COMPLETE,
   ON_MESSAGE_BEGIN,
   ON_MESSAGE_COMPLETE,
 } from "../platform/http-parser.js";
+import { errorOf } from "./client-call.js";
 import { drainAndClose, endWith } from "./connection-end.js";
 import { IncomingRequest } from "./incoming-request.js";
 import { KEEP_ALIVE_MS, OutgoingAnswer } from "./outgoing-answer.js";
@@ -21,8 +24,6 @@ const MAX_HEADER_BYTES = 32 * 1024;
 const HEAD_MS = 10_000;
 /** Longer than is said: a request may cross the end. */
 const IDLE_MS = KEEP_ALIVE_MS + 1_000;
-/** So much of what a caller sends before it is answered is read, to see whether it goes away. */
-const AHEAD_BYTES = 64 * 1024;
 
 /** What a connection tells its listener. */
 export interface ServerOwner {
@@ -54,11 +55,9 @@ export class ServerConnection {
   readonly #socket: Socket;
   readonly #owner: ServerOwner;
   readonly #parser: HttpParser = parserFor(this);
+  readonly #reading: DirectReading;
   /** Parsed, and not yet begun. */
   readonly #arrived: Arrived[] = [];
-  /** Not yet parsed: it came before the answer to what is before it. */
-  #ahead: Buffer[] | undefined;
-  #aheadBytes = 0;
   /** The request whose body comes. */
   #incoming: IncomingRequest | undefined;
   #current: { readonly request: IncomingRequest; readonly answer: OutgoingAnswer } | undefined;
@@ -88,7 +87,9 @@ export class ServerConnection {
     socket.on("end", this.#onEnd);
     socket.on("drain", this.#onDrain);
     socket.once("close", () => this.#closed());
+    // What was read before.
     socket.on("data", this.#onData);
+    this.#reading = new DirectReading(this.#parser, socket);
   }
 
   /** Ends what has waited too long. `now`: of `performance.now()`. */
@@ -112,32 +113,19 @@ export class ServerConnection {
   }
 
   #read(chunk: Buffer): void {
-    if (this.#isDeaf) return;
-    const { request } = this.#current ?? {};
-    if (request === undefined || !request.complete) {
-      this.#parse(chunk);
-      return;
-    }
-    this.#ahead ??= [];
-    this.#ahead.push(chunk);
-    this.#aheadBytes += chunk.length;
-    if (this.#aheadBytes >= AHEAD_BYTES) this.pauseReading();
+    if (!this.#isDeaf) this.onExecuted(this.#parser.execute(chunk), chunk);
   }
 
-  #parse(chunk: Buffer): void {
-    const wasWorking = this.#isWorking;
-    this.#isWorking = true;
-    try {
-      const read = this.#parser.execute(chunk);
-      if (typeof read !== "number") this.#unparsable(read);
-      else if (this.#changing !== undefined) this.#changeProtocol(this.#changing, chunk.subarray(read));
-    } catch (thrown) {
-      // Of somebody who was told of a body.
-      this.#unparsable(thrown);
-    } finally {
-      this.#isWorking = wasWorking;
+  /** All of `chunk`, or what the parser has at hand, was read, as far as it could be. */
+  onExecuted(read: number | (Error & { readonly code: string }), chunk?: Buffer): void {
+    if (typeof read !== "number") {
+      this.#unparsable(read);
+    } else if (this.#changing !== undefined && !this.#isDeaf) {
+      this.#changeProtocol(this.#changing, (chunk ?? this.#parser.getCurrentBuffer()).subarray(read));
     }
     this.#goOn();
+    // Who sends more before it is answered waits; its leaving is not noticed meanwhile.
+    if (this.#arrived.length > 0) this.pauseReading();
   }
 
   #unparsable(error: unknown): void {
@@ -163,13 +151,13 @@ export class ServerConnection {
 
   #hearNoMore(): void {
     this.#isDeaf = true;
-    this.#ahead = undefined;
+    this.#reading.end();
   }
 
   #changeProtocol(request: IncomingRequest, behind: Buffer): void {
     const { keepsAlive } = this.#arrived.pop() as Arrived;
     this.#arrived.push({ request, keepsAlive, behind });
-    this.#isDeaf = true;
+    this.#hearNoMore();
     // What comes now is for whoever the socket is handed to.
     this.#socket.off("data", this.#onData);
     this.#socket.pause();
@@ -186,7 +174,6 @@ export class ServerConnection {
       if (next !== undefined) this.#begin(next);
       else if (this.#unreadable !== undefined) this.#refuse(this.#unreadable);
       else if (this.#isDeaf) break;
-      else if (this.#ahead !== undefined) this.#parseAhead(this.#ahead);
       else {
         if (this.#owner.isDraining && !this.#isInHead) this.#endAfterLast();
         else this.resumeReading();
@@ -194,12 +181,6 @@ export class ServerConnection {
       }
     }
     this.#isWorking = false;
-  }
-
-  #parseAhead(ahead: readonly Buffer[]): void {
-    this.#ahead = undefined;
-    this.#aheadBytes = 0;
-    this.#parse(ahead.length === 1 ? (ahead[0] as Buffer) : Buffer.concat(ahead));
   }
 
   #begin({ request, keepsAlive, behind }: Arrived): void {
@@ -226,7 +207,7 @@ export class ServerConnection {
   /** From the answer. */
   handOver(): void {
     this.#isHandedOver = true;
-    this.#isDeaf = true;
+    this.#hearNoMore();
     this.#current = undefined;
     this.#socket.off("data", this.#onData).off("end", this.#onEnd).off("drain", this.#onDrain);
   }
@@ -254,13 +235,13 @@ export class ServerConnection {
   pauseReading(): void {
     if (this.#isPaused) return;
     this.#isPaused = true;
-    this.#socket.pause();
+    this.#reading.pause();
   }
 
   resumeReading(): void {
     if (!this.#isPaused || this.#isHandedOver) return;
     this.#isPaused = false;
-    this.#socket.resume();
+    this.#reading.resume();
   }
 
   #drained(): void {
@@ -322,7 +303,7 @@ export class ServerConnection {
       return WITHOUT_BODY_AND_OTHER_PROTOCOL;
     }
     if (request.method === "CONNECT") {
-      this.#isDeaf = true;
+      this.#hearNoMore();
       this.#incoming = undefined;
       this.#unreadable = NO_FORWARD_PROXY;
       return WITHOUT_BODY_AND_OTHER_PROTOCOL;
@@ -333,7 +314,12 @@ export class ServerConnection {
   }
 
   onBody(chunk: Buffer): void {
-    this.#incoming?.push(chunk);
+    const request = this.#incoming;
+    try {
+      request?.push(chunk);
+    } catch (thrown) {
+      this.#readerFailed(request, thrown);
+    }
   }
 
   onComplete(): void {
@@ -341,7 +327,18 @@ export class ServerConnection {
     this.#headers = [];
     const request = this.#incoming;
     this.#incoming = undefined;
-    request?.end();
+    try {
+      request?.end();
+    } catch (thrown) {
+      this.#readerFailed(request, thrown);
+    }
+  }
+
+  /** An error of whoever reads a body does not get into the parser. */
+  #readerFailed(request: IncomingRequest | undefined, thrown: unknown): void {
+    request?.drop();
+    request?.fail(errorOf(thrown));
+    this.#socket.destroy();
   }
 }
 
@@ -379,6 +376,7 @@ function parserFor(connection: ServerConnection): HttpParser {
   parser[ON_HEADERS_COMPLETE] = onHead;
   parser[ON_BODY] = onBody;
   parser[ON_MESSAGE_COMPLETE] = onComplete;
+  parser[ON_EXECUTE] = onExecuted;
   return parser;
 }
 
@@ -412,6 +410,10 @@ function onBody(this: ParserOf, chunk: Buffer): void {
 
 function onComplete(this: ParserOf): void {
   this.connection.onComplete();
+}
+
+function onExecuted(this: ParserOf, read: number | (Error & { readonly code: string })): void {
+  this.connection.onExecuted(read);
 }
 
 function closeParser(parser: HttpParser): void {

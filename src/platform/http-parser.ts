@@ -1,3 +1,5 @@
+import type { Socket } from "node:net";
+
 /**
  * Node's own HTTP parser, without the streams that `node:http` builds on it. It has no documented interface: `node:http` itself takes it from this module,
  * in every Node that we run on. Where it is gone one day, loading this fails, at the start.
@@ -13,6 +15,11 @@ export interface HttpParser {
   finish(): number | undefined | (Error & { readonly code: string });
   /** Frees it. Never from within a function that it calls. */
   close(): void;
+  /** Reads what comes on a handle before its socket does, until `unconsume`; how that went is told to the function under `ON_EXECUTE`. */
+  consume(handle: object): void;
+  unconsume(): void;
+  /** What is being read; only from within a function that it calls. */
+  getCurrentBuffer(): Buffer;
   [callback: number]: unknown;
 }
 
@@ -25,6 +32,7 @@ interface HttpParserClass {
   readonly kOnHeadersComplete: number;
   readonly kOnBody: number;
   readonly kOnMessageComplete: number;
+  readonly kOnExecute: number;
 }
 
 interface HttpCommon {
@@ -42,6 +50,53 @@ export const ON_HEADERS_COMPLETE = HttpParserOfNode.kOnHeadersComplete | 0;
 /** A piece of a body: bytes of its own. */
 export const ON_BODY = HttpParserOfNode.kOnBody | 0;
 export const ON_MESSAGE_COMPLETE = HttpParserOfNode.kOnMessageComplete | 0;
+/** What `execute` would have returned, of what came on a handle. */
+export const ON_EXECUTE = HttpParserOfNode.kOnExecute | 0;
+
+interface StreamHandle {
+  readonly isStreamBase?: boolean;
+  reading: boolean;
+  readStart(): void;
+  readStop(): void;
+}
+
+/**
+ * Reading without a stream of buffers in between: what comes on a socket goes from its handle into the parser, as in `node:http`. The end of the connection and
+ * its errors are still the socket's to tell.
+ */
+export class DirectReading {
+  readonly #parser: HttpParser;
+  #handle: StreamHandle | undefined;
+
+  constructor(parser: HttpParser, socket: Socket) {
+    this.#parser = parser;
+    const { _handle: handle } = socket as Socket & { _handle?: StreamHandle | null };
+    if (handle?.isStreamBase !== true) return;
+    this.#handle = handle;
+    parser.consume(handle);
+  }
+
+  pause(): void {
+    const handle = this.#handle;
+    if (handle === undefined || !handle.reading) return;
+    handle.reading = false;
+    handle.readStop();
+  }
+
+  resume(): void {
+    const handle = this.#handle;
+    if (handle === undefined || handle.reading) return;
+    handle.reading = true;
+    handle.readStart();
+  }
+
+  /** What comes from here on is the socket's. */
+  end(): void {
+    if (this.#handle === undefined) return;
+    this.#handle = undefined;
+    this.#parser.unconsume();
+  }
+}
 
 /** Methods by the number that the parser says for them: asked of itself, since the list that it shows has no numbers and holes. */
 export const METHODS_OF_PARSER: readonly (string | undefined)[] = numbered(common.methods);
