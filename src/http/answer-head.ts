@@ -1,11 +1,6 @@
 import { CodedError } from "../coded-error.js";
 import { STATUS_CODES } from "../platform/node-http.js";
-
-/** RFC 9110 §5.6.2. */
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-/** RFC 9110 §5.5: what may stand in a value. */
-const NO_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
-const DIGITS = /^\d{1,15}$/;
+import { isFieldValue, isToken, lengthOf } from "./header-field.js";
 
 /** The head of an answer before what its connection adds: lines, each with its end. */
 export interface AnswerHead {
@@ -28,7 +23,7 @@ export function answerHead(status: number, headers: readonly string[]): AnswerHe
   for (let index = 0; index < headers.length; index += 2) {
     const name = headers[index] ?? "";
     const value = headers[index + 1] ?? "";
-    if (!TOKEN.test(name) || NO_VALUE.test(value)) throw malformed(`the header ${JSON.stringify(name)}`);
+    if (!isToken(name) || !isFieldValue(value)) throw malformed(`the header ${JSON.stringify(name)}`);
     const size = name.length;
     if (size === 4) {
       if (name.toLowerCase() === "date") saysDate = true;
@@ -36,8 +31,9 @@ export function answerHead(status: number, headers: readonly string[]): AnswerHe
       if (name.toLowerCase() === "connection") saysConnection = true;
     } else if (size === 14) {
       if (name.toLowerCase() === "content-length") {
-        if (length !== undefined || !DIGITS.test(value)) throw malformed("its length");
-        length = Number(value);
+        const said = lengthOf(value);
+        if (length !== undefined || said === undefined) throw malformed("its length");
+        length = said;
       }
     } else if (size === 17 && name.toLowerCase() === "transfer-encoding") {
       throw malformed("its transfer encoding");

@@ -1,12 +1,8 @@
 import { CodedError } from "../coded-error.js";
+import { isFieldValue, isToken, lengthOf } from "./header-field.js";
 import type { OutgoingRequest } from "./outgoing-call.js";
 
-/** RFC 9110 §5.6.2. */
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-/** RFC 9110 §5.5: what may stand in a value. */
-const NO_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
 const NO_TARGET = /[^\x21-\x7e\x80-\xff]/;
-const DIGITS = /^\d{1,15}$/;
 
 /** How the body of a request is told from what follows it (RFC 9112 §6). */
 export type Framing = "none" | "chunked" | { readonly bytes: number };
@@ -16,16 +12,17 @@ export type Framing = "none" | "chunked" | { readonly bytes: number };
  * chunks. Throws CodedError `request-malformed`: nothing that could be read as the start of something else goes out.
  */
 export function requestHead({ method, path, headers, body }: OutgoingRequest): { text: string; framing: Framing } {
-  if (!TOKEN.test(method) || path === "" || NO_TARGET.test(path)) throw malformed("its first line");
+  if (!isToken(method) || path === "" || NO_TARGET.test(path)) throw malformed("its first line");
   let text = `${method} ${path} HTTP/1.1\r\nConnection: keep-alive\r\n`;
   let length: number | undefined;
   for (let index = 0; index < headers.length; index += 2) {
     const name = headers[index] ?? "";
     const value = headers[index + 1] ?? "";
-    if (!TOKEN.test(name) || NO_VALUE.test(value)) throw malformed(`the header ${JSON.stringify(name)}`);
+    if (!isToken(name) || !isFieldValue(value)) throw malformed(`the header ${JSON.stringify(name)}`);
     if (name.length === 14 && name.toLowerCase() === "content-length") {
-      if (length !== undefined || !DIGITS.test(value)) throw malformed("its length");
-      length = Number(value);
+      const said = lengthOf(value);
+      if (length !== undefined || said === undefined) throw malformed("its length");
+      length = said;
     }
     text += `${name}: ${value}\r\n`;
   }

@@ -47,6 +47,14 @@ describe("requests of one connection", () => {
     expect(bodiesOf(await caller.all)).toEqual(["one", "two"]);
   });
 
+  it("are not read on and on before the one before is answered", async () => {
+    const { caller, asked } = await serving(() => undefined);
+    caller.write("GET / HTTP/1.1\r\n\r\n".repeat(2_000_000));
+    await delay(300);
+    expect(caller.writableLength).toBeGreaterThan(0);
+    expect(asked).toHaveLength(1);
+  });
+
   it("are so many as come, answered at once, however many", async () => {
     const { caller, asked } = await serving((_request, answer) => answer.end("."));
     caller.write("GET / HTTP/1.1\r\n\r\n".repeat(20_000) + LAST);
@@ -215,6 +223,26 @@ describe("the body of a request", () => {
     caller.write(`POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc${LAST}`);
     expect(bodiesOf(await caller.all)).toEqual(["no", "no"]);
     expect(asked).toHaveLength(2);
+  });
+
+  it("ends its connection where whoever reads it fails, and no other", async () => {
+    const { caller, port } = await serving((request, answer) => {
+      request.read({
+        data() {
+          if (request.url === "/bad") throw new Error("cannot read that");
+        },
+        end: () => answer.end("read"),
+        failed: () => undefined,
+      });
+    });
+    const other = callTo(port);
+    other.write("POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\na");
+    caller.write("POST /bad HTTP/1.1\r\nContent-Length: 2\r\n\r\n");
+    await delay(20);
+    caller.write("a");
+    expect(await caller.all).toBe("");
+    other.write("b");
+    expect(bodiesOf(await other.all)).toEqual(["read"]);
   });
 
   it("breaks off with its connection", async () => {
