@@ -74,6 +74,12 @@ export const httpListenerMutants: readonly Mutant[] = [
         '    this.#socket.off("data", this.#onData);\n    this.#socket.pause();\n',
       ],
       [
+        "reader",
+        "an error of who reads a body ends its connection, and no other",
+        "      request?.push(chunk);\n    } catch (thrown) {\n      this.#readerFailed(request, thrown);",
+        "      request?.push(chunk);\n    } catch (thrown) {\n      throw thrown;",
+      ],
+      [
         "gone",
         "a caller that ends its side is gone",
         "    if (this.#current !== undefined) this.#socket.destroySoon();\n    else if",
