@@ -60,11 +60,15 @@ interface Connected {
   /** How the service is told of it. */
   readonly headers: readonly string[];
   running: number;
+  /** A process that our outbound leg keeps looking at: its connection lives while its identity is entitled, whatever its certificate says. */
+  isLookedAfter: boolean;
   /** Ends it when what runs on it is over. */
   drain?: () => void;
 }
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** As long as an answer may take to begin. */
+const STREAM_GRACE_MS = 300_000;
 /** The longest delay a timer takes; a certificate that lives longer is looked at again then. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
@@ -193,7 +197,12 @@ function admitVerifiedOnly(
       if (strangers.admit(socket)) refuse(socket, peer);
       return;
     }
-    const connected: Connected = { peer, headers: clientCertificateHeaders(peer, service), running: 0 };
+    const connected: Connected = {
+      peer,
+      headers: clientCertificateHeaders(peer, service),
+      running: 0,
+      isLookedAfter: false,
+    };
     peers.set(socket, connected);
     const cancelExpiry = closeWhenExpired(parts, socket, connected);
     socket.once("close", () => {
@@ -204,14 +213,23 @@ function admitVerifiedOnly(
   });
 }
 
-/** Lets a connection drain once its certificate has run out: an idle one ends, running requests finish, later ones are refused (D24). */
+/**
+ * Lets a connection drain once its certificate has run out: an idle one ends, running requests finish, later ones are refused (D24). What a caller from
+ * elsewhere is still being told after `STREAM_GRACE_MS`, such as a stream of events, ends then.
+ */
 function closeWhenExpired(parts: RelayParts, socket: TLSSocket, connected: Connected): () => void {
   let cancel = (): void => undefined;
   const arm = () => {
     const left = connected.peer.notAfter.getTime() - parts.clock.now();
-    if (left > 0) cancel = parts.clock.after(Math.min(left, MAX_DELAY_MS), arm);
-    else if (connected.drain !== undefined) connected.drain();
+    if (left > 0) {
+      cancel = parts.clock.after(Math.min(left, MAX_DELAY_MS), arm);
+      return;
+    }
+    if (connected.drain !== undefined) connected.drain();
     else if (connected.running === 0) socket.end();
+    cancel = parts.clock.after(STREAM_GRACE_MS, () => {
+      if (!connected.isLookedAfter) socket.destroy();
+    });
   };
   arm();
   return () => cancel();
@@ -240,15 +258,11 @@ function identifyCaller(parts: RelayParts, peers: ReadonlyMap<Duplex, Connected>
   };
 }
 
-function identified(
-  parts: RelayParts,
-  call: Call,
-  { peer, headers: certificateHeaders }: Connected,
-  tickets: Tickets,
-  raw: RawHeaders,
-): undefined {
+function identified(parts: RelayParts, call: Call, connected: Connected, tickets: Tickets, raw: RawHeaders): undefined {
+  const { peer, headers: certificateHeaders } = connected;
   const { id, certificateSha256, launchedBy } = peer;
   const process = tickets.redeem(headerOf(raw, TICKET_HEADER), id.toString());
+  if (process !== undefined) connected.isLookedAfter = true;
   const { detail = "", evidence = "certificate" } = process ?? {};
   const chain = ownChain(id, launchedBy, call);
   call.caller = { id, detail, evidence, launchedBy: chain, certificateSha256, certificateHeaders };

@@ -140,6 +140,22 @@ export const relayMutants: readonly Mutant[] = [
     tests: [MUTUAL_TLS],
   },
   {
+    id: "relay-stream-grace",
+    check: "what a caller from elsewhere is still being told ends some time after its certificate has expired",
+    file: "src/relay/inbound.ts",
+    find: "      if (!connected.isLookedAfter) socket.destroy();\n",
+    replace: "",
+    tests: [MUTUAL_TLS],
+  },
+  {
+    id: "relay-stream-ours",
+    check: "what a process of ours is told goes on while its identity is entitled",
+    file: "src/relay/inbound.ts",
+    find: "  if (process !== undefined) connected.isLookedAfter = true;\n",
+    replace: "",
+    tests: [MUTUAL_TLS],
+  },
+  {
     id: "relay-handshake-recorded",
     check: "a TLS handshake that fails is on record",
     file: "src/http/failed-handshakes.ts",

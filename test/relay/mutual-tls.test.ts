@@ -325,6 +325,35 @@ it("a foreign caller's connection drains when its certificate expires", async ()
   await relay.close();
 });
 
+it("what a foreign caller is still being told is cut in the end, and what a process of ours is told is not", async () => {
+  const clock = createTestClock(Date.now());
+  const relay = await runRelay({
+    services: [invoices.service],
+    identities: [testAgent, identity("agents/other")],
+    rules: RULES,
+    clock,
+  });
+  const ends: (() => void)[] = [];
+  invoices.answer = (_request, response) => {
+    response.write("begun");
+    ends.push(() => response.end(", over"));
+  };
+  const foreign = await connected(relay);
+  const cut = once(foreign, "close");
+  foreign.on("error", () => undefined).resume();
+  foreign.write(GET);
+  const ours = await fetch(`${relay.urlOf("invoices")}/v1/x`);
+  await expect.poll(() => ends.length).toBe(2);
+  clock.advance(601_000);
+  await expect.poll(() => ends.length).toBe(2);
+  expect(foreign.destroyed).toBe(false);
+  clock.advance(300_000);
+  await cut;
+  for (const end of ends) end();
+  expect(await ours.text()).toBe("begun, over");
+  await relay.close();
+});
+
 it("close does not wait for a peer that never finishes its handshake", async () => {
   const silent = connectTcp(running.relay.addressesOf("invoices")?.mtls.port ?? 0, "127.0.0.1");
   await once(silent, "connect");
