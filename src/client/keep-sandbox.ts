@@ -1,22 +1,21 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, fstatSync, readFileSync, readSync, realpathSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { CodedError, messageOf } from "../coded-error.js";
 import type { SandboxGrant } from "../control-api/sandbox-view.js";
 import { anonymousFile } from "../platform/anonymous-file.js";
-import { findCommand } from "../platform/command-path.js";
 import type { InheritedState } from "../platform/inherited-state.js";
 import { restoreDescriptors } from "../platform/replace-process.js";
-import { bubblewrapArguments, probeArguments } from "../sandbox/bubblewrap.js";
-import { isFiltered, seccompFilter } from "../sandbox/seccomp.js";
+import { bubblewrapArguments } from "../sandbox/bubblewrap.js";
+import { seccompFilter } from "../sandbox/seccomp.js";
 import { INSIDE, type Mount } from "../sandbox/view.js";
 import type { EntryOrder } from "./enter-sandbox.js";
 import { complain } from "./exit-like-a-shell.js";
+import { sandboxSupport } from "./sandbox-support.js";
 
 const EXIT = { failed: 1 } as const;
-/** Not what PATH names first: the walls are made by the system's program where there is one. */
-const BUBBLEWRAP = ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/run/current-system/sw/bin/bwrap"];
 const ENTRY = `${INSIDE.library}/dist/client/sandbox-entry.js`;
 const ARGUMENTS_FD = 3;
 const FILTER_FD = 4;
@@ -34,14 +33,7 @@ export async function keepSandbox(
   initialState: InheritedState,
 ): Promise<never> {
   refuseFolders();
-  const bubblewrap = findBubblewrap();
-  const disableUserNamespaces = probe(bubblewrap);
-  if (!isFiltered(process.arch)) {
-    return fail(
-      `a sandbox on ${process.arch} is not supported: there is no filter of its system calls`,
-      "x64 and arm64 have one",
-    );
-  }
+  const { bubblewrap, architecture, disableUserNamespaces } = supportOrEnd();
   const view = { ...grant.view, mounts: [...grant.view.mounts, ...ownLibrary()] };
   const args = bubblewrapArguments(view, { seccompFd: FILTER_FD, disableUserNamespaces });
   const order: EntryOrder = {
@@ -70,7 +62,7 @@ export async function keepSandbox(
         "inherit",
         "inherit",
         anonymousFile("agentid-sandbox", Buffer.from(args.map((arg) => `${arg}\0`).join(""))),
-        anonymousFile("agentid-seccomp", seccompFilter(process.arch)),
+        anonymousFile("agentid-seccomp", seccompFilter(architecture)),
         begun,
       ],
     },
@@ -153,34 +145,6 @@ function refuseFolders(): void {
   }
 }
 
-function findBubblewrap(): string {
-  const known = BUBBLEWRAP.find((path) => existsSync(path));
-  if (known !== undefined) return known;
-  try {
-    return findCommand("bwrap", "/", process.env);
-  } catch {
-    return fail(
-      "a sandbox needs bubblewrap, which is not installed",
-      "apt install bubblewrap, dnf install bubblewrap, pacman -S bubblewrap",
-    );
-  }
-}
-
-/** Whether bubblewrap can also forbid user namespaces inside; ends this process when it can make no sandbox at all. */
-function probe(bubblewrap: string): boolean {
-  const run = (disable: boolean) =>
-    spawnSync(bubblewrap, probeArguments(disable), { stdio: ["ignore", "ignore", "pipe"] });
-  if (run(true).status === 0) return true;
-  const { status, stderr } = run(false);
-  if (status === 0) return false;
-  const why = stderr?.toString().trim();
-  return fail(
-    `bubblewrap can make no sandbox here: ${why === undefined || why === "" ? `exit code ${status}` : why}`,
-    "user namespaces must be allowed: in a container by its seccomp profile, on Ubuntu 24.04 by an AppArmor profile for bwrap\n" +
-      "(sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)",
-  );
-}
-
 /** Node, and of ours what the entry loads; `agentid` for agents that launch sub-agents. */
 function ownLibrary(): readonly Mount[] {
   const read = (source: string, at: string): Mount => ({ show: "read", source: realpathSync(source), at });
@@ -197,6 +161,18 @@ function ownLibrary(): readonly Mount[] {
     read(join(modules, "koffi"), `${INSIDE.library}/node_modules/koffi`),
     ...(existsSync(natives) ? [read(natives, `${INSIDE.library}/node_modules/@koromix`)] : []),
   ];
+}
+
+/** Ends this process where no sandbox can be made. */
+function supportOrEnd(): ReturnType<typeof sandboxSupport> {
+  try {
+    return sandboxSupport();
+  } catch (thrown) {
+    return fail(
+      messageOf(thrown),
+      (thrown instanceof CodedError && thrown.hint) || "agentid doctor says what is missing",
+    );
+  }
 }
 
 function fail(message: string, next: string): never {

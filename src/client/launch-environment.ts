@@ -104,6 +104,16 @@ function whyRemoved(name: string, value: string, dropped: ReadonlySet<string>): 
   return IS_SECRET.some((pattern) => pattern.test(value)) ? "its value looks like a secret" : undefined;
 }
 
+/** Names of the variables in `env` that hold a secret, as far as can be seen. */
+export function secretVariables(env: Readonly<Record<string, string | undefined>>): readonly string[] {
+  const none: ReadonlySet<string> = new Set();
+  return Object.entries(env).flatMap(([name, value]) =>
+    value !== undefined && value !== "" && whyRemoved(name, value, none)?.endsWith("looks like a secret") === true
+      ? [name]
+      : [],
+  );
+}
+
 /** HTTPS_PROXY, all_proxy, NO_PROXY, npm_config_https_proxy. */
 function isProxy(name: string): boolean {
   return (

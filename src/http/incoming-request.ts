@@ -88,15 +88,15 @@ export class IncomingRequest {
   /** The body, read as fast as it is taken. */
   stream(): Readable {
     const stream = new Readable({ read: () => this.resume(), autoDestroy: false });
-    const begin = () =>
-      this.read({
-        data: (chunk) => {
-          if (!stream.push(chunk)) this.pause();
-        },
-        end: () => stream.push(null),
-        failed: (error) => stream.destroy(error),
-      });
-    begin();
+    // It may break off before anybody listens, and whoever reads it late is told otherwise that its caller has gone.
+    stream.on("error", () => undefined);
+    this.read({
+      data: (chunk) => {
+        if (!stream.push(chunk)) this.pause();
+      },
+      end: () => stream.push(null),
+      failed: (error) => stream.destroy(error),
+    });
     return stream;
   }
 

@@ -251,8 +251,7 @@ export class ServerConnection {
 
   #ended(): void {
     // Who ends its side is taken to have gone: nothing else tells that from one that only says no more.
-    if (this.#current !== undefined) this.#socket.destroySoon();
-    else if (this.#isDeaf || !this.#isInHead) this.#socket.end();
+    if (this.#current !== undefined || this.#isDeaf || !this.#isInHead) this.#socket.end();
     else this.#refuse(unreadableBy("HPE_INVALID_EOF_STATE"));
   }
 

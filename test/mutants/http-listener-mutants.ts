@@ -55,8 +55,8 @@ export const httpListenerMutants: readonly Mutant[] = [
       [
         "slow-head",
         "each byte of a head does not buy more time",
-        "  onHeaders(headers: readonly string[], url: string): void {",
-        "  onHeaders(headers: readonly string[], url: string): void {\n    this.#deadline = performance.now() + HEAD_MS;",
+        "        if (this.#owner.isDraining && ",
+        "        this.#deadline = performance.now() + HEAD_MS;\n        if (this.#owner.isDraining && ",
       ],
       [
         "trailers",
@@ -78,12 +78,6 @@ export const httpListenerMutants: readonly Mutant[] = [
         "an error of who reads a body ends its connection, and no other",
         "      request?.push(chunk);\n    } catch (thrown) {\n      this.#readerFailed(request, thrown);",
         "      request?.push(chunk);\n    } catch (thrown) {\n      throw thrown;",
-      ],
-      [
-        "gone",
-        "a caller that ends its side is gone",
-        "    if (this.#current !== undefined) this.#socket.destroySoon();\n    else if",
-        "    if",
       ],
       [
         "broken-off",

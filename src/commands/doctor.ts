@@ -1,0 +1,36 @@
+import { AgentidCommand, EXIT } from "./base-command.js";
+import {
+  checkDaemon,
+  checkEnvironment,
+  checkKeychain,
+  checkNode,
+  checkProject,
+  checkSandbox,
+  type Finding,
+} from "./doctor-checks.js";
+import { runningDaemon } from "./running-daemon.js";
+
+const WORDS = { ok: "ok     ", warning: "warning", failed: "failed " } as const;
+
+export default class Doctor extends AgentidCommand {
+  static override summary =
+    "Look at what agentid needs here: configuration, daemon, keychain, sandbox, ways around the relay";
+
+  async run(): Promise<{ findings: readonly Finding[] }> {
+    const { flags } = await this.parse(Doctor);
+    const findings = [
+      checkNode(process.versions.node),
+      ...(await checkProject(flags.project)),
+      ...(await checkDaemon(() => runningDaemon(flags.project), process.env)),
+      await checkKeychain(),
+      checkSandbox(),
+      checkEnvironment(process.env),
+    ];
+    for (const { state, message, hint } of findings) {
+      this.log(`${WORDS[state]}  ${message.replaceAll("\n", "\n         ")}`);
+      if (hint !== undefined) this.log(`         ${hint.replaceAll("\n", "\n         ")}`);
+    }
+    if (findings.some(({ state }) => state === "failed")) process.exitCode = EXIT.failed;
+    return { findings };
+  }
+}
