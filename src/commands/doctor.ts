@@ -18,7 +18,7 @@ export default class Doctor extends AgentidCommand {
 
   async run(): Promise<{ findings: readonly Finding[] }> {
     const { flags } = await this.parse(Doctor);
-    const findings = [
+    const all = [
       checkNode(process.versions.node),
       ...(await checkProject(flags.project)),
       ...(await checkDaemon(() => runningDaemon(flags.project), process.env)),
@@ -26,6 +26,8 @@ export default class Doctor extends AgentidCommand {
       checkSandbox(),
       checkEnvironment(process.env),
     ];
+    // What the files say is also what the daemon says of them.
+    const findings = all.filter(({ message }, index) => all.findIndex((one) => one.message === message) === index);
     for (const { state, message, hint } of findings) {
       this.log(`${WORDS[state]}  ${message.replaceAll("\n", "\n         ")}`);
       if (hint !== undefined) this.log(`         ${hint.replaceAll("\n", "\n         ")}`);

@@ -58,6 +58,35 @@ describe("services that can be called around the relay", () => {
     ]);
   });
 
+  it("are named by the doctor too, whether the daemon runs or not, and only those", async () => {
+    const found = async (environment = {}) => {
+      const { code, stdout } = await agentid(["doctor", "--json"], { cwd: project, env: environment });
+      const { findings } = JSON.parse(stdout) as { findings: { check: string; state: string; message: string }[] };
+      return { code, of: (check: string) => findings.filter((one) => one.check === check) };
+    };
+    const running = await found({ OPENAI_API_KEY: "not shown", SPIFFE_ENDPOINT_SOCKET: "unix:///nowhere" });
+    const around = running.of("around-relay").map(({ message }) => /^service (\w+)/.exec(message)?.[1]);
+    expect(around).toEqual(["legacy", "orders", "ledger"]);
+    expect(running.code).toBe(0);
+    expect(running.of("daemon")[0]).toMatchObject({ state: "ok", message: expect.stringContaining("shop.local runs") });
+    const environment = running.of("environment").map(({ message }) => message);
+    expect(environment).toEqual([
+      expect.stringContaining("unix:///nowhere, which is not there"),
+      expect.stringContaining("OPENAI_API_KEY"),
+    ]);
+    expect(environment.join()).not.toContain("not shown");
+    const valid = readFileSync(join(project, "policies/none.yaml"), "utf8");
+    const stopped = makeProject({ "agentid.yaml": yaml(GIVEN), "inside.js": SERVICE, "policies/none.yaml": valid });
+    const other = async () => {
+      const { code, stdout } = await agentid(["doctor", "--project", stopped], { cwd: "/" });
+      return { code, stdout };
+    };
+    expect(await other()).toMatchObject({ code: 0, stdout: expect.stringContaining("the trust domain does not run") });
+    expect((await other()).stdout.match(/service \w+ listens on TCP port/g)).toHaveLength(3);
+    writeFileSync(join(stopped, "policies/none.yaml"), "rules: [{ name: x, allow: { from: agents/nobody } }]\n");
+    expect(await other()).toMatchObject({ code: 1, stdout: expect.stringMatching(/^failed .*policies\/none.yaml/m) });
+  });
+
   it("are named no more once they are gone", async () => {
     const warnings = async () => (await agentid(["status"], { cwd: project })).stdout.match(/^warning: service \w+/gm);
     expect(await warnings()).toEqual(["legacy", "orders", "ledger"].map((name) => `warning: service ${name}`));
