@@ -97,8 +97,8 @@ export const httpListenerMutants: readonly Mutant[] = [
       [
         "taken",
         "a body is read no faster than it is taken",
-        "          if (!stream.push(chunk)) this.pause();",
-        "          stream.push(chunk);",
+        "        if (!stream.push(chunk)) this.pause();",
+        "        stream.push(chunk);",
       ],
     ] as const
   ).map(of("src/http/incoming-request.ts")),
