@@ -227,8 +227,8 @@ export const protocolMutants: readonly Mutant[] = [
     id: "grpc-expiry",
     check: "D24: a foreign caller's connection says GOAWAY when its certificate expires",
     file: "src/relay/inbound.ts",
-    find: "else if (connected.drain !== undefined) connected.drain();",
-    replace: "else if (connected.drain !== undefined) return;",
+    find: "if (connected.drain !== undefined) connected.drain();",
+    replace: "if (connected.drain !== undefined) return;",
     tests: LIFETIMES,
   },
   {
