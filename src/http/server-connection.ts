@@ -130,6 +130,8 @@ export class ServerConnection {
 
   #unparsable(error: unknown): void {
     const code = codeOf(error);
+    // Behind the last answer.
+    if (this.#isDeaf) return;
     this.#hearNoMore();
     // Behind the last request of its connection nothing is read.
     if (code === "HPE_CLOSED_CONNECTION") return;
@@ -138,7 +140,7 @@ export class ServerConnection {
     this.#incoming = undefined;
     if (broken === undefined) return;
     if (broken === this.#current?.request) {
-      // An answer that is complete goes out and closes the connection; one under way cannot be trusted to fit.
+      // An answer that is under way cannot be trusted to fit.
       this.#unreadable = undefined;
       broken.fail(new CodedError("http-malformed", `the body is not HTTP/1.1 as RFC 9112 has it (${code})`));
       this.#socket.destroy();
