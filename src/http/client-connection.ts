@@ -1,15 +1,7 @@
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { CodedError } from "../coded-error.js";
-import {
-  type HttpParser,
-  HttpParserOfNode,
-  ON_BODY,
-  ON_HEADERS,
-  ON_HEADERS_COMPLETE,
-  ON_MESSAGE_BEGIN,
-  ON_MESSAGE_COMPLETE,
-} from "../platform/http-parser.js";
+import { createHttpParser, type HttpParser, type ParsedHead, type ParserEvents } from "../platform/http-parser.js";
 import { errorOf, type OutgoingCall } from "./client-call.js";
 import type { OutgoingRequest } from "./outgoing-call.js";
 import { type Framing, requestHead } from "./request-line.js";
@@ -31,9 +23,9 @@ export interface ConnectionOwner {
 }
 
 /** One connection to a server that speaks HTTP/1.1: one request at a time, the next when the answer is complete. */
-export class ClientConnection {
+export class ClientConnection implements ParserEvents {
   readonly #owner: ConnectionOwner;
-  readonly #parser: HttpParser = parserFor(this);
+  readonly #parser: HttpParser = createHttpParser("answers", MAX_HEADER_BYTES, this);
   #socket: Socket | undefined;
   #error: Error | undefined;
   #call: OutgoingCall | undefined;
@@ -254,7 +246,7 @@ export class ClientConnection {
     this.#headers.push(...headers);
   }
 
-  onHead(headers: readonly string[] | undefined, status: number, isUpgrade: boolean, keepsAlive: boolean): number {
+  onHead({ headers, status, isUpgrade, keepsAlive }: ParsedHead): 0 | 1 {
     const rawHeaders = headers ?? this.#headers;
     this.#headers = [];
     const call = this.#call;
@@ -312,53 +304,6 @@ function keepAliveOf(headers: readonly string[]): number | undefined {
     if (hint !== undefined) return Number(hint);
   }
   return undefined;
-}
-
-interface ParserOf extends HttpParser {
-  connection: ClientConnection;
-}
-
-function parserFor(connection: ClientConnection): HttpParser {
-  const parser = new HttpParserOfNode() as ParserOf;
-  parser.initialize(HttpParserOfNode.RESPONSE, {}, MAX_HEADER_BYTES, 0);
-  parser.connection = connection;
-  parser[ON_MESSAGE_BEGIN] = onBegin;
-  parser[ON_HEADERS] = onHeaders;
-  parser[ON_HEADERS_COMPLETE] = onHead;
-  parser[ON_BODY] = onBody;
-  parser[ON_MESSAGE_COMPLETE] = onComplete;
-  return parser;
-}
-
-function onBegin(this: ParserOf): void {
-  this.connection.onBegin();
-}
-
-function onHeaders(this: ParserOf, headers: readonly string[]): void {
-  this.connection.onHeaders(headers);
-}
-
-function onHead(
-  this: ParserOf,
-  _major: number,
-  _minor: number,
-  headers: readonly string[] | undefined,
-  _method: number | undefined,
-  _url: string | undefined,
-  status: number,
-  _text: string | undefined,
-  isUpgrade: boolean,
-  keepsAlive: boolean,
-): number {
-  return this.connection.onHead(headers, status, isUpgrade, keepsAlive);
-}
-
-function onBody(this: ParserOf, chunk: Buffer): void {
-  this.connection.onBody(chunk);
-}
-
-function onComplete(this: ParserOf): void {
-  this.connection.onComplete();
 }
 
 function closeParser(parser: HttpParser): void {

@@ -1,16 +1,11 @@
 import type { Socket } from "node:net";
 import { CodedError, codeOf } from "../coded-error.js";
 import {
+  createHttpParser,
   DirectReading,
   type HttpParser,
-  HttpParserOfNode,
-  METHODS_OF_PARSER,
-  ON_BODY,
-  ON_EXECUTE,
-  ON_HEADERS,
-  ON_HEADERS_COMPLETE,
-  ON_MESSAGE_BEGIN,
-  ON_MESSAGE_COMPLETE,
+  type ParsedHead,
+  type ParserEvents,
 } from "../platform/http-parser.js";
 import { errorOf } from "./client-call.js";
 import { drainAndClose, endWith } from "./connection-end.js";
@@ -18,8 +13,8 @@ import { IncomingRequest } from "./incoming-request.js";
 import { KEEP_ALIVE_MS, OutgoingAnswer } from "./outgoing-answer.js";
 import type { RefusalCode } from "./refusal.js";
 import { headerOf } from "./request-headers.js";
+import { MAX_HEADER_BYTES, NO_FORWARD_PROXY, TOO_SLOW, type Unreadable, unreadableBy } from "./unreadable.js";
 
-const MAX_HEADER_BYTES = 32 * 1024;
 /** How long a head may take to come, from its first byte; of the first one from the start of its connection. */
 const HEAD_MS = 10_000;
 /** Longer than is said: a request may cross the end. */
@@ -43,18 +38,11 @@ interface Arrived {
   readonly behind: Buffer | undefined;
 }
 
-interface Unreadable {
-  readonly status: number;
-  readonly title: string;
-  readonly code: RefusalCode;
-  readonly reason: string;
-}
-
 /** One connection of a caller that speaks HTTP/1.1: its requests are answered one after the other, in their order. */
-export class ServerConnection {
+export class ServerConnection implements ParserEvents {
   readonly #socket: Socket;
   readonly #owner: ServerOwner;
-  readonly #parser: HttpParser = parserFor(this);
+  readonly #parser: HttpParser = createHttpParser("requests", MAX_HEADER_BYTES, this);
   readonly #reading: DirectReading;
   /** Parsed, and not yet begun. */
   readonly #arrived: Arrived[] = [];
@@ -96,10 +84,7 @@ export class ServerConnection {
   look(now: number): void {
     if (now < this.#deadline || this.#current !== undefined || this.#isDeaf) return;
     if (this.#isInHead || !this.#hasAsked) {
-      this.#refuse({
-        ...{ status: 408, title: "Request Timeout", code: "http-malformed" },
-        reason: "the request did not arrive in time",
-      });
+      this.#refuse(TOO_SLOW);
     } else {
       this.#socket.destroy();
     }
@@ -279,20 +264,9 @@ export class ServerConnection {
     this.#url += url;
   }
 
-  onHead(
-    httpVersion: string,
-    headers: readonly string[] | undefined,
-    method: number,
-    url: string | undefined,
-    isUpgrade: boolean,
-    keepsAlive: boolean,
-  ): number {
-    const request = new IncomingRequest(this, this.#socket, {
-      method: METHODS_OF_PARSER[method] ?? "",
-      url: url ?? this.#url,
-      httpVersion,
-      rawHeaders: headers ?? this.#headers,
-    });
+  onHead({ httpVersion, headers, method, url, isUpgrade, keepsAlive }: ParsedHead): 0 | 1 | 2 {
+    const rawHeaders = headers ?? this.#headers;
+    const request = new IncomingRequest(this, this.#socket, { method, url: url ?? this.#url, httpVersion, rawHeaders });
     this.#headers = [];
     this.#url = "";
     this.#isInHead = false;
@@ -344,79 +318,6 @@ export class ServerConnection {
 }
 
 const WITHOUT_BODY_AND_OTHER_PROTOCOL = 2;
-const NO_FORWARD_PROXY: Unreadable = {
-  status: 501,
-  title: "Not Implemented",
-  code: "upgrade-refused",
-  reason: "CONNECT is refused: the relay is no forward proxy",
-};
-
-function unreadableBy(code: string): Unreadable {
-  if (code === "HPE_HEADER_OVERFLOW") {
-    const reason = `the headers are larger than ${MAX_HEADER_BYTES / 1024} KiB`;
-    return { status: 431, title: "Request Header Fields Too Large", code: "header-count", reason };
-  }
-  if (code === "HPE_INVALID_TRANSFER_ENCODING") {
-    const reason = "a body is framed by its length, or in chunks and by nothing else (RFC 9112 §6.1)";
-    return { status: 400, title: "Bad Request", code: "transfer-encoding", reason };
-  }
-  const reason = `the request is not HTTP/1.1 as RFC 9112 has it (${code})`;
-  return { status: 400, title: "Bad Request", code: "http-malformed", reason };
-}
-
-interface ParserOf extends HttpParser {
-  connection: ServerConnection;
-}
-
-function parserFor(connection: ServerConnection): HttpParser {
-  const parser = new HttpParserOfNode() as ParserOf;
-  parser.initialize(HttpParserOfNode.REQUEST, {}, MAX_HEADER_BYTES, 0);
-  parser.connection = connection;
-  parser[ON_MESSAGE_BEGIN] = onBegin;
-  parser[ON_HEADERS] = onHeaders;
-  parser[ON_HEADERS_COMPLETE] = onHead;
-  parser[ON_BODY] = onBody;
-  parser[ON_MESSAGE_COMPLETE] = onComplete;
-  parser[ON_EXECUTE] = onExecuted;
-  return parser;
-}
-
-function onBegin(this: ParserOf): void {
-  this.connection.onBegin();
-}
-
-function onHeaders(this: ParserOf, headers: readonly string[], url: string): void {
-  this.connection.onHeaders(headers, url);
-}
-
-function onHead(
-  this: ParserOf,
-  major: number,
-  minor: number,
-  headers: readonly string[] | undefined,
-  method: number,
-  url: string | undefined,
-  _status: number | undefined,
-  _text: string | undefined,
-  isUpgrade: boolean,
-  keepsAlive: boolean,
-): number {
-  const version = major === 1 && minor === 1 ? "1.1" : `${major}.${minor}`;
-  return this.connection.onHead(version, headers, method, url, isUpgrade, keepsAlive);
-}
-
-function onBody(this: ParserOf, chunk: Buffer): void {
-  this.connection.onBody(chunk);
-}
-
-function onComplete(this: ParserOf): void {
-  this.connection.onComplete();
-}
-
-function onExecuted(this: ParserOf, read: number | (Error & { readonly code: string })): void {
-  this.connection.onExecuted(read);
-}
-
 function closeParser(parser: HttpParser): void {
   parser.close();
 }

@@ -5,26 +5,56 @@ import type { Socket } from "node:net";
  * in every Node that we run on. Where it is gone one day, loading this fails, at the start.
  */
 
-/** Calls back by number: what a parser reads is told to the functions under the keys below. */
 export interface HttpParser {
-  /** `strict` is 0: not one leniency. */
-  initialize(type: number, resource: object, maxHeaderBytes: number, strict: 0): void;
   /** Reads on. Returns how much it has read, or why it stopped. Throws what a function threw that it called. */
   execute(bytes: Uint8Array): number | (Error & { readonly code: string });
   /** Nothing more comes. Returns why that is no end. */
   finish(): number | undefined | (Error & { readonly code: string });
   /** Frees it. Never from within a function that it calls. */
   close(): void;
-  /** Reads what comes on a handle before its socket does, until `unconsume`; how that went is told to the function under `ON_EXECUTE`. */
+  /** Reads what comes on a handle before its socket does, until `unconsume`; how that went `onExecuted` is told. */
   consume(handle: object): void;
   unconsume(): void;
   /** What is being read; only from within a function that it calls. */
   getCurrentBuffer(): Buffer;
+}
+
+/** Who is told what a parser reads. What one of these throws `execute` throws; of what comes on a handle nobody would catch it. */
+export interface ParserEvents {
+  onBegin(): void;
+  /** Of a head, or of the trailers behind a body, as much as the parser keeps at a time. */
+  onHeaders(headers: readonly string[], url: string): void;
+  /** A head; what of its headers and of its target was not told before. Returns 0; 1 where no body follows; 2 where nothing follows that is HTTP. */
+  onHead(head: ParsedHead): 0 | 1 | 2;
+  /** A piece of a body: bytes of its own. */
+  onBody(chunk: Buffer): void;
+  onComplete(): void;
+  /** What `execute` would have returned, of what came on a handle. */
+  onExecuted?(read: number | (Error & { readonly code: string })): void;
+}
+
+export interface ParsedHead {
+  readonly httpVersion: string;
+  readonly headers: readonly string[] | undefined;
+  /** Of a request. */
+  readonly method: string;
+  readonly url: string | undefined;
+  /** Of an answer. */
+  readonly status: number;
+  readonly isUpgrade: boolean;
+  readonly keepsAlive: boolean;
+}
+
+/** Calls back by number: what it reads is told to the functions under the keys below. */
+interface NativeParser extends HttpParser {
+  /** `strict` is 0: not one leniency. */
+  initialize(type: number, resource: object, maxHeaderBytes: number, strict: 0): void;
+  events: ParserEvents;
   [callback: number]: unknown;
 }
 
 interface HttpParserClass {
-  new (): HttpParser;
+  new (): NativeParser;
   readonly REQUEST: number;
   readonly RESPONSE: number;
   readonly kOnMessageBegin: number;
@@ -42,16 +72,74 @@ interface HttpCommon {
 
 const common = process.getBuiltinModule("_http_common" as "node:http") as unknown as HttpCommon;
 
-export const HttpParserOfNode = common.HTTPParser;
-export const ON_MESSAGE_BEGIN = HttpParserOfNode.kOnMessageBegin | 0;
-/** `headers, url`: of a head, or of the trailers behind a body, as much as the parser keeps at a time. */
-export const ON_HEADERS = HttpParserOfNode.kOnHeaders | 0;
-export const ON_HEADERS_COMPLETE = HttpParserOfNode.kOnHeadersComplete | 0;
-/** A piece of a body: bytes of its own. */
-export const ON_BODY = HttpParserOfNode.kOnBody | 0;
-export const ON_MESSAGE_COMPLETE = HttpParserOfNode.kOnMessageComplete | 0;
-/** What `execute` would have returned, of what came on a handle. */
-export const ON_EXECUTE = HttpParserOfNode.kOnExecute | 0;
+const NodeParser = common.HTTPParser;
+const ON_MESSAGE_BEGIN = NodeParser.kOnMessageBegin | 0;
+const ON_HEADERS = NodeParser.kOnHeaders | 0;
+const ON_HEADERS_COMPLETE = NodeParser.kOnHeadersComplete | 0;
+const ON_BODY = NodeParser.kOnBody | 0;
+const ON_MESSAGE_COMPLETE = NodeParser.kOnMessageComplete | 0;
+const ON_EXECUTE = NodeParser.kOnExecute | 0;
+
+/** A parser of requests or answers whose heads have at most `maxHeaderBytes`. */
+export function createHttpParser(
+  kind: "requests" | "answers",
+  maxHeaderBytes: number,
+  events: ParserEvents,
+): HttpParser {
+  const parser = new NodeParser();
+  parser.initialize(kind === "requests" ? NodeParser.REQUEST : NodeParser.RESPONSE, {}, maxHeaderBytes, 0);
+  parser.events = events;
+  parser[ON_MESSAGE_BEGIN] = onBegin;
+  parser[ON_HEADERS] = onHeaders;
+  parser[ON_HEADERS_COMPLETE] = onHead;
+  parser[ON_BODY] = onBody;
+  parser[ON_MESSAGE_COMPLETE] = onComplete;
+  parser[ON_EXECUTE] = onExecuted;
+  return parser;
+}
+
+function onBegin(this: NativeParser): void {
+  this.events.onBegin();
+}
+
+function onHeaders(this: NativeParser, headers: readonly string[], url: string): void {
+  this.events.onHeaders(headers, url);
+}
+
+function onHead(
+  this: NativeParser,
+  major: number,
+  minor: number,
+  headers: readonly string[] | undefined,
+  method: number | undefined,
+  url: string | undefined,
+  status: number | undefined,
+  _text: string | undefined,
+  isUpgrade: boolean,
+  keepsAlive: boolean,
+): number {
+  return this.events.onHead({
+    httpVersion: major === 1 && minor === 1 ? "1.1" : `${major}.${minor}`,
+    headers,
+    method: (method === undefined ? undefined : METHODS[method]) ?? "",
+    url,
+    status: status ?? 0,
+    isUpgrade,
+    keepsAlive,
+  });
+}
+
+function onBody(this: NativeParser, chunk: Buffer): void {
+  this.events.onBody(chunk);
+}
+
+function onComplete(this: NativeParser): void {
+  this.events.onComplete();
+}
+
+function onExecuted(this: NativeParser, read: number | (Error & { readonly code: string })): void {
+  this.events.onExecuted?.(read);
+}
 
 interface StreamHandle {
   readonly isStreamBase?: boolean;
@@ -99,13 +187,13 @@ export class DirectReading {
 }
 
 /** Methods by the number that the parser says for them: asked of itself, since the list that it shows has no numbers and holes. */
-export const METHODS_OF_PARSER: readonly (string | undefined)[] = numbered(common.methods);
+const METHODS: readonly (string | undefined)[] = numbered(common.methods);
 
 function numbered(methods: readonly string[]): (string | undefined)[] {
   const byNumber: (string | undefined)[] = [];
   for (const method of methods) {
-    const parser = new HttpParserOfNode();
-    parser.initialize(HttpParserOfNode.REQUEST, {}, 1_024, 0);
+    const parser = new NodeParser();
+    parser.initialize(NodeParser.REQUEST, {}, 1_024, 0);
     parser[ON_HEADERS_COMPLETE] = (_major: number, _minor: number, _headers: unknown, number: number) => {
       byNumber[number] = method;
       return 0;
