@@ -1,4 +1,6 @@
 import type { TLSSocket } from "node:tls";
+import { messageOf } from "../coded-error.js";
+import type { NewEvent } from "../control-api/events.js";
 import { ClientPool, type Connect } from "../http/client-pool.js";
 import { type Peer, stillTrusted } from "../http/mutual-tls.js";
 import type { Onward } from "../http/outgoing-call.js";
@@ -12,7 +14,8 @@ const KEEP_ALIVE_MS = 30_000;
 
 /**
  * Keep-alive connections with a caller's SVID, one pool for each caller identity, chain of launches and target: a connection never carries two.
- * When an SVID is replaced its pool is retired: calls that run finish on it, new ones use the new SVID.
+ * When an SVID is replaced its pool is retired: calls that run finish on it, new ones use the new SVID. One that cannot be used leaves the pool in its place, and
+ * is shown as a problem: the one before is good until it expires.
  */
 export interface CallerPools {
   /** Throws CodedError `identity-unknown` or `not-ready`. */
@@ -36,6 +39,7 @@ export function createCallerPools(parts: {
   svids: X509SvidSource;
   bundles: X509BundleSource;
   clock: Clock;
+  emit: (event: NewEvent) => void;
   answerTimeoutMs: number;
 }): CallerPools {
   const current = new Map<string, CallerPool>();
@@ -65,11 +69,24 @@ export function createCallerPools(parts: {
       answerTimeoutMs: parts.answerTimeoutMs,
       keepAliveMs: KEEP_ALIVE_MS,
     });
-    const forgetRotation = parts.svids.onRotation(caller, () => retire(key));
+    const forgetRotation = parts.svids.onRotation(caller, () => {
+      if (isUsable(caller, launchedBy)) retire(key);
+    });
     const entry = { caller, pool, forgetRotation, connections };
     current.set(key, entry);
     all.add(entry);
     return entry;
+  }
+
+  function isUsable(caller: SpiffeId, launchedBy: readonly string[]): boolean {
+    try {
+      callerContext(parts.svids.x509Svid(caller, launchedBy));
+      return true;
+    } catch (thrown) {
+      const message = `${caller.name} calls on with its last certificate: ${messageOf(thrown)}`;
+      parts.emit({ event: "problem", severity: "error", code: "certificate-unusable", message });
+      return false;
+    }
   }
 
   function retire(key: string): void {

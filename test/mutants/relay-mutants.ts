@@ -156,6 +156,14 @@ export const relayMutants: readonly Mutant[] = [
     tests: [MUTUAL_TLS],
   },
   {
+    id: "relay-caller-certificate-kept",
+    check: "a caller's certificate that cannot be used leaves the last one in its place",
+    file: "src/relay/caller-pools.ts",
+    find: "      if (isUsable(caller, launchedBy)) retire(key);",
+    replace: "      retire(key);",
+    tests: [MUTUAL_TLS],
+  },
+  {
     id: "relay-handshake-recorded",
     check: "a TLS handshake that fails is on record",
     file: "src/http/failed-handshakes.ts",

@@ -294,6 +294,46 @@ it("a call that runs when its caller's SVID is replaced ends well, and the next 
   expect(second).not.toBe(first);
 });
 
+it("a caller goes on with its last certificate where the new one cannot be used, and uses the next that can", async () => {
+  let broken = false;
+  const relay = await runRelay({
+    services: [invoices.service],
+    rules: RULES,
+    change: (parts) => ({
+      ...parts,
+      svids: {
+        x509Svid(of, launchedBy) {
+          const svid = parts.svids.x509Svid(of, launchedBy);
+          return broken && of.name === testAgent.name ? { ...svid, privateKeyPkcs8: Buffer.from("no key") } : svid;
+        },
+        onRotation: (of, listener) => parts.svids.onRotation(of, listener),
+      },
+    }),
+  });
+  const hash = async () => {
+    expect(await (await fetch(`${relay.urlOf("invoices")}/v1/x`)).text()).toBe("arrived");
+    return /Hash=([0-9a-f]{64})/.exec(String(invoices.arrived.at(-1)?.headers["x-forwarded-client-cert"]))?.[1];
+  };
+  invoices.answer = (_request, response) => response.end("arrived");
+  const first = await hash();
+  broken = true;
+  await relay.keeper.rotateAll();
+  expect(await hash()).toBe(first);
+  expect(relay.events).toContainEqual(
+    expect.objectContaining({
+      event: "problem",
+      code: "certificate-unusable",
+      message: expect.stringContaining("agents/tests calls on"),
+    }),
+  );
+  broken = false;
+  await relay.keeper.rotateAll();
+  const next = await hash();
+  expect(next).toMatch(/^[0-9a-f]{64}$/);
+  expect(next).not.toBe(first);
+  await relay.close();
+});
+
 it("a foreign caller's connection drains when its certificate expires", async () => {
   const clock = createTestClock(Date.now());
   const relay = await runRelay({
