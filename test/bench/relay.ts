@@ -4,7 +4,7 @@
  * p99 ≤ 2 ms added at 1,000 requests/s on 16 connections; highest rate ≥ 0.8 × the bare proxy and ≥ 0.4 × nginx; 1,000 new connections/s; memory flat
  * under a gigabyte each way; 1,000 idle connections in ≤ 1.3 × the memory of bare `node:https`.
  *
- * Each contender is a process of its own on one core, the generator and the service on the other. They take turns, forwards and backwards, and what
+ * Each contender is a process of its own on one core, the generator and the service on the other. They take short turns, forwards and backwards, and what
  * is compared is of the same round; processor time per call says what a wall clock on a busy machine cannot.
  */
 import { type ChildProcess, fork } from "node:child_process";
@@ -16,8 +16,11 @@ import { startNginx } from "./relay/nginx.js";
 import { type BenchAddresses, runPart } from "./relay/parts.js";
 import { childrenOf, processorMicros, residentMegabytes } from "./relay/process-usage.js";
 
-const ROUNDS = Number(process.env.AGENTID_BENCH_ROUNDS ?? 8);
-const SECONDS = 2;
+const ROUNDS = Number(process.env.AGENTID_BENCH_ROUNDS ?? 16);
+/** Short: what others do to the machine is then the same for all in a round, more or less. */
+const SECONDS = 0.5;
+const RATE_SECONDS = 1;
+const WARM_SECONDS = 2;
 const CONNECTIONS = 16;
 const RATE = 1_000;
 const STREAMED_BYTES = 2 ** 30;
@@ -116,14 +119,19 @@ async function compareCalls(
   contenders: readonly Contender[],
   reference: { direct: Contender; bareProxy: Contender; nginx: Contender | undefined },
 ): Promise<void> {
-  for (const contender of contenders) await turn(load, contender);
+  for (const { target } of contenders) {
+    await startLoad(load, "highest", target, { seconds: WARM_SECONDS, connections: CONNECTIONS });
+  }
   const rounds: Map<Contender, Turn>[] = [];
   for (let round = 0; round < ROUNDS; round += 1) {
-    const turns = new Map<Contender, Turn>();
-    for (const contender of round % 2 === 0 ? contenders : contenders.toReversed()) {
-      turns.set(contender, await turn(load, contender));
+    const inOrder = round % 2 === 0 ? contenders : contenders.toReversed();
+    const turns = new Map<Contender, Partial<Turn>>();
+    for (const measure of [atRate, atHighest, connecting]) {
+      for (const contender of inOrder) {
+        turns.set(contender, { ...turns.get(contender), ...(await measure(load, contender)) });
+      }
     }
-    rounds.push(turns);
+    rounds.push(turns as Map<Contender, Turn>);
   }
   const over = (contender: Contender, value: (turn: Turn) => number) =>
     median(rounds.map((turns) => value(turns.get(contender) as Turn)));
@@ -136,7 +144,7 @@ async function compareCalls(
       rounds.map((turns) => value(turns.get(contender) as Turn) - value(turns.get(reference.direct) as Turn)),
     ).toFixed(3);
   say(
-    `medians of ${ROUNDS} rounds of ${SECONDS} s; added: to a direct call of the same round at ${RATE}/s; × of rates of the same round`,
+    `medians of ${ROUNDS} rounds, turns of ${SECONDS} s; added: to a direct call of the same round at ${RATE}/s; × of rates of the same round`,
   );
   const columns = [
     "added p50",
@@ -170,16 +178,27 @@ async function compareCalls(
   }
 }
 
-async function turn(load: string, { target, pids }: Contender): Promise<Turn> {
-  const common = { seconds: SECONDS, connections: CONNECTIONS };
-  const { answer: fixed } = await startLoad<Turn>(load, "rate", target, { ...common, rate: RATE });
+async function atRate(load: string, { target }: Contender): Promise<Partial<Turn>> {
+  const options = { seconds: RATE_SECONDS, connections: CONNECTIONS, rate: RATE };
+  return (await startLoad<Pick<Turn, "p50" | "p90" | "p99">>(load, "rate", target, options)).answer;
+}
+
+async function atHighest(load: string, contender: Contender): Promise<Partial<Turn>> {
+  const { rate, micros } = await busily(load, "highest", contender);
+  return { highest: rate, processor: micros };
+}
+
+async function connecting(load: string, contender: Contender): Promise<Partial<Turn>> {
+  const { rate, micros } = await busily(load, "connect", contender);
+  return { connects: rate, processorOfConnect: micros };
+}
+
+/** Rate a second, and microseconds of processor time for each. */
+async function busily(load: string, mode: "highest" | "connect", { target, pids }: Contender) {
   const before = processorMicros(pids);
-  const { answer: highest } = await startLoad<{ calls: number; rate: number }>(load, "highest", target, common);
-  const processor = (processorMicros(pids) - before) / highest.calls;
-  const between = processorMicros(pids);
-  const { answer: connects } = await startLoad<{ calls: number; rate: number }>(load, "connect", target, common);
-  const processorOfConnect = (processorMicros(pids) - between) / connects.calls;
-  return { ...fixed, highest: highest.rate, processor, connects: connects.rate, processorOfConnect };
+  const options = { seconds: SECONDS, connections: CONNECTIONS };
+  const { answer } = await startLoad<{ calls: number; rate: number }>(load, mode, target, options);
+  return { rate: answer.rate, micros: (processorMicros(pids) - before) / answer.calls };
 }
 
 async function streamThrough(load: string, { name, target, pids: [pid = 0] }: Contender): Promise<void> {
@@ -203,7 +222,7 @@ async function holdIdle(load: string, ...contenders: readonly [Contender, Conten
   for (const { name, target, pids, collect } of contenders) {
     const [pid = 0] = pids;
     // One connection has loaded what the first one loads.
-    await startLoad(load, "highest", target, { seconds: SECONDS, connections: 1 });
+    await startLoad(load, "highest", target, { seconds: WARM_SECONDS, connections: 1 });
     await collect?.();
     const before = residentMegabytes(pid);
     const { child } = await startLoad(load, "idle", target, { connections: IDLE });
