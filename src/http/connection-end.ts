@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 
-/** How long a peer that has its last answer may take to close its side. */
+/** How long a peer that has taken its last answer may take to close its side. */
 const LINGER_MS = 5_000;
 
 /** Ends a connection on which no request can be answered with one canned answer: RFC 9457 problem details. */
@@ -23,6 +23,12 @@ export function endWith(
 export function drainAndClose(socket: Duplex): void {
   socket.end();
   socket.resume();
+  // Not before all of it is written: a peer may take its time to read.
+  if (socket.writableFinished) closeSoon(socket);
+  else socket.once("finish", () => closeSoon(socket));
+}
+
+function closeSoon(socket: Duplex): void {
   const patience = setTimeout(() => socket.destroy(), LINGER_MS);
   patience.unref();
   socket.once("close", () => clearTimeout(patience));

@@ -382,6 +382,19 @@ describe("an answer", () => {
     expect(events).not.toContain("finish");
   });
 
+  it("that is the last is whole also for who takes long to read it", { timeout: 20_000 }, async () => {
+    const size = 24 * 1024 * 1024;
+    const { caller } = await serving((_request, answer) => {
+      answer.writeHead(200, ["Content-Length", String(size)]);
+      answer.end(Buffer.alloc(size, "x"));
+    });
+    caller.pause();
+    caller.write(LAST);
+    await delay(6_000);
+    caller.resume();
+    expect(bodiesOf(await caller.all)[0]).toHaveLength(size);
+  });
+
   it("closes once, when it is finished", async () => {
     const events: string[] = [];
     const { caller } = await serving((_request, answer) => {

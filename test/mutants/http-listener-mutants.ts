@@ -155,6 +155,12 @@ export const httpListenerMutants: readonly Mutant[] = [
       ],
     ] as const
   ).map(of("src/http/answer-head.ts")),
+  of("src/http/connection-end.ts")([
+    "last-answer",
+    "the last answer is not cut because its caller takes long to read it",
+    "  if (socket.writableFinished) closeSoon(socket);",
+    "  if (true) closeSoon(socket);",
+  ]),
   ...(
     [
       [
