@@ -6,8 +6,11 @@ import type { CallSpan, CallTracer } from "./call-tracer.js";
 import { formatTraceParent } from "./trace-context.js";
 
 const EXPORT_TIMEOUT_MS = 5_000;
-/** How long an end may wait for the spans that are still open. */
-const GRACE_MS = 1_000;
+/** A tracer with an end. */
+export interface OtlpTracer extends CallTracer {
+  /** Sends what is still to be sent, once the spans that are open have ended; those that take longer than `graceMs` are left out. */
+  close(graceMs?: number): Promise<void>;
+}
 
 /**
  * Spans to an OpenTelemetry collector, in batches over OTLP/HTTP. `url` is the base, `/v1/traces` is added. What the collector does not take is dropped:
@@ -17,7 +20,7 @@ export function createOtlpTracer(options: {
   readonly url: string;
   /** `service.name` and its like. */
   readonly resource: Readonly<Record<string, string>>;
-}): CallTracer & { close(): Promise<void> } {
+}): OtlpTracer {
   const url = `${options.url.replace(/\/$/, "")}/v1/traces`;
   const exporter = new OTLPTraceExporter({ url, timeoutMillis: EXPORT_TIMEOUT_MS });
   const provider = new TracerProvider({
@@ -27,17 +30,18 @@ export function createOtlpTracer(options: {
   });
   const tracer = provider.getTracer("agentid-relay");
   let open = 0;
-  let lastEnded = (): void => undefined;
+  const waiting = new Set<() => void>();
+  let shutdown: Promise<void> | undefined;
 
   /** What has just been cut is still on its way to its end. */
-  async function whenEnded(): Promise<void> {
+  async function whenEnded(graceMs: number | undefined): Promise<void> {
     if (open === 0) return;
-    let patience: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve) => {
-      lastEnded = resolve;
-      patience = setTimeout(resolve, GRACE_MS);
-    });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    waiting.add(resolve);
+    const patience = graceMs === undefined ? undefined : setTimeout(resolve, graceMs);
+    await promise;
     clearTimeout(patience);
+    waiting.delete(resolve);
   }
 
   return {
@@ -67,13 +71,14 @@ export function createOtlpTracer(options: {
           }
           span.end();
           open -= 1;
-          if (open === 0) lastEnded();
+          if (open === 0) for (const ended of waiting) ended();
         },
       };
     },
-    async close() {
-      await whenEnded();
-      await provider.shutdown();
+    async close(graceMs) {
+      await whenEnded(graceMs);
+      shutdown ??= provider.shutdown();
+      await shutdown;
     },
   };
 }

@@ -97,8 +97,16 @@ export const spanMutants: readonly Mutant[] = [
     id: "span-cut",
     check: "spans of what is cut when the relay ends are sent",
     file: "src/telemetry/otlp-tracer.ts",
-    find: "      await whenEnded();\n",
+    find: "      await whenEnded(graceMs);\n",
     replace: "",
     tests: [KINDS],
+  },
+  {
+    id: "span-left",
+    check: "a span that is open when its collector is left is sent there when it ends",
+    file: "src/telemetry/otlp-tracer.ts",
+    find: "graceMs === undefined ? undefined : setTimeout(resolve, graceMs)",
+    replace: "setTimeout(resolve, graceMs ?? 0)",
+    tests: ["test/telemetry/otlp-tracer.test.ts"],
   },
 ];
