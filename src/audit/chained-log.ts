@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { messageOf } from "../coded-error.js";
-import type { Clock } from "../platform/clock.js";
+import { type Clock, isoTimes } from "../platform/clock.js";
 import { AuditError } from "./audit-error.js";
 import type { AuditEntry, AuditFields, AuditKind, AuditLog, AuditReceipt } from "./audit-log.js";
 import { canonicalFields, chainedLine, GENESIS } from "./chain.js";
@@ -71,12 +71,18 @@ interface WaitingEntry {
   readonly reject: (thrown: unknown) => void;
 }
 
+/** Ends with the callback of the event loop that runs now; a tick costs several times as much. */
+const WHEN_THIS_IS_OVER = Promise.resolve();
+
 class ChainedLog implements AuditLogFile {
   readonly findings: AuditError[] = [];
   readonly #directory: string;
   readonly #clock: Clock;
   readonly #onTampered: (finding: AuditError) => void;
   #segment = 0;
+  /** The path of the segment `#pathOf`. */
+  #pathText = "";
+  #pathOf = -1;
   #fd = -1;
   /** Identity and length of the file as we left it: any difference is somebody else's. */
   #inode = 0;
@@ -93,9 +99,7 @@ class ChainedLog implements AuditLogFile {
   /** Entries that were asked for in this turn of the event loop so far, and whether it were several in the one before that had any. */
   #inTurn = 0;
   #shared = false;
-  /** The time of the last entry: many entries are of the same millisecond. */
-  #timeAt = Number.NaN;
-  #timeText = "";
+  readonly #timeText = isoTimes();
   /** Those of the last entry that was written in a turn, and their canonical form. */
   #fields: AuditFields | PreparedFields | undefined;
   #canonical = "";
@@ -188,7 +192,9 @@ class ChainedLog implements AuditLogFile {
   }
 
   get #path(): string {
-    return join(this.#directory, segmentName(this.#segment));
+    if (this.#pathOf !== this.#segment) this.#pathText = join(this.#directory, segmentName(this.#segment));
+    this.#pathOf = this.#segment;
+    return this.#pathText;
   }
 
   #openSegment(flags: number): void {
@@ -245,7 +251,7 @@ class ChainedLog implements AuditLogFile {
    * before they are waited for, until whatever is ready in this turn has been looked at.
    */
   #beginTurn(): void {
-    if (!this.#shared) process.nextTick(() => this.#writeWaiting());
+    if (!this.#shared) void WHEN_THIS_IS_OVER.then(() => this.#writeWaiting());
     setImmediate(() => {
       this.#shared = this.#inTurn > 1;
       this.#inTurn = 0;
@@ -258,10 +264,7 @@ class ChainedLog implements AuditLogFile {
   }
 
   #time(): string {
-    const now = this.#clock.now();
-    if (now !== this.#timeAt) this.#timeText = new Date(now).toISOString();
-    this.#timeAt = now;
-    return this.#timeText;
+    return this.#timeText(this.#clock.now());
   }
 
   #write(kind: AuditKind, fields: AuditFields | PreparedFields, prev: string): string {

@@ -1,5 +1,5 @@
 import type { AgentidEvent, NewEvent } from "../control-api/events.js";
-import type { Clock } from "../platform/clock.js";
+import { type Clock, isoTimes } from "../platform/clock.js";
 
 /** The live events of a trust domain: numbered, kept in a bounded ring for late subscribers, handed to each subscriber in order. */
 export interface EventBus {
@@ -19,23 +19,14 @@ export function createEventBus(clock: Clock): EventBus {
   const kept: AgentidEvent[] = [];
   const listeners = new Set<(event: AgentidEvent) => void>();
   let next = 0;
-  let timeAt = Number.NaN;
-  let timeText = "";
-
-  /** Many events are of the same millisecond. */
-  function time(): string {
-    const now = clock.now();
-    if (now !== timeAt) timeText = new Date(now).toISOString();
-    timeAt = now;
-    return timeText;
-  }
+  const timeText = isoTimes();
 
   return {
     get next() {
       return next;
     },
     emit(newEvent) {
-      const event = { ...newEvent, time: time(), sequence: next } as AgentidEvent;
+      const event = { ...newEvent, time: timeText(clock.now()), sequence: next } as AgentidEvent;
       next += 1;
       kept.push(event);
       // Trimmed in blocks, so that a busy relay does not shift a long array at every call.

@@ -67,7 +67,8 @@ function keyOf({ caller, request, target, webSocket }: Call): string | undefined
   if (caller === undefined || target === undefined) return undefined;
   const { detail, evidence, id, launchedBy } = caller;
   const opens = webSocket === undefined ? "" : "websocket";
-  const key = [request.method, target.raw, opens, id, launchedBy.join(), evidence, detail].join(" ");
+  const above = launchedBy.length === 0 ? "" : launchedBy.join();
+  const key = `${request.method} ${target.raw} ${opens} ${id} ${above} ${evidence} ${detail}`;
   return key.length > MAX_KEY_CHARACTERS ? undefined : key;
 }
 
