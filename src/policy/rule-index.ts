@@ -1,4 +1,4 @@
-import type { IdentityPattern, NamePattern } from "./pattern.js";
+import type { IdentityPattern, NamePattern, SegmentPattern } from "./pattern.js";
 import type { Rule, RuledRequest } from "./rule.js";
 
 /** A rule with its place in the order of names: where several speak of one request, the first by name is the one that a decision names. */
@@ -7,13 +7,19 @@ export interface RankedRule {
   readonly rank: number;
 }
 
-type ByAction = Map<string, RankedRule[]>;
+/** Rules by the segments with which their paths begin, as far as those are literal. */
+interface PathNode {
+  readonly rules: RankedRule[];
+  children: Map<string, PathNode> | undefined;
+}
+
+type ByAction = Map<string, PathNode>;
 type BySubject = Map<string, ByAction>;
 
 /**
- * Finds the rules that may speak of a request without looking at the others: by resource, then subject, then action. What a rule writes
+ * Finds the rules that may speak of a request without looking at the others: by resource, then subject, then action, then path. What a rule writes
  * literally is a key of a hash map; what it leaves out or writes as a pattern is under the empty key of that level, and what names a whole type
- * of entities under the key of the type. So a request looks into a fixed number of buckets however many rules there are.
+ * of entities under the key of the type. So a request looks into a number of buckets that depends on its path alone, however many rules there are.
  */
 export class RuleIndex {
   readonly #resources = new Map<string, BySubject>();
@@ -40,7 +46,7 @@ export class RuleIndex {
   between(caller: string, service: string, visit: (ranked: RankedRule) => void): void {
     for (const subjects of [this.#resources.get(service), this.#resources.get(ANY)]) {
       for (const actions of [subjects?.get(caller), subjects?.get(ANY)]) {
-        for (const bucket of actions?.values() ?? []) bucket.forEach(visit);
+        for (const paths of actions?.values() ?? []) visitAll(paths, visit);
       }
     }
   }
@@ -69,8 +75,8 @@ export class RuleIndex {
     for (const resource of resources) {
       const bySubject = getOrAdd(this.#resources, resource, () => new Map<string, ByAction>());
       for (const subject of subjects) {
-        const byAction = getOrAdd(bySubject, subject, () => new Map<string, RankedRule[]>());
-        for (const action of actions) getOrAdd(byAction, action, () => []).push(ranked);
+        const byAction = getOrAdd(bySubject, subject, () => new Map<string, PathNode>());
+        for (const action of actions) addByPath(getOrAdd(byAction, action, newNode), ranked);
       }
     }
   }
@@ -81,13 +87,52 @@ const MAX_KEYS = 1024;
 
 function visitActions(
   actions: ByAction | undefined,
-  { action, tool }: RuledRequest,
+  { action, tool, pathSegments }: RuledRequest,
   visit: (ranked: RankedRule) => void,
 ): void {
   if (actions === undefined) return;
-  if (tool !== undefined) actions.get(toolKey(tool))?.forEach(visit);
-  else actions.get(action)?.forEach(visit);
-  actions.get(ANY)?.forEach(visit);
+  visitPath(actions.get(tool === undefined ? action : toolKey(tool)), pathSegments, visit);
+  visitPath(actions.get(ANY), pathSegments, visit);
+}
+
+function visitPath(root: PathNode | undefined, segments: readonly string[], visit: (ranked: RankedRule) => void): void {
+  let node = root;
+  node?.rules.forEach(visit);
+  for (let depth = 0; node?.children !== undefined && depth < segments.length; depth += 1) {
+    node = node.children.get(segments[depth] ?? "");
+    node?.rules.forEach(visit);
+  }
+}
+
+function visitAll({ rules, children }: PathNode, visit: (ranked: RankedRule) => void): void {
+  rules.forEach(visit);
+  for (const child of children?.values() ?? []) visitAll(child, visit);
+}
+
+function newNode(): PathNode {
+  return { rules: [], children: undefined };
+}
+
+/** Under the beginnings of its paths; none of them is below another one, so that no request comes upon a rule twice. */
+function addByPath(root: PathNode, ranked: RankedRule): void {
+  const beginnings = (ranked.rule.paths ?? [{ segments: [] }]).map(literalBeginning);
+  beginnings.sort((one, other) => one.length - other.length);
+  const taken: (readonly string[])[] = [];
+  for (const beginning of beginnings) {
+    if (taken.some((above) => above.every((segment, depth) => segment === beginning[depth]))) continue;
+    taken.push(beginning);
+    let node = root;
+    for (const segment of beginning) {
+      node.children ??= new Map();
+      node = getOrAdd(node.children, segment, newNode);
+    }
+    node.rules.push(ranked);
+  }
+}
+
+function literalBeginning({ segments }: Pick<SegmentPattern, "segments">): readonly string[] {
+  const end = segments.findIndex(({ literal }) => !literal);
+  return segments.slice(0, end === -1 ? undefined : end).map(({ text }) => text);
 }
 
 // A tool's name comes from outside: the prefix keeps it from being read as an action.

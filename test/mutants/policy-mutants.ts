@@ -6,6 +6,14 @@ const GUARDS = "test/policy/guards.test.ts";
 /** Of the rule language. */
 export const policyMutants: readonly Mutant[] = [
   {
+    id: "rule-index-paths",
+    check: "rules about other paths are not looked at",
+    file: "src/policy/rule-index.ts",
+    find: "(ranked.rule.paths ?? [{ segments: [] }])",
+    replace: '[{ segments: [] as SegmentPattern["segments"] }]',
+    tests: ["test/policy/rule-index.test.ts"],
+  },
+  {
     id: "rule-index-tools",
     check: "a decision looks only at rules about its tool: its cost does not grow with the rules about others",
     file: "src/policy/rule-index.ts",
