@@ -1,7 +1,9 @@
 import type { PinnedTool } from "../config/tool-pin.js";
+import { SpiffeId } from "../spiffe/spiffe-id.js";
 import { pathText } from "./condition-syntax.js";
-import { matchesName } from "./pattern.js";
+import { identityParts, matchesIdentity, matchesName } from "./pattern.js";
 import { type NamedService, nearestHint } from "./policy-names.js";
+import type { PolicySet } from "./policy-set.js";
 import type { Rule } from "./rule.js";
 
 interface Finding {
@@ -41,6 +43,20 @@ export function againstPins(rule: Rule, services: readonly NamedService[]): Agai
     return first === undefined || missing.includes(undefined) ? [] : [{ ...first, position }];
   });
   return { unpinned, unknownArguments };
+}
+
+/**
+ * MCP services of which rules name tools while not one of them is pinned, by name: what the rules say of those tools and their arguments is held against
+ * nothing.
+ */
+export function unpinnedServices({ rules, names }: Pick<PolicySet, "rules" | "names">): readonly string[] {
+  const { trustDomain, services } = names;
+  const unpinned = services.filter(({ protocol, tools }) => protocol === "mcp" && tools === undefined);
+  const isNamed = ({ identity }: NamedService) => {
+    const id = identityParts(SpiffeId.of(trustDomain, identity).toString());
+    return rules.some(({ tools, to }) => tools !== undefined && to?.some((pattern) => matchesIdentity(pattern, id)));
+  };
+  return unpinned.filter(isNamed).map(({ name }) => name);
 }
 
 /** Undefined where the tool's schema has, or may have, what `path` leads to. */

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { pinsOf } from "../../src/config/tool-pin.js";
+import { unpinnedServices } from "../../src/policy/pinned-tools.js";
 import { problemLine } from "../../src/policy/yaml-file.js";
 import { loadFor, shop } from "./shop.js";
 
@@ -82,6 +83,20 @@ test("a tool that is not pinned is a warning with the nearest name; one of a ser
   const text =
     "rules: [{ name: a, allow: { from: agents/billing, to: payments, tools: [nonsense] }, when: args.x == 1 }]";
   expect(loadFor(unpinned, text).problems).toEqual([]);
+});
+
+test("services are named of whose tools rules speak while none is pinned, and only those", () => {
+  const rules = (to: string, more = "tools: [any]") =>
+    `rules: [{ name: a, allow: { from: agents/billing, to: ${to}, ${more} } }]`;
+  const unpinned = { ...names, services: shop.services };
+  const named = (of: Parameters<typeof loadFor>[0], text: string) => {
+    const { set } = loadFor(of, text);
+    return set === undefined ? undefined : unpinnedServices(set);
+  };
+  expect(named(unpinned, rules("payments"))).toEqual(["payments"]);
+  expect(named(unpinned, rules("mcp/*"))).toEqual(["payments"]);
+  expect(named(names, rules("payments", "tools: [issue_refund]"))).toEqual([]);
+  expect(named(unpinned, rules("invoices", "action: GET"))).toEqual([]);
 });
 
 test("of several tools one that has the argument is enough", () => {
