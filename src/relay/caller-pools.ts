@@ -4,7 +4,7 @@ import type { NewEvent } from "../control-api/events.js";
 import { ClientPool, type Connect } from "../http/client-pool.js";
 import { type Peer, stillTrusted } from "../http/mutual-tls.js";
 import type { Onward } from "../http/outgoing-call.js";
-import type { X509BundleSource, X509SvidSource } from "../identity/svid-source.js";
+import type { X509BundleSource, X509Svid, X509SvidSource } from "../identity/svid-source.js";
 import type { Clock } from "../platform/clock.js";
 import type { SpiffeId } from "../spiffe/spiffe-id.js";
 import { callerContext, connectMutualTls, type MutualTlsTarget } from "./caller-tls.js";
@@ -70,7 +70,7 @@ export function createCallerPools(parts: {
       keepAliveMs: KEEP_ALIVE_MS,
     });
     const forgetRotation = parts.svids.onRotation(caller, () => {
-      if (isUsable(caller, launchedBy)) retire(key);
+      if (!isUnusable(caller, launchedBy)) retire(key);
     });
     const entry = { caller, pool, forgetRotation, connections };
     current.set(key, entry);
@@ -78,14 +78,26 @@ export function createCallerPools(parts: {
     return entry;
   }
 
-  function isUsable(caller: SpiffeId, launchedBy: readonly string[]): boolean {
+  /** True where there is a next SVID, and it is broken. Who gets none any more is no reason to go on with the last one. */
+  function isUnusable(caller: SpiffeId, launchedBy: readonly string[]): boolean {
+    const next = nextSvid(caller, launchedBy);
+    if (next === undefined) return false;
     try {
-      callerContext(parts.svids.x509Svid(caller, launchedBy));
-      return true;
+      callerContext(next);
+      return false;
     } catch (thrown) {
       const message = `${caller.name} calls on with its last certificate: ${messageOf(thrown)}`;
       parts.emit({ event: "problem", severity: "error", code: "certificate-unusable", message });
-      return false;
+      return true;
+    }
+  }
+
+  function nextSvid(caller: SpiffeId, launchedBy: readonly string[]): X509Svid | undefined {
+    try {
+      return parts.svids.x509Svid(caller, launchedBy);
+    } catch {
+      // Whoever asks for a connection is told why.
+      return undefined;
     }
   }
 

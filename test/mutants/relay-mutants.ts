@@ -159,8 +159,16 @@ export const relayMutants: readonly Mutant[] = [
     id: "relay-caller-certificate-kept",
     check: "a caller's certificate that cannot be used leaves the last one in its place",
     file: "src/relay/caller-pools.ts",
-    find: "      if (isUsable(caller, launchedBy)) retire(key);",
+    find: "      if (!isUnusable(caller, launchedBy)) retire(key);",
     replace: "      retire(key);",
+    tests: [MUTUAL_TLS],
+  },
+  {
+    id: "relay-caller-refused",
+    check: "who gets no certificate any more does not go on with the last one",
+    file: "src/relay/caller-pools.ts",
+    find: "    if (next === undefined) return false;",
+    replace: "    if (next === undefined) return true;",
     tests: [MUTUAL_TLS],
   },
   {

@@ -3,6 +3,7 @@ import { createServer as createTlsHttpServer, request as tlsRequest } from "node
 import { type AddressInfo, connect as connectTcp } from "node:net";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { CodedError } from "../../src/coded-error.js";
 import { secureContextOf, secureContextOptions } from "../../src/http/mutual-tls.js";
 import type { X509BundleSource, X509Svid } from "../../src/identity/svid-source.js";
 import { createX509Authority } from "../../src/identity/x509-authority.js";
@@ -296,6 +297,7 @@ it("a call that runs when its caller's SVID is replaced ends well, and the next 
 
 it("a caller goes on with its last certificate where the new one cannot be used, and uses the next that can", async () => {
   let broken = false;
+  let refused = false;
   const relay = await runRelay({
     services: [invoices.service],
     rules: RULES,
@@ -303,6 +305,8 @@ it("a caller goes on with its last certificate where the new one cannot be used,
       ...parts,
       svids: {
         x509Svid(of, launchedBy) {
+          if (refused && of.name === testAgent.name)
+            throw new CodedError("identity-revoked", "an agent above is revoked");
           const svid = parts.svids.x509Svid(of, launchedBy);
           return broken && of.name === testAgent.name ? { ...svid, privateKeyPkcs8: Buffer.from("no key") } : svid;
         },
@@ -331,6 +335,12 @@ it("a caller goes on with its last certificate where the new one cannot be used,
   const next = await hash();
   expect(next).toMatch(/^[0-9a-f]{64}$/);
   expect(next).not.toBe(first);
+  // Who gets none any more has no use of the last one.
+  refused = true;
+  await relay.keeper.rotateAll();
+  expect((await fetch(`${relay.urlOf("invoices")}/v1/x`)).status).toBe(503);
+  refused = false;
+  expect(await hash()).toMatch(/^[0-9a-f]{64}$/);
   await relay.close();
 });
 
