@@ -15,8 +15,6 @@ export interface ChainedLine {
   /** The entry as it is written, without the newline. */
   readonly line: string;
   readonly hash: string;
-  /** Length of the line in UTF-8. */
-  readonly bytes: number;
 }
 
 /** `fields` as they stand in the line of an entry. Throws AuditError `audit-entry-invalid`. */
@@ -70,9 +68,32 @@ function isInOrder(value: AuditValue | undefined): boolean {
   return true;
 }
 
+/** An entry as canonical JSON (RFC 8785) without its `hash`, in the two parts between which that stands. */
+interface Content {
+  readonly head: string;
+  /** ASCII alone. */
+  readonly tail: string;
+}
+
+/** Only `fields` has members whose order is not known beforehand, so only they go through the canonicaliser, before: `canonicalFields`. */
+export function contentOf(sequence: number, time: string, kind: AuditKind, fields: string, prev: string): Content {
+  const tail = `"kind":${JSON.stringify(kind)},"prev":"${prev}","sequence":${sequence},"time":"${time}"}`;
+  return { head: `{"fields":${fields},`, tail };
+}
+
+/** `"hash":"…",` as it stands in a line. */
+export function hashMember(digest: string): string {
+  return `"hash":"${digest}",`;
+}
+
+/** Throws AuditError `audit-entry-invalid` for a line of so many `bytes`. */
+export function requireLength(kind: AuditKind, bytes: number): void {
+  if (bytes <= MAX_ENTRY_BYTES) return;
+  throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is larger than ${MAX_ENTRY_BYTES} bytes`);
+}
+
 /**
- * One entry as canonical JSON (RFC 8785) `{fields, hash, kind, prev, sequence, time}`, where `hash` is the SHA-256 of the canonical form without
- * `hash`. Only `fields` has members whose order is not known beforehand, so only they go through the canonicaliser, before: `canonicalFields`.
+ * One entry as canonical JSON `{fields, hash, kind, prev, sequence, time}`, where `hash` is the SHA-256 of the canonical form without `hash`.
  * Throws AuditError `audit-entry-invalid`.
  */
 export function chainedLine(
@@ -82,15 +103,11 @@ export function chainedLine(
   fields: string,
   prev: string,
 ): ChainedLine {
-  const head = `{"fields":${fields}`;
-  const tail = `"kind":${JSON.stringify(kind)},"prev":"${prev}","sequence":${sequence},"time":"${time}"}`;
-  const digest = hash("sha256", `${head},${tail}`, "hex");
-  const line = `${head},"hash":"${digest}",${tail}`;
-  const bytes = Buffer.byteLength(line);
-  if (bytes > MAX_ENTRY_BYTES) {
-    throw new AuditError("audit-entry-invalid", `an entry of kind ${kind} is larger than ${MAX_ENTRY_BYTES} bytes`);
-  }
-  return { line, hash: digest, bytes };
+  const { head, tail } = contentOf(sequence, time, kind, fields, prev);
+  const digest = hash("sha256", head + tail, "hex");
+  const line = `${head}${hashMember(digest)}${tail}`;
+  requireLength(kind, Buffer.byteLength(line));
+  return { line, hash: digest };
 }
 
 /** What a line says of itself, read from its end, where everything has a known shape. */
@@ -102,7 +119,7 @@ export interface LineClaims {
   readonly actual: string;
 }
 
-const HASH_MEMBER_BYTES = `"hash":"${GENESIS}",`.length;
+export const HASH_MEMBER_BYTES = hashMember(GENESIS).length;
 const TAIL =
   /,"hash":"([0-9a-f]{64})","kind":"[a-z.-]{1,40}","prev":"([0-9a-f]{64})","sequence":(\d{1,15}),"time":"[0-9TZ:.-]{24}"\}$/;
 const MAX_TAIL_BYTES = 320;

@@ -15,7 +15,8 @@ import { messageOf } from "../coded-error.js";
 import { type Clock, isoTimes } from "../platform/clock.js";
 import { AuditError } from "./audit-error.js";
 import type { AuditEntry, AuditFields, AuditKind, AuditLog, AuditReceipt } from "./audit-log.js";
-import { canonicalFields, chainedLine, GENESIS } from "./chain.js";
+import { canonicalFields, GENESIS } from "./chain.js";
+import { LineBuffer } from "./line-buffer.js";
 import type { PreparedFields } from "./prepared-fields.js";
 import { readEntries } from "./read-entries.js";
 import { segmentName, segmentNumber, segmentsInSync } from "./segments.js";
@@ -100,6 +101,7 @@ class ChainedLog implements AuditLogFile {
   #inTurn = 0;
   #shared = false;
   readonly #timeText = isoTimes();
+  readonly #lines = new LineBuffer();
   /** Those of the last entry that was written in a turn, and their canonical form. */
   #fields: AuditFields | PreparedFields | undefined;
   #canonical = "";
@@ -268,8 +270,9 @@ class ChainedLog implements AuditLogFile {
   }
 
   #write(kind: AuditKind, fields: AuditFields | PreparedFields, prev: string): string {
-    const { line, hash, bytes } = chainedLine(this.#sequence, this.#time(), kind, canonicalFields(kind, fields), prev);
-    this.#writeLines(`${line}\n`, { entries: 1, bytes: bytes + 1 }, hash);
+    this.#lines.clear();
+    const hash = this.#lines.add(this.#sequence, this.#time(), kind, canonicalFields(kind, fields), prev);
+    this.#writeLines(1, hash);
     return hash;
   }
 
@@ -280,8 +283,7 @@ class ChainedLog implements AuditLogFile {
     this.#waiting = [];
     try {
       this.#checkFile();
-      let lines = "";
-      let bytes = 0;
+      this.#lines.clear();
       const written: { readonly entry: WaitingEntry; readonly receipt: AuditReceipt }[] = [];
       let head = this.#head;
       for (const entry of waiting) {
@@ -291,17 +293,14 @@ class ChainedLog implements AuditLogFile {
           // Who asks for the same thing many times is recorded as many times, with the same fields.
           if (fields !== this.#fields) this.#canonical = canonicalFields(kind, fields);
           this.#fields = fields;
-          const { line, hash, bytes: length } = chainedLine(sequence, time, kind, this.#canonical, head);
-          lines += `${line}\n`;
-          bytes += length + 1;
-          head = hash;
-          written.push({ entry, receipt: { sequence, hash } });
+          head = this.#lines.add(sequence, time, kind, this.#canonical, head);
+          written.push({ entry, receipt: { sequence, hash: head } });
         } catch (thrown) {
           entry.reject(thrown);
         }
       }
       if (written.length === 0) return;
-      this.#writeLines(lines, { entries: written.length, bytes }, head);
+      this.#writeLines(written.length, head);
       this.#sync(false);
       for (const { entry, receipt } of written) entry.resolve(receipt);
     } catch (thrown) {
@@ -309,16 +308,17 @@ class ChainedLog implements AuditLogFile {
     }
   }
 
-  /** `head` is the hash of the last line. */
-  #writeLines(lines: string, { entries, bytes }: { entries: number; bytes: number }, head: string): void {
+  /** Writes the lines of so many `entries`; `head` is the hash of the last. */
+  #writeLines(entries: number, head: string): void {
+    const { bytes } = this.#lines;
     try {
-      const written = writeSync(this.#fd, lines);
-      if (written !== bytes) throw new Error(`only ${written} of ${bytes} bytes were written`);
+      const written = writeSync(this.#fd, bytes);
+      if (written !== bytes.length) throw new Error(`only ${written} of ${bytes.length} bytes were written`);
     } catch (cause) {
       this.#torn = true;
       throw unwritable(cause);
     }
-    this.#bytes += bytes;
+    this.#bytes += bytes.length;
     this.#sequence += entries;
     this.#head = head;
   }
