@@ -1,3 +1,5 @@
+import { byName } from "./by-name.js";
+
 /** RFC 9110 §5.6.2. */
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** RFC 9110 §5.5: what may stand in a value. */
@@ -9,9 +11,7 @@ const LONG_CHARACTERS = 512;
 let lastLong = "";
 
 /** True for a method or the name of a header. */
-export function isToken(text: string): boolean {
-  return TOKEN.test(text);
-}
+export const isToken = byName((text) => TOKEN.test(text));
 
 /** True for what may be the value of a header, in Latin-1: it ends no line. */
 export function isFieldValue(text: string): boolean {

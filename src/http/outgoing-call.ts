@@ -1,4 +1,5 @@
 import type { Readable } from "node:stream";
+import type { RawHeaders } from "./request-headers.js";
 
 /** What goes out. `headers` is a flat list of names and values; a body that is read as it comes may have a `Content-Length` there. */
 export interface OutgoingRequest {
@@ -16,8 +17,8 @@ export interface AnswerSteering {
   /** Ends the call, and its connection where something of it is out; the handler is told of it as of an error. */
   abort(reason: Error): void;
   readonly aborted: boolean;
-  /** Of the answer, flat, as they came; texts, or bytes of Latin-1. */
-  readonly rawHeaders?: unknown;
+  /** Of the answer, once it has begun. */
+  readonly rawHeaders: RawHeaders;
 }
 
 /** What is told of an answer, in this order: a start (which may abort), a head, pieces of the body, and an end; or an error at any time, as the last. */

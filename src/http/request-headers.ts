@@ -1,3 +1,4 @@
+import { byName } from "./by-name.js";
 import { Refusal } from "./refusal.js";
 
 /** Headers as they came, in order: name, value, name, value (`IncomingMessage.rawHeaders`). */
@@ -40,6 +41,8 @@ const SINGLE = new Set([
   "x-api-key",
 ]);
 const MCP_PARAMETER = "mcp-param-";
+/** Java's client asks for it with each request, whoever answers. A server may go on in HTTP/1.1 (RFC 9110 §7.8), and none of it is sent on. */
+const LET_BE = "h2c";
 
 /**
  * `checkRequestHeaders`, after the version: Node's parser takes HTTP/0.9 and HTTP/2.0 on a request line too. Throws Refusal `http-malformed` (505) and
@@ -61,23 +64,19 @@ export function checkRequestHead(
 
 /**
  * Checks what no later step may have to guess about. Throws Refusal: `header-count`, `header-duplicate`, `header-underscore-twin`,
- * `transfer-encoding`, `expectation`, `upgrade-refused` for any `Upgrade` but to `switchesTo` (lower case).
+ * `transfer-encoding`, `expectation`, `upgrade-refused` for any `Upgrade` but to `switchesTo` (lower case) and to `h2c`, which is let be.
  */
 export function checkRequestHeaders(raw: RawHeaders, switchesTo?: string): void {
   if (raw.length / 2 > MAX_HEADERS) {
     throw new Refusal("header-count", 431, `the request has more than ${MAX_HEADERS} headers`);
   }
-  const seen = new Set<string>();
+  const seen: string[] = [];
   for (let index = 0; index < raw.length; index += 2) {
-    const name = (raw[index] ?? "").toLowerCase();
-    const plain = plainName(name);
-    if (plain !== name && isSingle(plain)) {
-      // CGI and WSGI servers cannot tell `content_type` from `content-type`, nor `content.type`.
-      throw new Refusal("header-underscore-twin", 400, `the header ${name} can be taken for another`);
-    }
-    if (isSingle(name)) {
-      if (seen.has(name)) throw new Refusal("header-duplicate", 400, `the header ${name} is given twice`);
-      seen.add(name);
+    const { name, isTwin, isSingle } = requestHeader(raw[index] ?? "");
+    if (isTwin) throw new Refusal("header-underscore-twin", 400, `the header ${name} can be taken for another`);
+    if (isSingle) {
+      if (seen.includes(name)) throw new Refusal("header-duplicate", 400, `the header ${name} is given twice`);
+      seen.push(name);
     }
     if (name === "transfer-encoding" && raw[index + 1]?.toLowerCase() !== "chunked") {
       throw new Refusal("transfer-encoding", 400, "the only transfer encoding is chunked");
@@ -85,18 +84,37 @@ export function checkRequestHeaders(raw: RawHeaders, switchesTo?: string): void 
     if (name === "expect" && raw[index + 1]?.toLowerCase() !== "100-continue") {
       throw new Refusal("expectation", 417, "the only expectation is 100-continue");
     }
-    if (name === "upgrade" && raw[index + 1]?.toLowerCase() !== switchesTo) {
-      throw new Refusal("upgrade-refused", 501, "the relay does not switch to this protocol here");
+    if (name === "upgrade") {
+      const to = raw[index + 1]?.toLowerCase();
+      if (to !== switchesTo && to !== LET_BE) {
+        throw new Refusal("upgrade-refused", 501, "the relay does not switch to this protocol here");
+      }
     }
   }
 }
+
+/** A header of a request by its name, in whatever case that is written. */
+interface RequestHeader {
+  /** In lower case. */
+  readonly name: string;
+  /** CGI and WSGI servers cannot tell it from one of which there may be one alone: `content_type`, `content.type`. */
+  readonly isTwin: boolean;
+  /** There may be one alone. */
+  readonly isSingle: boolean;
+}
+
+const requestHeader = byName((written): RequestHeader => {
+  const name = written.toLowerCase();
+  const plain = plainName(name);
+  return { name, isTwin: plain !== name && isSingleName(plain), isSingle: isSingleName(name) };
+});
 
 /** `name` (lower case) as servers see it that put headers into variables: every other character is one. */
 export function plainName(name: string): string {
   return /[^a-z0-9-]/.test(name) ? name.replaceAll(/[^a-z0-9-]/g, "-") : name;
 }
 
-function isSingle(name: string): boolean {
+function isSingleName(name: string): boolean {
   return SINGLE.has(name) || name.startsWith(MCP_PARAMETER);
 }
 

@@ -97,7 +97,7 @@ class AnswerKeeper implements AnswerHandler {
   onResponseStart(controller: AnswerSteering, status: number): void {
     if (status < 200) return;
     this.#status = status;
-    this.#headers = texts(controller.rawHeaders);
+    this.#headers = controller.rawHeaders;
     if (this.#isAlone) this.#recordStatus();
     const length = headerOf(this.#headers, "content-length");
     if (length !== undefined) this.#length = Number(length);
@@ -287,9 +287,4 @@ function isAnswer(status: number, headers: readonly string[], body: Buffer, id: 
   } catch {
     return false;
   }
-}
-
-function texts(raw: unknown): string[] {
-  if (!Array.isArray(raw)) return [];
-  return raw.map((part: unknown) => (Buffer.isBuffer(part) ? part.toString("latin1") : String(part)));
 }

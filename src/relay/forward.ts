@@ -112,7 +112,7 @@ class ForwardedAnswer implements AnswerHandler {
     if (this.#over) return;
     // RFC 9110 §15.2: no answer yet. Nothing of it was decided on, so nothing of it goes on.
     if (status < 200) return;
-    const raw = textHeaders(controller.rawHeaders);
+    const raw = controller.rawHeaders;
     const type = headerText(raw, "content-type");
     try {
       this.#rewriter = this.#hop.rewriterFor?.(status, type);
@@ -277,11 +277,6 @@ export function asRefusal(thrown: unknown, service: string): Refusal {
     });
   }
   return new Refusal("upstream-failed", 502, `${service} broke off: ${messageOf(thrown)}`, { cause: thrown });
-}
-
-function textHeaders(raw: unknown): string[] {
-  if (!Array.isArray(raw)) return [];
-  return raw.map((part: unknown) => (Buffer.isBuffer(part) ? part.toString("latin1") : String(part)));
 }
 
 function headerText(raw: readonly string[], name: string): string {

@@ -1,3 +1,4 @@
+import { byName } from "../http/by-name.js";
 import { plainName, type RawHeaders } from "../http/request-headers.js";
 
 export const DECISION_HEADER = "Agentid-Decision";
@@ -64,9 +65,8 @@ export function forwardableRequestHeaders(raw: RawHeaders, alsoDropped?: Readonl
   const kept: string[] = host === undefined ? [] : ["Host", host];
   for (let index = 0; index < raw.length; index += 2) {
     const original = raw[index] ?? "";
-    const name = original.toLowerCase();
-    if (name === "host" || name === "origin" || HOP_BY_HOP.has(name) || named?.has(name)) continue;
-    if (alsoDropped?.has(name) || isAssertedByRelays(name)) continue;
+    const { name, staysHere } = ofRequest(original);
+    if (staysHere || named?.has(name) || alsoDropped?.has(name)) continue;
     kept.push(original, raw[index + 1] ?? "");
   }
   return kept;
@@ -78,13 +78,31 @@ export function forwardableResponseHeaders(raw: RawHeaders, alsoDropped?: Readon
   const kept: string[] = [];
   for (let index = 0; index < raw.length; index += 2) {
     const original = raw[index] ?? "";
-    const name = original.toLowerCase();
-    if (name === "alt-svc") continue;
-    if (HOP_BY_HOP.has(name) || named?.has(name) || alsoDropped?.has(name)) continue;
+    const { name, staysHere } = ofAnswer(original);
+    if (staysHere || named?.has(name) || alsoDropped?.has(name)) continue;
     kept.push(original, raw[index + 1] ?? "");
   }
   return kept;
 }
+
+/** A header by its name, in whatever case that is written. */
+interface PassingHeader {
+  /** In lower case. */
+  readonly name: string;
+  /** It does not go on. */
+  readonly staysHere: boolean;
+}
+
+const ofRequest = byName((written): PassingHeader => {
+  const name = written.toLowerCase();
+  const isOurs = name === "host" || name === "origin";
+  return { name, staysHere: isOurs || HOP_BY_HOP.has(name) || isAssertedByRelays(name) };
+});
+
+const ofAnswer = byName((written): PassingHeader => {
+  const name = written.toLowerCase();
+  return { name, staysHere: name === "alt-svc" || HOP_BY_HOP.has(name) };
+});
 
 function isAssertedByRelays(name: string): boolean {
   const plain = plainName(name);

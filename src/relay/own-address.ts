@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import { addressClass } from "../config/address-class.js";
+import { byName } from "../http/by-name.js";
 import { headerOf } from "../http/request-headers.js";
 import type { Exchange } from "./exchange.js";
 import type { AnswerHeaders } from "./forward.js";
@@ -27,7 +28,7 @@ const RENAMES: ReadonlyMap<string, Rename> = new Map([
   ["refresh", refreshFrom],
   ["link", linksFrom],
 ]);
-const LENGTHS = new Set([...RENAMES.keys()].map(({ length }) => length));
+const ofAnswer = byName((name) => ({ rename: RENAMES.get(name.toLowerCase()) }));
 /** As browsers read it (HTML, shared declarative refresh steps): seconds, a separator, `url=`, quotes. */
 const REFRESH = /^(\s*[\d.]*[\s;,]*(?:url\s*=\s*)?)(?:"([^"]*).*|'([^']*).*|(.*))$/is;
 /** Targets of links, past strings that may hold whatever looks like one (RFC 8288 §3): a parameter is no place to go to. */
@@ -45,10 +46,8 @@ export function namedFromHere(exchange: Exchange, host: string): AnswerHeaders {
     const named = [...headers];
     let places: readonly [Place, Onward] | undefined;
     for (let index = 0; index < named.length; index += 2) {
-      const name = named[index] ?? "";
+      const { rename } = ofAnswer(named[index] ?? "");
       // Most answers have none of them.
-      if (!LENGTHS.has(name.length)) continue;
-      const rename = RENAMES.get(name.toLowerCase());
       if (rename === undefined) continue;
       places ??= placesOf(exchange, host);
       named[index + 1] = rename(named[index + 1] ?? "", ...places);
