@@ -20,6 +20,8 @@ export interface ClientPoolOptions {
 const BEFORE_HINT_MS = 2_000;
 const MAX_HINT_MS = 600_000;
 const MAX_SWEEP_MS = 1_000;
+/** Servers soon end what was opened and asks nothing. */
+const UNUSED_MS = 4_000;
 
 /** Connections to one server, each used again when its answer is complete; beyond `maxConnections` calls wait, first come, first served. */
 export class ClientPool implements Onward, ConnectionOwner {
@@ -67,13 +69,21 @@ export class ClientPool implements Onward, ConnectionOwner {
   }
 
   idle(connection: ClientConnection, keepAliveSeconds: number | undefined): void {
+    const hinted = keepAliveSeconds === undefined ? undefined : keepAliveSeconds * 1_000 - BEFORE_HINT_MS;
+    this.#keep(connection, hinted === undefined ? this.#options.keepAliveMs : Math.min(hinted, MAX_HINT_MS));
+  }
+
+  #keep(connection: ClientConnection, forMs: number): void {
+    connection.deadline = performance.now() + forMs;
+    this.#putBack(connection);
+  }
+
+  /** As it is to be used, or ended, later. */
+  #putBack(connection: ClientConnection): void {
     if (this.#isClosed && this.#waiting.length === 0) {
       connection.destroy();
       return;
     }
-    const hinted = keepAliveSeconds === undefined ? undefined : keepAliveSeconds * 1_000 - BEFORE_HINT_MS;
-    const stays = hinted === undefined ? this.#options.keepAliveMs : Math.min(hinted, MAX_HINT_MS);
-    connection.deadline = performance.now() + stays;
     this.#idle.push(connection);
     if (this.#waiting.length > 0) this.#goOn();
   }
@@ -102,7 +112,8 @@ export class ClientPool implements Onward, ConnectionOwner {
       if (call.aborted) continue;
       if (connection.send(call, this.#options.answerTimeoutMs)) return;
     }
-    this.idle(connection, undefined);
+    // Nobody wants it any more.
+    this.#putBack(connection);
   }
 
   #takeIdle(): ClientConnection | undefined {
@@ -124,7 +135,7 @@ export class ClientPool implements Onward, ConnectionOwner {
         connection.open(outcome);
         this.#watch();
         if (connection.isUsable) {
-          this.idle(connection, undefined);
+          this.#keep(connection, Math.min(UNUSED_MS, this.#options.keepAliveMs));
           return;
         }
       }

@@ -6,6 +6,7 @@ import {
   type HttpParser,
   type ParsedHead,
   type ParserEvents,
+  startAnew,
 } from "../platform/http-parser.js";
 import { errorOf } from "./client-call.js";
 import { drainAndClose, endWith } from "./connection-end.js";
@@ -53,9 +54,10 @@ export class ServerConnection implements ParserEvents {
   #headers: string[] = [];
   #url = "";
   #isInHead = false;
-  /** A first head has come. */
-  #hasAsked = false;
   #changing: IncomingRequest | undefined;
+  /** It asks for another protocol and is answered in this one (RFC 9110 §7.8): the parser stops behind it, and starts anew. */
+  #stopsBehind: IncomingRequest | undefined;
+  #hasStopped = false;
   #unreadable: Unreadable | undefined;
   /** Nothing that comes is read any more. */
   #isDeaf = false;
@@ -83,11 +85,9 @@ export class ServerConnection implements ParserEvents {
   /** Ends what has waited too long. `now`: of `performance.now()`. */
   look(now: number): void {
     if (now < this.#deadline || this.#current !== undefined || this.#isDeaf) return;
-    if (this.#isInHead || !this.#hasAsked) {
-      this.#refuse(TOO_SLOW);
-    } else {
-      this.#socket.destroy();
-    }
+    // Who has said nothing has asked for nothing: many clients open connections that they do not use.
+    if (this.#isInHead) this.#refuse(TOO_SLOW);
+    else this.#socket.destroy();
   }
 
   /** Ends it when what runs on it is over, at once where nothing does. */
@@ -103,10 +103,19 @@ export class ServerConnection implements ParserEvents {
 
   /** All of `chunk`, or what the parser has at hand, was read, as far as it could be. */
   onExecuted(read: number | (Error & { readonly code: string }), chunk?: Buffer): void {
-    if (typeof read !== "number") {
-      this.#unparsable(read);
+    let result = read;
+    let bytes = chunk;
+    while (this.#hasStopped && !this.#isDeaf && typeof result === "number") {
+      this.#hasStopped = false;
+      bytes = (bytes ?? this.#parser.getCurrentBuffer()).subarray(result);
+      startAnew(this.#parser);
+      // To have read nothing is to be at the end.
+      result = bytes.length === 0 ? 0 : this.#parser.execute(bytes);
+    }
+    if (typeof result !== "number") {
+      this.#unparsable(result);
     } else if (this.#changing !== undefined && !this.#isDeaf) {
-      this.#changeProtocol(this.#changing, (chunk ?? this.#parser.getCurrentBuffer()).subarray(read));
+      this.#changeProtocol(this.#changing, (bytes ?? this.#parser.getCurrentBuffer()).subarray(result));
     }
     this.#goOn();
     // Who sends more before it is answered waits; its leaving is not noticed meanwhile.
@@ -270,7 +279,6 @@ export class ServerConnection implements ParserEvents {
     this.#headers = [];
     this.#url = "";
     this.#isInHead = false;
-    this.#hasAsked = true;
     this.#incoming = request;
     if (isUpgrade && this.#owner.changesProtocol(request)) {
       this.#changing = request;
@@ -283,8 +291,8 @@ export class ServerConnection implements ParserEvents {
       this.#unreadable = NO_FORWARD_PROXY;
       return WITHOUT_BODY_AND_OTHER_PROTOCOL;
     }
-    // The parser stops behind a request for another protocol: that is the last one.
-    this.#arrived.push({ request, keepsAlive: keepsAlive && !isUpgrade, behind: undefined });
+    if (isUpgrade) this.#stopsBehind = request;
+    this.#arrived.push({ request, keepsAlive, behind: undefined });
     return 0;
   }
 
@@ -302,6 +310,7 @@ export class ServerConnection implements ParserEvents {
     this.#headers = [];
     const request = this.#incoming;
     this.#incoming = undefined;
+    this.#hasStopped = request !== undefined && request === this.#stopsBehind;
     try {
       request?.end();
     } catch (thrown) {

@@ -50,6 +50,8 @@ interface NativeParser extends HttpParser {
   /** `strict` is 0: not one leniency. */
   initialize(type: number, resource: object, maxHeaderBytes: number, strict: 0): void;
   events: ParserEvents;
+  type: number;
+  maxHeaderBytes: number;
   [callback: number]: unknown;
 }
 
@@ -87,8 +89,10 @@ export function createHttpParser(
   events: ParserEvents,
 ): HttpParser {
   const parser = new NodeParser();
-  parser.initialize(kind === "requests" ? NodeParser.REQUEST : NodeParser.RESPONSE, {}, maxHeaderBytes, 0);
+  parser.type = kind === "requests" ? NodeParser.REQUEST : NodeParser.RESPONSE;
+  parser.maxHeaderBytes = maxHeaderBytes;
   parser.events = events;
+  startAnew(parser);
   parser[ON_MESSAGE_BEGIN] = onBegin;
   parser[ON_HEADERS] = onHeaders;
   parser[ON_HEADERS_COMPLETE] = onHead;
@@ -96,6 +100,15 @@ export function createHttpParser(
   parser[ON_MESSAGE_COMPLETE] = onComplete;
   parser[ON_EXECUTE] = onExecuted;
   return parser;
+}
+
+/**
+ * Has `parser` read what comes as it would read the first bytes of a connection. Behind a request that changes the protocol it stops, and where that is not
+ * granted it could go on, but would not tell of an error any more.
+ */
+export function startAnew(parser: HttpParser): void {
+  const native = parser as NativeParser;
+  native.initialize(native.type, {}, native.maxHeaderBytes, 0);
 }
 
 function onBegin(this: NativeParser): void {

@@ -33,7 +33,8 @@ export function checkWebSocketHandshake({ request, response }: Exchange): void {
   if (!options.includes("upgrade") || options.some((one) => one !== "upgrade" && one !== "keep-alive")) {
     throw refused("a WebSocket is opened with Connection: Upgrade");
   }
-  if (headerOf(raw, "content-length") !== undefined || headerOf(raw, "transfer-encoding") !== undefined) {
+  // Java's client says of every GET that it has none.
+  if ((headerOf(raw, "content-length") ?? "0") !== "0" || headerOf(raw, "transfer-encoding") !== undefined) {
     throw refused("a WebSocket is opened without a body");
   }
   if (!KEY.test(headerOf(raw, "sec-websocket-key") ?? "")) throw refused("Sec-WebSocket-Key is no key");

@@ -413,6 +413,17 @@ describe("who waits for an answer", () => {
     expect(server.heads.some((head) => head.includes("/never"))).toBe(false);
   });
 
+  it.each([
+    ["that was opened for it stays no longer than one that is not used", undefined],
+    ["stays as long as its server keeps it", "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=4\r\nContent-Length: 2\r\n\r\nok"],
+  ])("goes before it begins: the connection %s", { timeout: 15_000 }, async (_what, answer) => {
+    const { pool, server } = await serving((socket) => void socket.write(answer ?? ""), { keepAliveMs: 600_000 });
+    if (answer !== undefined) await answerOf(pool);
+    pool.dispatch(GET, handler({ onRequestStart: (controller) => controller.abort(new Error("gone")) }));
+    await expect.poll(() => server.accepted).toBe(1);
+    await expect.poll(() => server.sockets[0]?.closed, { timeout: 8_000 }).toBe(true);
+  });
+
   it("goes in between: the connection is closed, and is told so once", async () => {
     const { pool, server } = await serving(
       (socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart"),

@@ -155,6 +155,13 @@ describe("what is no request", () => {
     expect(refused).toEqual(["http-malformed"]);
   });
 
+  it("is not what says nothing: that ends, and nobody hears of it", { timeout: 20_000 }, async () => {
+    const { caller, refused } = await serving((_request, answer) => answer.end("."));
+    caller.write("\r\n");
+    expect(await caller.all).toBe("");
+    expect(refused).toEqual([]);
+  });
+
   it("cuts a request whose body it breaks while it is under way", async () => {
     const { caller, asked } = await serving((request) => void request.stream().on("error", () => undefined));
     caller.write("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
@@ -466,11 +473,53 @@ describe("a change of protocol", () => {
     expect(refused).toEqual([]);
   });
 
-  it("to a protocol that nobody takes is a request, and the last", async () => {
-    const { caller, asked } = await serving((_request, answer) => answer.end("no"));
-    caller.write(`GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n${GET}`);
-    expect(await caller.all).toMatch(/Connection: close\r\n\r\nno$/);
-    expect(asked).toHaveLength(1);
+  describe("to a protocol that nobody takes is a request like others (RFC 9110 §7.8)", () => {
+    const upgrading = (first: string, body = "") =>
+      `${first} HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n${body === "" ? "\r\n" : body}`;
+    const echo = async (request: IncomingRequest, answer: OutgoingAnswer) =>
+      answer.end(`${request.url} ${await buffer(request.stream())}`);
+    const BODIES = [
+      ["without a body", upgrading("GET /1"), "/1 "],
+      ["that says it has none", upgrading("GET /1", "Content-Length: 0\r\n\r\n"), "/1 "],
+      ["with a body", upgrading("POST /1", "Content-Length: 4\r\n\r\nbody"), "/1 body"],
+      [
+        "with a body in chunks",
+        upgrading("POST /1", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"),
+        "/1 body",
+      ],
+    ] as const;
+
+    it.each(BODIES)("%s, and so is the next one on its connection", async (_what, first, answered) => {
+      const { caller } = await serving((request, answer) => void echo(request, answer));
+      caller.write(first);
+      await until(() => caller.received.endsWith(answered));
+      caller.write(LAST);
+      expect(bodiesOf(await caller.all)).toEqual([answered, "/ "]);
+    });
+
+    it.each(BODIES)("%s, also where others come with it", async (_what, first, answered) => {
+      const { caller } = await serving((request, answer) => void echo(request, answer));
+      caller.write(first + GET + first + LAST);
+      expect(bodiesOf(await caller.all)).toEqual([answered, "/ ", answered, "/ "]);
+    });
+
+    it("with its body in pieces", async () => {
+      const { caller } = await serving((request, answer) => void echo(request, answer));
+      caller.write(upgrading("POST /1", "Content-Length: 4\r\n\r\nbo"));
+      await delay(20);
+      caller.write(`dy${upgrading("GET /2")}`);
+      await until(() => caller.received.endsWith("/2 "));
+      caller.write(LAST);
+      expect(bodiesOf(await caller.all)).toEqual(["/1 body", "/2 ", "/ "]);
+    });
+
+    it("whose caller takes it for granted is refused what is no HTTP/1.1", async () => {
+      const { caller, asked, refused } = await serving((request, answer) => void echo(request, answer));
+      caller.write(`${upgrading("GET /1")}\0\0\0\x04\0\0\0\0\0`);
+      expect(await caller.all).toMatch(/^HTTP\/1\.1 200 .*HTTP\/1\.1 400 /s);
+      expect(asked).toHaveLength(1);
+      expect(refused).toEqual(["http-malformed"]);
+    });
   });
 });
 

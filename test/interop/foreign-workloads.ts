@@ -74,13 +74,27 @@ export async function prepareJava(): Promise<Prepared> {
       source,
     ]);
   });
+  return { workload: await javaProgram(classPath, "Workload") };
+}
+
+/** A program on Java's own HTTP client. */
+export async function prepareJavaClient(): Promise<Prepared> {
+  if (!(await runs("javac", ["--version"]))) return { missing: "javac is not installed" };
+  const source = join(here, "clients/Client.java");
+  const classes = join(cache, "java-client");
+  await onceFor([source], classes, async () => {
+    await execute("javac", ["-encoding", "UTF-8", "-Xlint:all", "-Werror", "-d", classes, source]);
+  });
+  return { workload: await javaProgram(classes, "Client") };
+}
+
+async function javaProgram(classPath: string, main: string): Promise<ForeignWorkload> {
   const { stderr } = await execute("java", ["-XshowSettings:properties", "-version"]);
   const home = /java\.home = (.*)/.exec(stderr)?.[1] ?? "";
   const exePath = realpathSync(join(home, "bin/java"));
   const exeSha256 = createHash("sha256").update(readFileSync(exePath)).digest("hex");
   // A program this short starts sooner without the second compiler.
-  const command = [exePath, "-XX:TieredStopAtLevel=1", "-cp", classPath, "Workload"];
-  return { workload: { exePath, exeSha256, command } };
+  return { exePath, exeSha256, command: [exePath, "-XX:TieredStopAtLevel=1", "-cp", classPath, main] };
 }
 
 /** The program on the Rust crates `spiffe` and `spiffe-rustls`. */

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { type Finished, giveTo, run, runtimeBase, startProgram, python as usersPython } from "../e2e/agentid.js";
-import { prepareGo } from "./foreign-workloads.js";
+import { prepareGo, prepareJavaClient } from "./foreign-workloads.js";
 import { preparePythonEnvironment } from "./python-environment.js";
 
 const execute = promisify(execFile);
@@ -69,6 +69,7 @@ export async function httpClients(): Promise<readonly HttpClient[]> {
     [fetchClient()],
     await pythonClients().catch(skipped),
     await goClient().catch(skipped),
+    await javaClient().catch(skipped),
   ];
   return made.flat();
 }
@@ -226,4 +227,32 @@ async function goClient(): Promise<readonly HttpClient[]> {
   const { exePath } = go.workload;
   const can = { chunked: true, cookies: true, stream: true, mix: true };
   return [scripted({ name: "Go's net/http", exe: exePath, identity: "go", can }, [exePath, "call"])];
+}
+
+async function javaClient(): Promise<readonly HttpClient[]> {
+  const java = await prepareJavaClient();
+  if ("missing" in java) throw new Error(java.missing);
+  const { exePath, command } = java.workload;
+  const [program = "", ...args] = command;
+  // It has no JSON of its own: a line for each request, with tabs in it.
+  const lineOf = ({ method, url, headers = {}, file = "", chunked, stream }: Asked & { stream?: boolean }) =>
+    [method, url, file, chunked ? "chunked" : "", stream ? "stream" : ""]
+      .concat(Object.entries(headers).map((header) => header.join(": ")))
+      .join("\t");
+  return [
+    {
+      name: "Java's HttpClient",
+      exe: exePath,
+      identity: "java",
+      can: { chunked: true, cookies: true, stream: true, mix: true },
+      async ask(requests) {
+        return answersOf(await run(program, args, { cwd: folder(), input: requests.map(lineOf).join("\n") }));
+      },
+      follow(url) {
+        const started = startProgram(program, args, { cwd: folder() });
+        started.child.stdin?.end(lineOf({ method: "GET", url, stream: true }));
+        return started;
+      },
+    },
+  ];
 }

@@ -5,11 +5,14 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { identity, type RunningRelay, runRelay } from "../relay/running-relay.js";
 import { runWebSocketService, type WebSocketService } from "../relay/websocket-service.js";
+import { prepareJavaClient } from "./foreign-workloads.js";
 import { preparePythonEnvironment } from "./python-environment.js";
 
 const execute = promisify(execFile);
 const programs = join(import.meta.dirname, "websocket-python");
 const python = await preparePythonEnvironment("websocket-python", join(programs, "requirements.txt"));
+const java = await prepareJavaClient();
+if ("missing" in java) process.stderr.write(`SKIPPED: Java's WebSocket client: ${java.missing}\n`);
 if ("missing" in python) process.stderr.write(`SKIPPED: WebSocket clients of other people: ${python.missing}\n`);
 
 let chat: WebSocketService;
@@ -20,8 +23,11 @@ beforeAll(async () => {
   const exePath = "python" in python ? realpathSync(python.python) : "/nonexistent";
   running = await runRelay({
     services: [chat.service],
-    identities: [identity("agents/python", { facts: { exePath } })],
-    rules: "rules:\n  - { name: chat, allow: { from: agents/python, to: chat, path: /chat } }\n",
+    identities: [
+      identity("agents/python", { facts: { exePath } }),
+      identity("agents/java", { facts: { exePath: "missing" in java ? "/nonexistent" : java.workload.exePath } }),
+    ],
+    rules: "rules:\n  - { name: chat, allow: { from: [agents/python, agents/java], to: chat, path: /chat } }\n",
   });
 });
 afterAll(async () => {
@@ -45,5 +51,22 @@ describe.skipIf("missing" in python)("websockets from PyPI, through both legs", 
     ]);
     expect(chat.arrived).toHaveLength(1);
     expect(chat.arrived[0]?.headers["x-forwarded-client-cert"]).toContain("URI=spiffe://shop.local/agents/python");
+  });
+});
+
+describe.skipIf("missing" in java)("Java's own client, through both legs", () => {
+  it("is let through and denied as any client", async () => {
+    if ("missing" in java) throw new Error(java.missing);
+    const [program = "", ...args] = java.workload.command;
+    const url = running.urlOf("chat").replace("http:", "ws:");
+    const before = chat.arrived.length;
+    const { stdout } = await execute(program, [...args, `${url}/chat`, `${url}/admin`]);
+    const answers = stdout.trim().split("\n");
+    expect(answers.map((line) => JSON.parse(line) as unknown)).toEqual([
+      { text: "hello", large: true, subprotocol: "v1.chat", closed: 4321 },
+      { status: 403 },
+    ]);
+    expect(chat.arrived).toHaveLength(before + 1);
+    expect(chat.arrived.at(-1)?.headers["x-forwarded-client-cert"]).toContain("URI=spiffe://shop.local/agents/java");
   });
 });

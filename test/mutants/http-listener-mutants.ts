@@ -41,16 +41,27 @@ export const httpListenerMutants: readonly Mutant[] = [
       ],
       ["last", "behind the last answer nothing is read", "    if (!answer.isLast) {", "    if (true) {"],
       [
-        "upgrade-last",
-        "behind a request for another protocol nothing is read",
-        "keepsAlive: keepsAlive && !isUpgrade, behind",
-        "keepsAlive, behind",
+        "upgrade-behind",
+        "behind a request for another protocol, which is not granted, the next one is read",
+        "this.#hasStopped = request !== undefined && request === this.#stopsBehind;",
+        "this.#hasStopped = false;",
+      ],
+      [
+        "upgrade-anew",
+        "behind a request for another protocol what is no request is refused at once",
+        "      startAnew(this.#parser);\n",
       ],
       [
         "connect",
         "CONNECT is refused where nobody takes it",
         '    if (request.method === "CONNECT") {',
         "    if (false) {",
+      ],
+      [
+        "said-nothing",
+        "who has said nothing is refused nothing",
+        "if (this.#isInHead) this.#refuse(TOO_SLOW);",
+        "if (true) this.#refuse(TOO_SLOW);",
       ],
       [
         "slow-head",

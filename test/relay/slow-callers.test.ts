@@ -47,9 +47,11 @@ const grpc = plain(() => running.urlOf("ledger"));
 const proxy = plain(() => running.relay.proxyUrl() ?? "");
 
 const callers: readonly { what: string; open: () => Socket; says: string; hears: "408" | "settings" | "nothing" }[] = [
-  { what: "HTTP, nothing", open: http, says: "", hears: "408" },
+  { what: "HTTP, nothing", open: http, says: "", hears: "nothing" },
   { what: "HTTP, half a head", open: http, says: "GET / HTTP/1.1\r\nHost:", hears: "408" },
-  { what: "HTTP over TLS, nothing", open: secure("invoices", "http/1.1"), says: "", hears: "408" },
+  { what: "HTTP over TLS, nothing", open: secure("invoices", "http/1.1"), says: "", hears: "nothing" },
+  { what: "HTTP over TLS, a letter", open: secure("invoices", "http/1.1"), says: "G", hears: "408" },
+  { what: "CONNECT, nothing", open: proxy, says: "", hears: "nothing" },
   { what: "CONNECT, half a head", open: proxy, says: "CONNECT a", hears: "408" },
   { what: "gRPC, nothing", open: grpc, says: "", hears: "nothing" },
   { what: "gRPC, half a preface", open: grpc, says: PREFACE.slice(0, 8), hears: "nothing" },
@@ -82,4 +84,7 @@ it("nobody stays who asks nothing", { timeout: 40_000 }, async () => {
   const heard = Object.fromEntries(await Promise.all(ends));
   for (const { what, hears } of callers) expect(meaningOf(heard[what] ?? ""), what).toBe(hears);
   expect(invoices.arrived.map(({ url }) => url)).toEqual(["/x"]);
+  // On record are those who had begun to ask.
+  const slow = running.events.filter((event) => event.event === "call" && /did not arrive in time/.test(event.reason));
+  expect(slow).toHaveLength(callers.filter(({ hears }) => hears === "408").length);
 });

@@ -1,5 +1,7 @@
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { sendRaw } from "./raw-http.js";
 import { type RunningRelay, runRelay, runUpstream, type Upstream } from "./running-relay.js";
@@ -30,6 +32,33 @@ function upstreamOnce(): Promise<{ request: IncomingMessage; response: ServerRes
     invoices.answer = (request, response) => resolve({ request, response });
   });
 }
+
+const OK = "HTTP/1.1 200";
+
+it.each([
+  ["GET", ""],
+  ["POST", "body"],
+])(
+  "%s that asks for HTTP/2 by an Upgrade is answered in HTTP/1.1, and the service hears nothing of that",
+  async (method, body) => {
+    const asked = [
+      `${method} /v1/x HTTP/1.1`,
+      `Host: ${url.host}`,
+      "Connection: Upgrade, HTTP2-Settings",
+      "Upgrade: h2c",
+      "HTTP2-Settings: AAMAAABk",
+      ...[`Content-Length: ${body.length}`, "", body],
+    ].join("\r\n");
+    const socket = connect(Number(url.port), "127.0.0.1");
+    socket.write(asked + asked.replace("Connection: ", "Connection: close, "));
+    expect((await text(socket)).match(/HTTP\/1\.1 \d+|arrived/g)).toEqual([OK, "arrived", OK, "arrived"]);
+    expect(invoices.arrived.map((one) => one.method)).toEqual([method, method]);
+    for (const { headers } of invoices.arrived) {
+      expect(headers).toMatchObject({ connection: "keep-alive" });
+      expect(Object.keys(headers).filter((name) => /upgrade|http2/.test(name))).toEqual([]);
+    }
+  },
+);
 
 describe("streams", () => {
   it("passes each server-sent event on at once, the head before the first", async () => {

@@ -56,20 +56,24 @@ afterEach(async () => {
   chat.close();
 });
 
-interface Way {
-  readonly name: string;
-  connect(path: string, options?: { protocols?: string[]; origin?: string; deflate?: boolean }): WebSocket;
+interface ClientOptions {
+  readonly protocols?: string[];
+  readonly origin?: string;
+  readonly deflate?: boolean;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
-function client(
-  url: string,
-  options: { protocols?: string[]; origin?: string; deflate?: boolean },
-  more = {},
-): WebSocket {
-  const { protocols = [], origin, deflate = false } = options;
+interface Way {
+  readonly name: string;
+  connect(path: string, options?: ClientOptions): WebSocket;
+}
+
+function client(url: string, options: ClientOptions, more = {}): WebSocket {
+  const { protocols = [], origin, deflate = false, headers = {} } = options;
   const socket = new WebSocket(url, protocols, {
     perMessageDeflate: deflate,
     ...(origin !== undefined && { origin }),
+    headers,
     ...more,
   });
   // Told by the events that a test waits for.
@@ -168,6 +172,11 @@ describe.each([outbound, inbound])("a WebSocket through $name", (way) => {
     const port = way === outbound ? new URL(running.urlOf("chat")).port : running.relay.addressesOf("chat")?.mtls.port;
     const own = `${way === outbound ? "http" : "https"}://127.0.0.1:${port}`;
     await once(way.connect("/chat/room", { origin: own }), "open");
+    expect(chat.arrived).toHaveLength(1);
+  });
+
+  it("is opened by who says that there is no body, as Java does", async () => {
+    await once(way.connect("/chat/room", { headers: { "Content-Length": "0" } }), "open");
     expect(chat.arrived).toHaveLength(1);
   });
 
