@@ -3,6 +3,7 @@ import type { Readable } from "node:stream";
 import { CodedError } from "../coded-error.js";
 import { createHttpParser, type HttpParser, type ParsedHead, type ParserEvents } from "../platform/http-parser.js";
 import { errorOf, type OutgoingCall } from "./client-call.js";
+import { hearOut } from "./hear-out.js";
 import type { OutgoingRequest } from "./outgoing-call.js";
 import { type Framing, requestHead } from "./request-line.js";
 
@@ -67,8 +68,22 @@ export class ClientConnection implements ParserEvents {
     });
     socket.once("end", () => this.#ended());
     socket.once("close", () => this.#closed());
+    hearOut(socket, this);
     if (socket.closed) setImmediate(() => this.#closed());
     else if (this.#isSpoiled) socket.destroy();
+  }
+
+  get awaitsAnswer(): boolean {
+    return this.#call !== undefined && !this.#isSpoiled && !this.#isComplete;
+  }
+
+  /** The head of an answer has come. */
+  get hearsAnswer(): boolean {
+    return this.#call !== undefined && this.deadline === Number.POSITIVE_INFINITY;
+  }
+
+  stopWriting(): void {
+    this.#stopBody?.();
   }
 
   get isBusy(): boolean {

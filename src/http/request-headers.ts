@@ -41,8 +41,11 @@ const SINGLE = new Set([
   "x-api-key",
 ]);
 const MCP_PARAMETER = "mcp-param-";
-/** Java's client asks for it with each request, whoever answers. A server may go on in HTTP/1.1 (RFC 9110 §7.8), and none of it is sent on. */
-const LET_BE = "h2c";
+/**
+ * What clients offer in passing, with each request and whoever answers: Java's and curl's HTTP/2, Apache's TLS (RFC 2817). A server may go on in HTTP/1.1
+ * (RFC 9110 §7.8), and none of it is sent on. Whoever asks for anything else needs it.
+ */
+const OFFERED_IN_PASSING = /^(?:h2c|tls\/\d\.\d)$/;
 
 /**
  * `checkRequestHeaders`, after the version: Node's parser takes HTTP/0.9 and HTTP/2.0 on a request line too. Throws Refusal `http-malformed` (505) and
@@ -64,7 +67,7 @@ export function checkRequestHead(
 
 /**
  * Checks what no later step may have to guess about. Throws Refusal: `header-count`, `header-duplicate`, `header-underscore-twin`,
- * `transfer-encoding`, `expectation`, `upgrade-refused` for any `Upgrade` but to `switchesTo` (lower case) and to `h2c`, which is let be.
+ * `transfer-encoding`, `expectation`, `upgrade-refused` for any `Upgrade` but to `switchesTo` (lower case) and those that are let be.
  */
 export function checkRequestHeaders(raw: RawHeaders, switchesTo?: string): void {
   if (raw.length / 2 > MAX_HEADERS) {
@@ -85,8 +88,8 @@ export function checkRequestHeaders(raw: RawHeaders, switchesTo?: string): void 
       throw new Refusal("expectation", 417, "the only expectation is 100-continue");
     }
     if (name === "upgrade") {
-      const to = raw[index + 1]?.toLowerCase();
-      if (to !== switchesTo && to !== LET_BE) {
+      const to = (raw[index + 1] ?? "").toLowerCase();
+      if (to !== switchesTo && !OFFERED_IN_PASSING.test(to)) {
         throw new Refusal("upgrade-refused", 501, "the relay does not switch to this protocol here");
       }
     }

@@ -210,6 +210,8 @@ export class ServerConnection implements ParserEvents {
 
   /** The answer is out: what still comes is thrown away. */
   #endAfterLast(): void {
+    // A body that nobody read, perhaps.
+    this.resumeReading();
     this.#hearNoMore();
     this.#arrived.length = 0;
     drainAndClose(this.#socket);

@@ -537,6 +537,30 @@ describe("a request", () => {
     expect(server.accepted).toBe(2);
   });
 
+  it("that is refused before it is read, and its connection ended: the answer is heard", async () => {
+    const body = new PassThrough();
+    const { pool } = await serving((socket) => {
+      socket.pause();
+      socket.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\ntoo");
+      // What has come and was not read makes the end of it an RST: the next piece meets that before the answer is looked at.
+      setImmediate(() => {
+        socket.destroy();
+        body.write(Buffer.alloc(1_000));
+      });
+    });
+    body.write(Buffer.alloc(2_000_000));
+    expect(await answerOf(pool, { ...GET, method: "PUT", body })).toMatchObject({ status: 413, body: "too" });
+  });
+
+  it("whose connection is ended before it is read, and not answered, fails", async () => {
+    const { pool } = await serving((socket) => {
+      socket.pause();
+      setTimeout(() => socket.destroy(), 20);
+    });
+    const body = Readable.from(Array.from({ length: 400 }, () => Buffer.alloc(65_536)));
+    await expect(answerOf(pool, { ...GET, method: "PUT", body })).rejects.toThrow(/EPIPE|ECONNRESET/);
+  });
+
   it("waits for a server that does not read", async () => {
     const { pool, server } = await serving(() => undefined);
     server.onConnection = (socket) => void socket.pause();

@@ -228,6 +228,20 @@ describe("the body of a request", () => {
     expect(asked).toHaveLength(1);
   });
 
+  it("that nobody wants is taken all the same: its caller may hear the answer when all of it is sent", async () => {
+    const { port } = await serving((_request, answer) => void setTimeout(() => answer.end("no"), 50));
+    // It keeps its side open, as one does that sends and then listens.
+    const caller = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    cleanups.push(() => caller.destroy());
+    caller.write("POST / HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n");
+    await new Promise<void>((resolve, reject) => {
+      caller.once("error", reject);
+      caller.write(Buffer.alloc(30_000_000), () => resolve());
+    });
+    caller.end();
+    expect(bodiesOf((await buffer(caller)).toString("latin1"))).toEqual(["no"]);
+  });
+
   it("that has come to its end unread does not", async () => {
     const { caller, asked } = await serving((_request, answer) => answer.end("no"));
     caller.write(`POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc${LAST}`);

@@ -100,4 +100,30 @@ export const clientPoolMutants: readonly Mutant[] = [
       ],
     ] as const
   ).map(of("src/http/client-pool.ts")),
+  ...(
+    [
+      [
+        "hears-out",
+        "an answer that came before writing failed is heard",
+        "    isWaiting = true;\n",
+        "    return end(error);\n",
+      ],
+    ] as const
+  ).map(of("src/http/hear-out.ts")),
+  ...(
+    [
+      [
+        "unused",
+        "what was opened and is not used ends soon",
+        "Math.min(UNUSED_MS, this.#options.keepAliveMs)",
+        "this.#options.keepAliveMs",
+      ],
+      [
+        "put-back",
+        "who did not want a connection leaves it as it was",
+        "    // Nobody wants it any more.\n    this.#putBack(connection);",
+        "    this.idle(connection, undefined);",
+      ],
+    ] as const
+  ).map(of("src/http/client-pool.ts")),
 ];

@@ -41,6 +41,11 @@ export const httpListenerMutants: readonly Mutant[] = [
       ],
       ["last", "behind the last answer nothing is read", "    if (!answer.isLast) {", "    if (true) {"],
       [
+        "unread-body",
+        "a body that nobody wants is taken, so that its caller hears the answer",
+        "    // A body that nobody read, perhaps.\n    this.resumeReading();\n",
+      ],
+      [
         "upgrade-behind",
         "behind a request for another protocol, which is not granted, the next one is read",
         "this.#hasStopped = request !== undefined && request === this.#stopsBehind;",

@@ -11,7 +11,7 @@ export const protocolMutants: readonly Mutant[] = [
     id: "upgrade-only-to-websocket",
     check: "RFC 9110 §7.8: a request to switch to any other protocol is refused",
     file: "src/http/request-headers.ts",
-    find: "if (to !== switchesTo && to !== LET_BE) {",
+    find: "if (to !== switchesTo && !OFFERED_IN_PASSING.test(to)) {",
     replace: "if (false) {",
     tests: HANDSHAKES,
   },

@@ -36,16 +36,17 @@ function upstreamOnce(): Promise<{ request: IncomingMessage; response: ServerRes
 const OK = "HTTP/1.1 200";
 
 it.each([
-  ["GET", ""],
-  ["POST", "body"],
+  ["GET", "h2c", ""],
+  ["POST", "h2c", "body"],
+  ["GET", "TLS/1.2", ""],
 ])(
-  "%s that asks for HTTP/2 by an Upgrade is answered in HTTP/1.1, and the service hears nothing of that",
-  async (method, body) => {
+  "%s that offers an Upgrade to %s is answered in HTTP/1.1, and the service hears nothing of that",
+  async (method, protocol, body) => {
     const asked = [
       `${method} /v1/x HTTP/1.1`,
       `Host: ${url.host}`,
       "Connection: Upgrade, HTTP2-Settings",
-      "Upgrade: h2c",
+      `Upgrade: ${protocol}`,
       "HTTP2-Settings: AAMAAABk",
       ...[`Content-Length: ${body.length}`, "", body],
     ].join("\r\n");

@@ -205,7 +205,7 @@ export const framing: VectorClass = {
       bad("a method in lower case", { raw: "get {path} HTTP/1.1\r\nHost: {host}\r\n\r\n" }),
       { ...bad("a method of WebDAV", { method: "PROPFIND" }, refused("method-refused", 501)), ...byGet },
       {
-        ...bad("an Upgrade", { headers: ["Connection: Upgrade", "Upgrade: TLS/1.0"] }, refused("upgrade-refused", 501)),
+        ...bad("an Upgrade", { headers: ["Connection: Upgrade", "Upgrade: tcp"] }, refused("upgrade-refused", 501)),
         ...oneReader,
       },
       bad("an expectation that nobody knows", { headers: ["Expect: 200-ok"] }, refused("expectation", 417)),

@@ -52,7 +52,7 @@ export const handshakes: VectorClass = {
     said("a Connection that names what the relay adds", "Connection: Upgrade, X-Forwarded-Client-Cert"),
     without("no Connection", "Connection", noUpgrade),
     bad("Connection: keep-alive", { headers: ["Connection: keep-alive"] }, noUpgrade),
-    bad("an Upgrade to TLS", { headers: ["Upgrade: TLS/1.0"] }, noUpgrade),
+    bad("an Upgrade to bytes", { headers: ["Upgrade: tcp"] }, noUpgrade),
     bad("an Upgrade to one of two", { headers: ["Upgrade: websocket, h2c"] }, noUpgrade),
     bad("an Upgrade to HTTP/2 or it", { headers: ["Upgrade: h2c, websocket"] }, noUpgrade),
     bad("an Upgrade to a version of it", { headers: ["Upgrade: websocket/13"] }, noUpgrade),
