@@ -134,7 +134,7 @@ export interface RunningDev {
   stop(signal?: NodeJS.Signals): Promise<Finished>;
 }
 
-const DEADLINE_MS = 25_000;
+const DEADLINE_MS = process.env.CI ? 100_000 : 25_000;
 
 /** `agentid dev --json`, ready. */
 export async function startDev(
